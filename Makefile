@@ -1,0 +1,79 @@
+# `make` lists the targets. Two of them are all that a newcomer needs: `make demo` and `make test`.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+# Where the embedded server keeps everything. The path may be given: make demo WINDLASS_HOME=/data/windlass
+WINDLASS_HOME ?= $(CURDIR)/.windlass
+export WINDLASS_HOME
+export PYTHON TORCH_INDEX
+
+BIN := .venv/bin
+SOURCES := platform api pipelines tests docs
+TESTS ?=
+
+.PHONY: help
+help: ## List what can be made
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@/ { printf "\n\033[1m%s\033[0m\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Use
+
+.PHONY: setup demo
+setup: ## Install what `windlass up` needs into .venv, from the hash-locked requirements
+	@requirements/sync embedded
+
+demo: setup ## Fine-tune and serve two real models on this machine
+	@$(BIN)/python -m windlass.cli.demo
+
+##@ Check
+
+.PHONY: dev test pytest lint types contracts coverage
+dev: ## Install the development tools too
+	@requirements/sync dev
+
+test: lint types contracts pytest ## Everything that CI runs
+
+pytest: dev ## The tests alone: make pytest TESTS='tests/unit -k quota'
+	@$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered $(TESTS)
+
+lint: dev ## ruff: rules and format
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: dev ## mypy --strict
+	@$(BIN)/mypy $(SOURCES)
+
+contracts: dev ## import-linter: who may import whom
+	@$(BIN)/lint-imports
+
+coverage: pytest ## The tests, and htmlcov/index.html with every line they miss
+	@$(BIN)/coverage html --quiet
+
+##@ Change
+
+.PHONY: fmt docs lock clean
+fmt: dev ## Format, and mend what ruff can mend
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+docs: dev ## Write the generated pages of docs/reference
+	@$(BIN)/python -m docs.generate
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+INSTALL_TOOLS = requirements/bootstrap.in requirements/build.in
+lock: dev ## Resolve pyproject.toml into requirements/*.txt; UPGRADE=1 takes newer versions
+	@$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
+	@$(COMPILE) pyproject.toml $(INSTALL_TOOLS) --extra embedded --group dev -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml $(INSTALL_TOOLS) --extra embedded -c requirements/dev.txt -o requirements/embedded.txt
+	@$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/base.txt
+	@for role in api data pipelines train; do \
+	  $(COMPILE) pyproject.toml --extra $$role -c requirements/dev.txt -o requirements/$$role.txt; \
+	done
+
+clean: ## Remove the environment, caches and reports; keeps $(WINDLASS_HOME)
+	@rm -rf .venv .cache .coverage* htmlcov dist build .hypothesis .schemathesis .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

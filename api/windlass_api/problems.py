@@ -1,0 +1,144 @@
+"""WindlassError -> RFC 9457 problem. The only map from codes to HTTP statuses."""
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from windlass.domain.errors import (
+    BadRequestError,
+    ChecksumMismatchError,
+    ConflictError,
+    FieldProblem,
+    ForbiddenError,
+    IdempotencyMismatchError,
+    InvalidError,
+    NotFoundError,
+    PreconditionFailedError,
+    PreconditionRequiredError,
+    QuotaExceededError,
+    StorageFullError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnavailableError,
+    UpstreamError,
+    WindlassError,
+)
+from windlass.wire.common import FieldProblemOut, Problem
+
+_log = structlog.get_logger()
+
+_STATUS: dict[type[WindlassError], HTTPStatus] = {
+    BadRequestError: HTTPStatus.BAD_REQUEST,
+    UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    ConflictError: HTTPStatus.CONFLICT,
+    PreconditionFailedError: HTTPStatus.PRECONDITION_FAILED,
+    PreconditionRequiredError: HTTPStatus.PRECONDITION_REQUIRED,
+    TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    InvalidError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ChecksumMismatchError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    IdempotencyMismatchError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    QuotaExceededError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    StorageFullError: HTTPStatus.INSUFFICIENT_STORAGE,
+    UpstreamError: HTTPStatus.BAD_GATEWAY,
+}
+
+
+def status_of(kind: type[WindlassError]) -> HTTPStatus:
+    """Return the status of an error class: its own, or its nearest ancestor's."""
+    return next((_STATUS[base] for base in kind.__mro__ if base in _STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def problem_of(error: WindlassError, request_id: str) -> Problem:
+    """Return the wire form of an error."""
+    status = status_of(type(error))
+    return Problem(
+        type=f"urn:windlass:problem:{error.code}",
+        title=status.phrase,
+        status=status,
+        code=error.code,
+        detail=error.message,
+        hint=error.hint,
+        errors=[FieldProblemOut(pointer=field.pointer, detail=field.problem) for field in error.fields],
+        facts=error.facts,
+        retryable=error.retryable,
+        request_id=request_id,
+    )
+
+
+def render(error: WindlassError, request_id: str) -> Response:
+    """Return the response of an error."""
+    problem = problem_of(error, request_id)
+    headers = {}
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retryable:
+        headers["Retry-After"] = "1"
+    return JSONResponse(problem.model_dump(), problem.status, headers, media_type="application/problem+json")
+
+
+async def on_windlass_error(request: Request, error: Exception) -> Response:
+    """Render an error of our own tree."""
+    assert isinstance(error, WindlassError)  # noqa: S101 - registered for this class alone
+    if status_of(type(error)) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.warning("request failed", code=error.code, detail=error.message, path=request.url.path)
+    return render(error, _request_id(request))
+
+
+async def on_validation_error(request: Request, error: Exception) -> Response:
+    """Render what pydantic refused: 400 for what is no JSON at all, else 422 with a pointer per field."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
+    found = error.errors()
+    if any(one["type"] == "json_invalid" for one in found):
+        return render(BadRequestError("the body is not valid JSON", hint="send a JSON document"), _request_id(request))
+    fields = [FieldProblem(_pointer(one["loc"]), _sentence(one)) for one in found]
+    first = fields[0]
+    name = first.pointer.rsplit("/", 1)[-1] or "body"
+    if any(field.pointer.startswith("/header/") for field in fields):
+        return render(BadRequestError(f"{name}: {first.problem}", fields=fields), _request_id(request))
+    return render(InvalidError(f"{name}: {first.problem}", fields=fields), _request_id(request))
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Render what the framework itself refuses (no route, wrong method) in our form."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
+    kinds: dict[int, type[WindlassError]] = {404: NotFoundError, 400: BadRequestError, 413: TooLargeError}
+    kind = kinds.get(error.status_code, BadRequestError)
+    response = render(kind(str(error.detail)), _request_id(request))
+    response.status_code = error.status_code
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def on_crash(request: Request, error: Exception) -> Response:
+    """Render a bug: the details go to the log, the request id to the caller."""
+    _log.error("unhandled error", path=request.url.path, exc_info=error)
+    said = WindlassError("something went wrong in the server", hint="report the request id to the platform's admin")
+    return render(said, _request_id(request))
+
+
+def _request_id(request: Request) -> str:
+    found: str = request.scope.get("windlass.request_id", "")
+    return found
+
+
+def _pointer(location: tuple[str | int, ...]) -> str:
+    source, *path = location
+    escaped = [str(part).replace("~", "~0").replace("/", "~1") for part in path]
+    return "/" + "/".join(escaped if source == "body" else [str(source), *escaped])
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "is not a known field"
+    if error["type"] == "missing":
+        return "is required"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,190 @@
+"""The worker: carries out intents and keeps looking at jobs, datasets and endpoints. Loops of one process."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from windlass.domain.errors import WindlassError
+from windlass.domain.jobs import JobState, RunState, move
+from windlass.domain.records import Intent
+from windlass.ports import PipelineBackend, RayCluster
+from windlass.runtime.context import RunContext
+from windlass.services.access import Gatekeeper
+from windlass.services.backing import Backing
+from windlass.services.datasets import version_prefix
+from windlass.services.processing import Processing
+from windlass.services.rollouts import Rollouts
+from windlass.services.runs import artifact_prefix, checkpoint_prefix
+from windlass.services.scheduling import Scheduling
+from windlass.settings import WorkerSettings
+from windlass_api.metrics import INTENTS, LOOP_FAILURES
+
+_log = structlog.get_logger()
+
+_PARALLEL_INTENTS = 4
+_RETRY_SECONDS = (1, 2, 5, 15, 60)
+_STALLED_SECONDS = 60.0
+
+
+def scheduling(backing: Backing, backend: PipelineBackend, settings: WorkerSettings) -> Scheduling:
+    """Return the scheduler that these settings describe."""
+    return Scheduling(
+        backing,
+        backend,
+        preempt_grace=timedelta(seconds=settings.preempt_grace_seconds),
+        cancel_grace=timedelta(seconds=settings.cancel_grace_seconds),
+        lost_runs=settings.lost_runs,
+    )
+
+
+@dataclass
+class Worker:
+    """Runs until ``stop``. Everything it does can be done again: a crash between any two lines loses nothing."""
+
+    backing: Backing
+    gatekeeper: Gatekeeper
+    scheduling: Scheduling
+    processing: Processing
+    rollouts: Rollouts
+    backend: PipelineBackend
+    ray: RayCluster
+    settings: WorkerSettings
+    api_url: str
+    workspace: Callable[[str], Path]
+    """Returns the run folder of a run name: where its processes may write."""
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _turns: dict[str, float] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Begin the loops."""
+        loops: dict[str, Callable[[], None]] = {
+            "intents": self._intents,
+            "runs": self._runs,
+            "bytes": self._bytes,
+            "endpoints": self.rollouts.step,
+        }
+        for name, turn in loops.items():
+            self._turns[name] = time.monotonic()
+            thread = threading.Thread(target=self._loop, args=(name, turn), name=f"worker-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End the loops; each finishes its turn."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def stalled(self) -> str:
+        """Return which loop has not turned for a minute, or an empty string."""
+        late = [name for name, at in self._turns.items() if time.monotonic() - at > _STALLED_SECONDS]
+        return f"the worker's loop {late[0]} does not turn" if late else ""
+
+    def _loop(self, name: str, turn: Callable[[], None]) -> None:
+        pause = self.settings.tick_seconds
+        while not self._stopping.wait(pause):
+            try:
+                turn()
+                pause = self.settings.tick_seconds
+            except Exception as error:  # noqa: BLE001 - one bad turn must not end the loop; it is logged and counted
+                LOOP_FAILURES.labels(name).inc()
+                known = isinstance(error, WindlassError)
+                _log.error("worker turn failed", loop=name, error=str(error), exc_info=None if known else error)
+                pause = min(5.0, pause * 2)
+            self._turns[name] = time.monotonic()
+
+    def _runs(self) -> None:
+        self.scheduling.watch()
+        self.scheduling.admit()
+
+    def _bytes(self) -> None:
+        self.processing.watch_datasets()
+        self.processing.watch_imports()
+
+    def _intents(self) -> None:
+        with self.backing.database.read() as work:
+            if not work.outbox.due():
+                return
+        with self.backing.database.write() as work:
+            claimed = work.outbox.claim(_PARALLEL_INTENTS, self.settings.lease)
+        with ThreadPoolExecutor(_PARALLEL_INTENTS, thread_name_prefix="intent") as pool:
+            list(pool.map(self._carry_out, claimed))
+
+    def _carry_out(self, intent: Intent) -> None:
+        try:
+            self._do(intent)
+        except Exception as error:  # noqa: BLE001 - a poisoned intent must not stop the others; it is tried again later
+            pause = _RETRY_SECONDS[min(intent.tries, len(_RETRY_SECONDS)) - 1]
+            known = isinstance(error, WindlassError)
+            _log.error(
+                "intent failed",
+                kind=intent.kind,
+                subject=intent.subject,
+                error=str(error),
+                exc_info=None if known else error,
+            )
+            INTENTS.labels(intent.kind, "failed").inc()
+            with self.backing.database.write() as work:
+                work.outbox.retry(intent, timedelta(seconds=pause))
+            return
+        with self.backing.database.write() as work:
+            work.outbox.done(intent)
+        INTENTS.labels(intent.kind, "done").inc()
+
+    def _do(self, intent: Intent) -> None:
+        match intent.kind:
+            case "job.submit":
+                self._queue(intent)
+            case "run.submit":
+                self._submit(intent.subject)
+            case "dataset.process":
+                self.processing.start_dataset(intent.subject)
+            case "base-model.import":
+                self.processing.start_import(intent.subject)
+            case _:
+                self.processing.purge(intent.kind, intent.project, intent.subject)
+
+    def _queue(self, intent: Intent) -> None:
+        with self.backing.database.write() as work:
+            jobs = work.of(intent.project).jobs
+            job = jobs.find(id=intent.subject)
+            if job is not None and job.state is JobState.ACCEPTED:
+                jobs.save(move(job, JobState.QUEUED, self.backing.clock.now()))
+
+    def _submit(self, run_id: str) -> None:
+        address = self.ray.ensure()
+        with self.backing.database.read() as work:
+            run = work.everywhere().runs.find(id=run_id)
+            if run is None or run.state is not RunState.PENDING or run.stop is not None:
+                return
+            job = work.of(run.project).jobs.get(id=run.job)
+            base = work.base_models.get(id=job.base_model)
+            project = work.projects.get(id=run.project).name
+        self.backend.submit(
+            RunContext(
+                api_url=self.api_url,
+                run_token=self.gatekeeper.run_token(run.id),
+                project=project,
+                job=job.id,
+                run=run.id,
+                run_number=run.number,
+                run_name=run.name,
+                spec=job.spec,
+                store_root=self.backing.store.local_path("projects").parent,
+                dataset_prefix=version_prefix(run.project, job.dataset_version),
+                dataset_version=job.dataset_ref,
+                base_model_prefix=base.prefix,
+                base_model=base.name,
+                checkpoint_prefix=checkpoint_prefix(job),
+                artifact_prefix=artifact_prefix(job),
+                workspace=self.workspace(run.name),
+                ray_address=address,
+            )
+        )

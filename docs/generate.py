@@ -1,0 +1,183 @@
+"""Writes what stands between ``<!-- generated: NAME -->`` and ``<!-- end -->`` in docs/, from the code it describes.
+
+``make docs`` runs it; tests/docs/test_generated.py fails when a page and the code differ.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from docs import command_line, rest
+from pydantic import BaseModel, TypeAdapter
+
+from windlass import settings
+from windlass.cli.failures import exit_code
+from windlass.domain.datasets import CleaningStep, IngestOptions
+from windlass.domain.endpoints import EndpointSpec
+from windlass.domain.errors import error_classes
+from windlass.domain.jobs import MOVES, JobState
+from windlass.domain.projects import ANY_USER, GRANTS, Permission, Role
+from windlass.domain.specs import JobSpec
+from windlass_api.problems import status_of
+
+DOCS = Path(__file__).parent
+SECTION = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Schema = dict[str, Any]
+
+
+def plain(text: str) -> str:
+    """A docstring's paragraph as one line of Markdown."""
+    return " ".join(text.replace("``", "`").split())
+
+
+def first_paragraph(subject: object) -> str:
+    return plain(inspect.cleandoc(inspect.getdoc(subject) or "").split("\n\n")[0])
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    cells = [heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def errors() -> str:
+    """One section a code, so that a problem's ``type`` can lead here."""
+    parts = []
+    for kind in sorted(error_classes(), key=lambda kind: kind.code):
+        again = "may succeed when sent again unchanged" if kind.retryable else "will fail again unchanged"
+        parts += [f"### {kind.code}", first_paragraph(kind)]
+        told = f"HTTP {status_of(kind).value}. SDK: `{kind.__name__}`. CLI: exit code {exit_code(kind(''))}."
+        parts += [f"{told} The same request {again}."]
+    return "\n\n".join(parts)
+
+
+def bounds(schema: Schema) -> str:
+    """The limits of a value, in words."""
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    said = [f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema]
+    if "maxLength" in schema:
+        said.append(f"at most {schema['maxLength']} characters")
+    if "maxItems" in schema:
+        said.append(f"at most {schema['maxItems']} items")
+    return ", ".join(said)
+
+
+def kind_of(schema: Schema, definitions: Schema) -> str:
+    """The type of a value, for a reader."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[-1]
+        return kind_of(definitions[name], definitions) if "enum" in definitions[name] else f"[{name}](#{name.lower()})"
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(kind_of(choice, definitions) for choice in choices if choice.get("type") != "null")
+    if schema.get("type") == "array":
+        return f"list of {kind_of(schema.get('items', {}), definitions)}"
+    return str(schema.get("type", "any"))
+
+
+def value_of(name: str, model: Schema) -> str:
+    """The default of a field as JSON, or that it has none."""
+    default = model["properties"][name].get("default")
+    if name in model.get("required", []):
+        return "required"
+    return "" if default is None or isinstance(default, dict) else f"`{json.dumps(default)}`"
+
+
+def meaning_of(schema: Schema) -> str:
+    limits = ", ".join(filter(None, (bounds(choice) for choice in [schema, *schema.get("anyOf", [])])))
+    return "; ".join(filter(None, (plain(schema.get("description", "")), limits)))
+
+
+def model_tables(schema: Schema, title: str | None = None) -> str:
+    """One table for a model, then one for each model that it names."""
+    definitions = schema.get("$defs", {})
+    models = ([(title, schema)] if title else []) + [(n, d) for n, d in definitions.items() if "properties" in d]
+    parts = []
+    for name, model in models:
+        rows = [
+            [f"`{field}`", kind_of(s, definitions), value_of(field, model), meaning_of(s)]
+            for field, s in model["properties"].items()
+        ]
+        parts.append(
+            f"### {name}\n\n{plain(model.get('description', ''))}\n\n"
+            + table(["field", "type", "default", "meaning"], rows)
+        )
+    return "\n".join(parts)
+
+
+def job_states() -> str:
+    """The state diagram and the table, from the one table of legal moves."""
+    lines = ["stateDiagram-v2", f"    [*] --> {JobState.ACCEPTED}"]
+    for state, targets in MOVES.items():
+        lines += [f"    {state} --> {target}" for target in JobState if target in targets]
+        lines += [f"    {state} --> [*]"] if state.terminal else []
+    rows = [[f"`{s}`", ", ".join(f"`{t}`" for t in JobState if t in MOVES[s]) or "none: final"] for s in JobState]
+    return "```mermaid\n" + "\n".join(lines) + "\n```\n\n" + table(["from", "to"], rows)
+
+
+def settings_groups() -> Iterator[type[BaseModel]]:
+    for _, group in inspect.getmembers(settings, inspect.isclass):
+        if group.__module__ == settings.__name__ and issubclass(group, BaseModel):
+            yield group
+
+
+def configuration() -> str:
+    parts = []
+    for group in settings_groups():
+        prefix = str(group.model_config.get("env_prefix", ""))
+        schema = group.model_json_schema()
+        rows = [
+            [f"`{prefix}{name.upper()}`", value_of(name, schema), meaning_of(s)]
+            for name, s in schema["properties"].items()
+        ]
+        parts.append(f"### {prefix}*\n\n{first_paragraph(group)}\n\n" + table(["variable", "default", "meaning"], rows))
+    return "\n".join(parts)
+
+
+def roles() -> str:
+    """Which role grants which permission."""
+    rows = []
+    for permission in Permission:
+        granted = ["yes" if permission in GRANTS[role] else "" for role in Role]
+        anyone = "every user" if permission in ANY_USER else "admins" if not any(granted) else ""
+        rows.append([f"`{permission}`", *granted, anyone])
+    return table(["permission", *(f"`{role}`" for role in Role), "outside of projects"], rows)
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "errors": errors,
+    "job-spec": lambda: model_tables(JobSpec.model_json_schema(), "JobSpec"),
+    "endpoint-spec": lambda: model_tables(EndpointSpec.model_json_schema(), "EndpointSpec"),
+    "ingest-options": lambda: model_tables(IngestOptions.model_json_schema(), "IngestOptions"),
+    "cleaning-steps": lambda: model_tables(TypeAdapter[Any](CleaningStep).json_schema()),
+    "job-states": job_states,
+    "configuration": configuration,
+    "commands": command_line.commands,
+    "exit-codes": command_line.exit_codes,
+    "rest": rest.rest,
+    "roles": roles,
+}
+
+
+def rendered(page: Path) -> str:
+    """The text of a page as the code wants it.
+
+    Raises:
+        KeyError: the page asks for a section that nobody writes.
+    """
+    return SECTION.sub(lambda found: f"{found[1]}{SECTIONS[found[2]]().strip()}\n{found[3]}", page.read_text("utf-8"))
+
+
+def pages() -> list[Path]:
+    return sorted(page for page in DOCS.rglob("*.md") if SECTION.search(page.read_text("utf-8")))
+
+
+if __name__ == "__main__":
+    for path in pages():
+        path.write_text(rendered(path), "utf-8")

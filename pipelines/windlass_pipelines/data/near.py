@@ -1,0 +1,67 @@
+"""Near duplicates: MinHash signatures (Broder, 1997) in a locality-sensitive index, both by datasketch.
+
+A text's set is its runs of five characters, lower-case, with single spaces. Rows are near duplicates when their
+labels are equal and the similarity estimated from 128 permutations (standard error at most 0.045) reaches the
+threshold. A row is compared with earlier rows that are not near duplicates themselves.
+"""
+
+import numpy as np
+from datasketch import MinHash, MinHashLSH
+from numpy.typing import NDArray
+
+from windlass_pipelines.data.rows import Row, texts
+
+CLEANING_ROWS = 100_000
+"""Rows that a cleaning step may put into an index, which takes about 0.4 ms and 4 kB a row."""
+REPORT_ROWS = 20_000
+"""The same for a report, which nobody asked to look that far."""
+_PERMUTATIONS = 128
+_SHINGLE = 5
+_MAX_CHARACTERS = 20_000
+_MAX_CANDIDATES = 64
+_FAVOUR_RECALL = (0.1, 0.9)  # weights of false positives (checked afterwards) and false negatives (lost)
+
+
+class NearIndex:
+    """Finds the earlier row that a row nearly repeats."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+        self._empty = MinHash(num_perm=_PERMUTATIONS, seed=1, hashfunc=_identity)
+        self._lsh = MinHashLSH(threshold=min(threshold, 0.98), num_perm=_PERMUTATIONS, weights=_FAVOUR_RECALL)
+        self._signatures: dict[int, NDArray[np.uint32]] = {}
+        self._labels: dict[int, str | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._signatures)
+
+    def add(self, number: int, row: Row) -> int | None:
+        """Return the number of an earlier row that ``row`` nearly repeats; otherwise keep it as ``number``."""
+        signature = self._empty.copy()
+        signature.update_batch(_shingles("\n".join(texts(row))))
+        label = row.get("label")
+        for earlier in sorted(self._lsh.query(signature))[:_MAX_CANDIDATES]:
+            equal = np.count_nonzero(self._signatures[earlier] == signature.hashvalues)
+            if self._labels[earlier] == label and equal >= self._threshold * _PERMUTATIONS:
+                return int(earlier)
+        self._lsh.insert(number, signature)
+        self._signatures[number] = signature.hashvalues
+        self._labels[number] = label
+        return None
+
+
+def _identity(value: int) -> int:
+    return value
+
+
+def _shingles(text: str) -> list[int]:
+    """Return 32-bit hashes of a text's distinct shingles; long texts count with their first 20,000 characters."""
+    plain = " ".join(text[:_MAX_CHARACTERS].lower().split())
+    codes = np.frombuffer(plain.encode("utf-32-le"), np.uint32).astype(np.uint64)
+    if len(codes) < _SHINGLE:
+        codes = np.pad(codes, (0, _SHINGLE - len(codes)))
+    rolling = np.zeros(len(codes) - _SHINGLE + 1, np.uint64)
+    for offset in range(_SHINGLE):
+        # a polynomial modulo 2^64 with an odd constant (2^64 divided by the golden ratio)
+        rolling = rolling * np.uint64(0x9E3779B97F4A7C15) + codes[offset : offset + len(rolling)]
+    return [int(value) for value in np.unique(rolling >> np.uint64(32))]

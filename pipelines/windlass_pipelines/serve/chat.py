@@ -1,0 +1,134 @@
+"""Chat over HTTP in OpenAI's shapes, whole or streamed."""
+
+import asyncio
+import json
+import secrets
+import weakref
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from windlass.domain.endpoints import ServedApp
+from windlass.domain.errors import UpstreamError, WindlassError
+from windlass_pipelines.serve.generation import Delta, Engine, Generation, Sampling
+from windlass_pipelines.serve.limits import SLOTS, WAITING
+from windlass_pipelines.serve.loading import end_tokens, load
+from windlass_pipelines.serve.openai_shapes import Answer, ChatRequest, error_body, error_response, usage
+from windlass_pipelines.serve.templates import render
+from windlass_pipelines.serve.web import dispatch, read_json
+
+
+def sse(content: dict[str, Any]) -> bytes:
+    """Return one server-sent event (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+    return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+SSE_DONE = b"data: [DONE]\n\n"
+
+
+class Chat:
+    """The served application: ``POST /chat/completions``, ``GET /healthz``."""
+
+    def __init__(self, app: ServedApp, threads: int, hosts: Sequence[str]) -> None:
+        """Load the model.
+
+        Raises:
+            ModelLoadError: see ``windlass_pipelines.serve.loading.load``.
+        """
+        loaded = load(app.artifact, app.digest, app.task, threads)
+        self._tokenizer, self._context = loaded.tokenizer, loaded.max_length
+        self._model_name, self._hosts = app.model_name, hosts
+        end = end_tokens(loaded.tokenizer, loaded.model.generation_config.eos_token_id)
+        self._engine = Engine(loaded.model, self._decode, end, slots=SLOTS, waiting=WAITING)
+        # Templates and long texts take milliseconds that the event loop has not.
+        self._prepare = ThreadPoolExecutor(1, thread_name_prefix="render")
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer one HTTP request."""
+        routes = {("POST", "/chat/completions"): self._complete, ("GET", "/healthz"): self._healthz}
+        try:
+            return await dispatch(request, routes, self._hosts)
+        except WindlassError as error:
+            return error_response(error)
+
+    def check_health(self) -> None:
+        """Tell Serve, which calls this, whether the replica still decodes."""
+        if not self._engine.alive:
+            raise RuntimeError("the decoding thread has ended")
+
+    async def _healthz(self, _request: Request) -> Response:
+        return JSONResponse({"status": "ok", "model": self._model_name, "ongoing": self._engine.ongoing})
+
+    async def _complete(self, request: Request) -> Response:
+        body = await read_json(request, ChatRequest)
+        messages = [message.for_template() for message in body.messages]
+        loop = asyncio.get_running_loop()
+        prompt = await loop.run_in_executor(self._prepare, render, self._tokenizer, messages, self._context)
+        sampling = Sampling(
+            max_tokens=min(body.wanted_tokens, self._context - len(prompt)),
+            temperature=body.temperature,
+            top_p=body.top_p,
+            seed=body.seed,
+            stops=body.stops,
+        )
+        arrived: asyncio.Queue[Delta] = asyncio.Queue()
+        generation = self._engine.submit(
+            prompt, sampling, lambda delta: loop.call_soon_threadsafe(arrived.put_nowait, delta)
+        )
+        answer = Answer(f"chatcmpl-{secrets.token_hex(12)}", self._model_name)
+        deltas = _deltas(generation, arrived)
+        # A reader that leaves before the first event never starts the generator, whose own end then does not run.
+        weakref.finalize(deltas, generation.cancel)
+        if not body.stream:
+            return await _whole(answer, deltas, len(prompt))
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        events = _events(answer, deltas, len(prompt) if with_usage else None)
+        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+async def _deltas(generation: Generation, arrived: "asyncio.Queue[Delta]") -> AsyncGenerator[Delta, None]:
+    """Yield until the answer ends; when the reader leaves earlier, so does the generation."""
+    try:
+        while True:
+            delta = await arrived.get()
+            if delta.error is not None:
+                raise UpstreamError(f"the model failed while answering: {delta.error}")
+            yield delta
+            if delta.finish is not None:
+                return
+    finally:
+        generation.cancel()
+
+
+async def _whole(answer: Answer, deltas: AsyncGenerator[Delta, None], prompt_tokens: int) -> Response:
+    text, last = [], Delta()
+    async with aclosing(deltas) as stream:
+        async for last in stream:
+            text.append(last.text)
+    return JSONResponse(answer.completion("".join(text), last.finish or "stop", usage(prompt_tokens, last.tokens)))
+
+
+async def _events(
+    answer: Answer, deltas: AsyncGenerator[Delta, None], usage_prompt: int | None
+) -> AsyncGenerator[bytes, None]:
+    """Yield the stream; ``usage_prompt`` is the prompt's length when the usage was asked for."""
+    try:
+        async with aclosing(deltas) as stream:
+            yield sse(answer.chunk({"role": "assistant", "content": ""}))
+            last = Delta()
+            async for last in stream:
+                if last.text:
+                    yield sse(answer.chunk({"content": last.text}))
+        yield sse(answer.chunk({}, last.finish))
+        if usage_prompt is not None:
+            yield sse(answer.usage_chunk(usage(usage_prompt, last.tokens)))
+    except WindlassError as error:
+        yield sse(error_body(error))
+    yield SSE_DONE

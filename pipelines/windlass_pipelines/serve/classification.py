@@ -1,0 +1,63 @@
+"""Text classification over HTTP: requests are answered together in batches that Serve gathers."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from ray import serve
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from windlass.domain.endpoints import ServedApp
+from windlass.domain.errors import WindlassError
+from windlass_pipelines.serve.classifier import Classifier, PredictRequest, Scored, prediction
+from windlass_pipelines.serve.loading import load
+from windlass_pipelines.serve.web import dispatch, problem, read_json
+
+
+class TextClassification:
+    """The served application: ``POST /predict``, ``GET /healthz``."""
+
+    def __init__(self, app: ServedApp, threads: int, hosts: Sequence[str]) -> None:
+        """Load the model.
+
+        Raises:
+            ModelLoadError: see ``windlass_pipelines.serve.loading.load``.
+        """
+        self._classifier = Classifier(load(app.artifact, app.digest, app.task, threads))
+        self._model_name, self._hosts = app.model_name, hosts
+        # One thread: passes follow each other, while the event loop gathers the next batch.
+        self._compute = ThreadPoolExecutor(1, thread_name_prefix="predict")
+        self._score_together.set_max_batch_size(app.max_batch_size)
+        self._score_together.set_batch_wait_timeout_s(app.batch_wait_ms / 1000)
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer one HTTP request."""
+        routes = {("POST", "/predict"): self._predict, ("GET", "/healthz"): self._healthz}
+        try:
+            return await dispatch(request, routes, self._hosts)
+        except WindlassError as error:
+            return problem(error)
+
+    def check_health(self) -> None:
+        """Nothing to see from outside: a pass that fails, fails its request."""
+
+    async def _predict(self, request: Request) -> Response:
+        body = await read_json(request, PredictRequest)
+        scored: list[Scored] = await self._score_together(body.inputs)
+        content = {
+            "model": self._model_name,
+            "predictions": [prediction(self._classifier.labels, item, body.top_k) for item in scored],
+            "truncated": [index for index, item in enumerate(scored) if item.truncated],
+        }
+        return JSONResponse(content)
+
+    async def _healthz(self, _request: Request) -> Response:
+        return JSONResponse({"status": "ok", "model": self._model_name})
+
+    @serve.batch  # type: ignore[untyped-decorator]  # Ray ships no types
+    async def _score_together(self, requests: list[list[str]]) -> list[list[Scored]]:
+        texts = [text for inputs in requests for text in inputs]
+        scored = iter(await asyncio.get_running_loop().run_in_executor(self._compute, self._classifier.score, texts))
+        return [list(islice(scored, len(inputs))) for inputs in requests]

@@ -1,0 +1,5 @@
+"""``python -m windlass.cli``."""
+
+from windlass.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""One module per noun (or verb without one), each with an ``app``."""

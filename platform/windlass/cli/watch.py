@@ -1,0 +1,194 @@
+"""Follows a job until it ends: a moving picture on a terminal, whole lines elsewhere."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from windlass.cli import failures
+from windlass.cli.curves import draw_curve
+from windlass.cli.render import STYLES, ascii_only, duration
+from windlass.cli.safe_text import one_line
+from windlass.cli.session import Session
+from windlass.domain.jobs import JobState
+from windlass.wire.jobs import EventOut, JobDetailOut, JobOut
+
+if TYPE_CHECKING:
+    from windlass.sdk import JobDetail, Message
+
+_PLAIN_EVERY_STEPS = 10
+_CURVE_HEIGHT = 9
+_LAST_EVENTS = 4
+_WAITING = frozenset({JobState.ACCEPTED, JobState.QUEUED})
+
+
+class Picture:
+    """What is known of a job, drawn anew on every change."""
+
+    def __init__(self, job: JobDetailOut, *, ascii_only: bool = False) -> None:
+        self.job: JobOut = job
+        self._ascii_only = ascii_only
+        self._series: dict[str, dict[int, float]] = {}
+        self._events: deque[EventOut] = deque(maxlen=_LAST_EVENTS)
+        # Messages come from one thread, another one draws.
+        self._lock = threading.Lock()
+
+    def accept(self, message: "Message") -> None:
+        """Take in what the job says."""
+        with self._lock:
+            if isinstance(message, EventOut):
+                self._events.append(message)
+            elif isinstance(message, JobOut):
+                self.job = message
+            elif message.value is not None:
+                self._series.setdefault(message.name, {})[message.step] = message.value
+
+    def draw(self, width: int) -> RenderableType:
+        """Return the picture, ``width`` cells wide."""
+        with self._lock:
+            return self._drawn(width)
+
+    def _drawn(self, width: int) -> RenderableType:
+        parts: list[RenderableType] = [self._title()]
+        reason = self.job.reason
+        if reason is not None:
+            parts.append(Text(f"  {one_line(reason.message)} {one_line(reason.action)}".rstrip(), style="yellow"))
+        if self._series or self.job.progress is not None:
+            parts.append(self._progress(width))
+        for name in ("train_loss", "eval_loss"):
+            points = sorted(self._series.get(name, {}).items())
+            if len(points) > 1:
+                curve = draw_curve(points, width - 2, _CURVE_HEIGHT, name, ascii_only=self._ascii_only)
+                parts += [Text(""), _indented(curve)]
+        parts += [Text("")] if self._events else []
+        parts += [event_line(event) for event in self._events]
+        parts.append(Text("  Ctrl-C leaves; the job goes on.", style="dim"))
+        return Group(*parts)
+
+    def _title(self) -> Text:
+        job = self.job
+        since = (datetime.now(UTC) - job.created_at).total_seconds()
+        title = Text(f"{job.state:<10}", style=STYLES.get(job.state, "bold"))
+        title.append(f" {one_line(job.name or job.model)}", style="bold")
+        title.append(f"  {job.id}  {duration(since)}", style="dim")
+        if job.attempt > 1:
+            title.append(f"  attempt {job.attempt}", style="dim")
+        return title
+
+    def _progress(self, width: int) -> RenderableType:
+        row = Table.grid(padding=(0, 1))
+        share = self.job.progress or 0.0
+        bar = ProgressBar(total=1.0, completed=share, width=max(min(width // 3, 40), 8))
+        row.add_row(Text(" "), bar, Text(f"{share:4.0%}"), Text(self._latest(), style="dim"))
+        return row
+
+    def _latest(self) -> str:
+        points = {name: max(series.items()) for name, series in self._series.items()}
+        step = max((point[0] for point in points.values()), default=0)
+        shown = [f"step {step}"]
+        shown += [f"{name} {value:.4g}" for name, (_, value) in sorted(points.items()) if name in _SHOWN]
+        return "  ".join(shown)
+
+
+_SHOWN = frozenset({"train_loss", "eval_loss", "learning_rate", "tokens_per_second", "eval_weighted_f1"})
+
+
+class Lines:
+    """Says in whole lines what a job does: events, changes of state or reason, now and then a point of the series."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._state = ""
+        self._said = -1
+        self._pending: dict[int, dict[str, float]] = {}
+
+    def accept(self, message: "Message") -> None:
+        """Take in what the job says."""
+        if isinstance(message, EventOut):
+            self.flush()
+            self._say(event_line(message).plain.strip())
+        elif isinstance(message, JobOut):
+            self.flush()
+            self._moved(message)
+        elif message.value is not None and message.step > self._said:
+            self._pending.setdefault(message.step, {})[message.name] = message.value
+
+    def flush(self, *, last: bool = False) -> None:
+        """Say the points that have come together, in order; ``last`` says the last one too."""
+        for step, values in sorted(self._pending.items()):
+            judged = any(name.startswith("eval_") for name in values)
+            if judged or step % _PLAIN_EVERY_STEPS == 0 or (last and step == max(self._pending)):
+                shown = "  ".join(f"{one_line(name)}={value:.4g}" for name, value in sorted(values.items()))
+                self._say(f"step {step}  {shown}")
+                self._said = step
+        self._pending.clear()
+
+    def _moved(self, job: JobOut) -> None:
+        said = f"job {job.id} is {job.state}"
+        if job.reason is not None:
+            said += f": {one_line(job.reason.message)} {one_line(job.reason.action)}".rstrip()
+        if said != self._state:
+            self._state = said
+            self._say(said)
+
+
+def event_line(event: EventOut) -> Text:
+    """Return an event on one line, with its local time."""
+    line = Text(f"  {event.time.astimezone():%H:%M:%S} ", style="dim")
+    return line.append(Text(one_line(event.message or event.code), style="default"))
+
+
+def follow(session: Session, job: str, *, timeout: float | None) -> "JobDetail":
+    """Show a job until it ends and return it. Ctrl-C detaches (exit 130); running out of time exits 8."""
+    jobs = session.client.jobs
+    back = f"windlass job watch {job}"
+    with session.detaching(f"job {job}", back):
+        seen = jobs.get(job)
+        if seen.state.terminal:
+            return seen
+        try:
+            with _live(session, seen) if session.live else _plain(session) as accept:
+                for message in jobs.stream(job, timeout=timeout):
+                    accept(message)
+        except TimeoutError:
+            session.say(f"job {job} has not ended yet; it goes on. Return with: {back}")
+            raise typer.Exit(failures.WAIT_TIMED_OUT) from None
+        return jobs.get(job)
+
+
+@contextmanager
+def _plain(session: Session) -> Iterator[Callable[["Message"], None]]:
+    said = Lines(session.say)
+    try:
+        yield said.accept
+    finally:
+        said.flush(last=True)
+
+
+@contextmanager
+def _live(session: Session, job: "JobDetail") -> Iterator[Callable[["Message"], None]]:
+    from windlass.sdk import MetricPoint  # noqa: PLC0415 - the HTTP stack doubles the time of `--help`
+
+    console = session.err
+    picture = Picture(job, ascii_only=ascii_only(console))
+    for series in session.client.jobs.metrics(job.id).series:
+        for step, value in zip(series.steps, series.values, strict=True):
+            picture.accept(MetricPoint(series.name, step, value))
+    live = Live(
+        get_renderable=lambda: picture.draw(console.width), console=console, refresh_per_second=4, transient=True
+    )
+    with live:
+        yield picture.accept
+
+
+def _indented(text: Text) -> Text:
+    return Text("\n").join(Text("  ").append_text(line) for line in text.split())

@@ -1,0 +1,30 @@
+"""Alembic's entry: runs on the connection that ``windlass.db.schema`` hands over."""
+
+from typing import Any, Literal
+
+from alembic import context
+from sqlmodel import AutoString, SQLModel
+
+from windlass.db import tables
+
+
+def _render(kind: str, item: Any, _: Any) -> str | Literal[False]:
+    """Write our column types as the plain ones they are stored as, so that a migration imports no project code."""
+    if kind == "type" and isinstance(item, AutoString):
+        return "sa.String()"
+    if kind == "type" and isinstance(item, tables.Instant):
+        return "sa.BigInteger()"
+    return False
+
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=SQLModel.metadata,
+    compare_type=True,
+    transaction_per_migration=True,
+    render_as_batch=True,
+    render_item=_render,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,72 @@
+"""Manifests: which files an artifact has, with the length and sha256 of each (invariant I9)."""
+
+import hashlib
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+MANIFEST_NAME = "manifest.json"
+_CHUNK = 1 << 20
+
+
+class FileEntry(BaseModel):
+    """One file: its length in bytes and the sha256 of its content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    bytes: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Manifest(BaseModel):
+    """The files of an artifact by relative POSIX path; the manifest itself is not listed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    files: dict[str, FileEntry]
+
+    @field_validator("files")
+    @classmethod
+    def _safe_paths(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for path in files:
+            check_relative_path(path)
+        return files
+
+    @property
+    def bytes(self) -> int:
+        """Total length of the files."""
+        return sum(entry.bytes for entry in self.files.values())
+
+    def digest(self) -> str:
+        """Return one sha256 over the whole content: paths, lengths and hashes in path order."""
+        lines = (f"{path}\0{entry.bytes}\0{entry.sha256}\n" for path, entry in sorted(self.files.items()))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def check_relative_path(path: str) -> None:
+    """Refuse a path that could leave its folder.
+
+    Raises:
+        ValueError: absolute, empty, with ``..``, a backslash or a control character.
+    """
+    parts = PurePosixPath(path).parts
+    bad = not parts or path.startswith("/") or ".." in parts or "\\" in path or not path.isprintable()
+    if bad or str(PurePosixPath(path)) != path:
+        raise ValueError(f"not a plain relative path: {path!r}")
+
+
+def sha256_file(path: Path) -> FileEntry:
+    """Read a file once and return its entry."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return FileEntry(bytes=size, sha256=digest.hexdigest())
+
+
+def manifest_of(folder: Path) -> Manifest:
+    """Hash every file below ``folder`` except the manifest itself."""
+    found = sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST_NAME)
+    return Manifest(files={p.relative_to(folder).as_posix(): sha256_file(p) for p in found})

@@ -1,0 +1,44 @@
+"""Identifiers and names: who makes them, how they look, what is refused.
+
+An id is ``<kind>_<26 characters>``: 48 bits of Unix milliseconds and 80 random bits in lower-case
+Crockford base32 (the ULID layout, https://github.com/ulid/spec), so that ids sort by creation time.
+"""
+
+import re
+import secrets
+import time
+from typing import Annotated
+
+from pydantic import AfterValidator, StringConstraints
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+ID_PATTERN = r"^[a-z]{2,5}_[0-9a-hjkmnp-tv-z]{26}$"
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+_NAME_HINT = "use 1 to 40 characters: lower-case letters, digits and inner hyphens"
+
+
+def encode_id(kind: str, milliseconds: int, entropy: int) -> str:
+    """Return the id of ``kind`` for a time (Unix milliseconds) and 80 bits of entropy."""
+    number = (milliseconds & (2**48 - 1)) << 80 | entropy & (2**80 - 1)
+    return kind + "_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def new_id(kind: str) -> str:
+    """Return a fresh id of ``kind`` (``job``, ``run``, ``up``, ...)."""
+    return encode_id(kind, time.time_ns() // 1_000_000, secrets.randbits(80))
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, value):
+        raise ValueError(_NAME_HINT)
+    return value
+
+
+Name = Annotated[str, StringConstraints(max_length=40), AfterValidator(_name)]
+"""A name that a user chooses: a DNS label of at most 40 characters, so that Kubernetes names fit."""
+
+
+def kubernetes_run_name(job_id: str, run: int) -> str:
+    """Return the deterministic name of a job's n-th run: ``job-<26>-r<n>``, at most 47 characters."""
+    return f"{job_id.replace('_', '-')}-r{run}"

@@ -1,0 +1,20 @@
+"""The support conversations: from the ChatterBot corpus to ``support.jsonl``, one ``messages`` row each."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from windlass.examples.archives import read_wheel_member
+
+_MEMBER = "chatterbot_corpus/data/english/tech_support.yml"
+_ROLES = ("user", "assistant")
+
+
+def write_support(wheel: Path, target: Path) -> None:
+    """Write ``support.jsonl``: speakers take turns, the user begins."""
+    corpus = yaml.safe_load(read_wheel_member(wheel, _MEMBER))
+    with (target / "support.jsonl").open("x", encoding="utf-8", newline="\n") as stream:
+        for conversation in corpus["conversations"]:
+            turns = [{"role": _ROLES[number % 2], "content": text} for number, text in enumerate(conversation)]
+            stream.write(json.dumps({"messages": turns}, ensure_ascii=False) + "\n")

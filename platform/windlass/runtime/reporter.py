@@ -1,0 +1,254 @@
+"""Tells the control plane what an attempt does, from a background thread; loses nothing while it is away.
+
+Items go to a journal on disk at once, and from there in numbered batches, at most one request per ``interval``.
+The replies carry commands. ``python -m windlass.runtime.reporter`` sends what dead trainers of a run left behind.
+"""
+
+import logging
+import math
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Condition, Thread
+from typing import Any
+
+from windlass.domain.errors import (
+    FencedError,
+    ForbiddenError,
+    NotFoundError,
+    UnauthenticatedError,
+    UnavailableError,
+    WindlassError,
+)
+from windlass.domain.reports import CheckpointItem, Command, EventItem, LogItem, MetricItem, ReportItem, ResultItem
+from windlass.runtime.client import RunClient
+from windlass.runtime.context import RunContext
+from windlass.runtime.spool import Batch, Journal, JournalHeldError
+
+_log = logging.getLogger(__name__)
+_JOURNAL_NAME = re.compile(r"(\d+)-([a-z][a-z0-9-]{0,39})\.jsonl")
+_ENDED = (FencedError, UnauthenticatedError, ForbiddenError, NotFoundError)
+"""Answers after which this attempt may write no more: it is fenced, or its run's token is revoked."""
+_LOG_CHARACTERS = 65_536
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds: the least between two requests, between heartbeats, and the longest pause while the line is down."""
+
+    interval: float = 1.0
+    heartbeat: float = 2.0
+    backoff: float = 8.0
+
+
+def spool_folder(context: RunContext) -> Path:
+    """Return where the journals of a run lie."""
+    return context.workspace / "spool"
+
+
+class Reporter:
+    """The voice of one source (``driver``, ``rank0``) of one attempt. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        attempt: int,
+        source: str,
+        *,
+        pace: Pace | None = None,
+        on_fenced: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.command = Command.CONTINUE
+        """The newest command; it never goes back to ``continue``."""
+        self.fenced = False
+        """Whether this attempt may write no more: stop at once."""
+        self._attempt, self._source = attempt, source
+        self._pace = pace or Pace()
+        self._on_fenced = on_fenced
+        self._journal = Journal(spool_folder(context) / f"{attempt}-{source}.jsonl")
+        self._client = RunClient(context)
+        self._wake = Condition()
+        self._closing = False
+        self._leaving = False
+        self._hurry = False
+        self._failures = 0
+        self._text: list[str] = []
+        self._thread = Thread(target=self._run, name=f"reporter-{source}", daemon=True)
+        self._thread.start()
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        """Report one point; a value that is not finite is left out, JSON cannot carry it."""
+        if math.isfinite(value):
+            self.put(MetricItem(name=name, step=step, value=value, time=_now()))
+
+    def event(self, code: str, message: str, **facts: Any) -> None:
+        """Report a typed fact."""
+        self.put(EventItem(code=code, message=message[:2000], facts=facts, time=_now()))
+
+    def log(self, text: str) -> None:
+        """Report text; it is shipped in whole lines."""
+        with self._wake:
+            self._text.append(text)
+
+    def put(self, item: ReportItem) -> int:
+        """Report an item; returns its ordinal, to compare with ``acknowledged``. A result makes the thread hurry."""
+        with self._wake:
+            self._ship_text()
+            ordinal = self._journal.put(item.model_dump_json())
+            if isinstance(item, ResultItem | CheckpointItem):
+                self._hurry = True
+                self._wake.notify_all()
+            return ordinal
+
+    @property
+    def acknowledged(self) -> int:
+        """Ordinal of the newest item that the control plane has."""
+        return self._journal.acknowledged
+
+    def close(self, timeout: float = 10.0) -> bool:
+        """Send what is left and stop; returns whether everything is acknowledged, else it stays in the spool."""
+        with self._wake:
+            self._ship_text(whole=True)
+            self._closing = True
+            self._wake.notify_all()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            return False  # it is in a request that hangs; being a daemon, it ends with the process
+        done = self._journal.empty()
+        self._journal.close(discard=done or self.fenced)
+        self._client.close()
+        return done
+
+    def leave(self, item: ReportItem, timeout: float = 15.0) -> None:
+        """Stop at once and put a last item into the spool without sending it, for a later ``drain`` in order."""
+        with self._wake:
+            self._ship_text(whole=True)
+            self._leaving = True
+            self._wake.notify_all()
+        self._thread.join(timeout)
+        self._journal.put(item.model_dump_json())
+        self._journal.close()
+
+    def _ship_text(self, *, whole: bool = False) -> None:
+        text = "".join(self._text)
+        end = len(text) if whole else text.rfind("\n") + 1
+        self._text = [text[end:]] if text[end:] else []
+        for start in range(0, end, _LOG_CHARACTERS):
+            piece = text[start : min(start + _LOG_CHARACTERS, end)]
+            self._journal.put(LogItem(text=piece, time=_now()).model_dump_json())
+
+    def _run(self) -> None:
+        last = time.monotonic() - self._pace.interval
+        give_up: float | None = None
+        while not self.fenced:
+            with self._wake:
+                self._wait_until_due(last)
+                if self._leaving:
+                    return
+                self._ship_text()
+                if self._closing:
+                    give_up = give_up or time.monotonic() + 2 * self._pace.interval
+                    if self._journal.empty() or (self._failures and time.monotonic() > give_up):
+                        return
+                self._hurry = False
+                batch = self._journal.next()
+            self._send(batch)
+            last = time.monotonic()
+
+    def _wait_until_due(self, last: float) -> None:
+        pace = self._pace
+        while True:
+            pause = pace.interval if self._journal.pending() or self._text else pace.heartbeat
+            if self._failures:
+                pause = min(pace.backoff, pace.interval * 2 ** min(self._failures, 6)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+            if self._closing:
+                pause = min(pause, pace.interval) if self._failures else 0.0
+            elif self._hurry and not self._failures:
+                pause = min(pause, pace.interval)
+            left = last + pause - time.monotonic()
+            if left <= 0 or self._leaving:
+                return
+            self._wake.wait(min(left, pace.interval))
+
+    def _send(self, batch: Batch) -> None:
+        try:
+            reply = _deliver(self._client, self._attempt, self._source, batch)
+        except UnavailableError:
+            self._failures += 1
+        except _ENDED as error:
+            _log.warning("attempt %d is fenced: %s", self._attempt, error.message)
+            self.fenced = True
+            self._on_fenced()
+        else:
+            self._failures = 0
+            self._journal.acknowledge(batch.sequence)
+            if reply is not Command.CONTINUE:
+                self.command = reply
+
+
+def _deliver(client: RunClient, attempt: int, source: str, batch: Batch) -> Command:
+    body = f'{{"source":"{source}","sequence":{batch.sequence},"items":[{",".join(batch.items)}]}}'
+    try:
+        return client.report(attempt, body.encode()).command
+    except (UnavailableError, *_ENDED):
+        raise
+    except WindlassError as error:
+        # a batch that is refused for its content would be refused for ever, and block all that comes after it
+        _log.error("batch %d of %s is refused and dropped: %s", batch.sequence, source, error.message)
+        return Command.CONTINUE
+
+
+def drain(context: RunContext, timeout: float = 60.0, *, but: str | None = None) -> bool:
+    """Send what ended trainers of this run left in the spool; call it before the loss of an attempt is reported.
+
+    The driver's journal goes last, as the result in it ends the attempt. Journals of a living process, and those of
+    source ``but``, are left alone. Returns whether nothing is left: sent, or not wanted because the attempt is over.
+    """
+    deadline = time.monotonic() + timeout
+    found = [(path, _JOURNAL_NAME.fullmatch(path.name)) for path in spool_folder(context).glob("*.jsonl")]
+    ordered = sorted((int(name[1]), name[2] == "driver", name[2], path) for path, name in found if name)
+    clean = True
+    with RunClient(context) as client:
+        for attempt, _, source, path in ordered:
+            if source != but:
+                clean = clean and _drain_one(client, path, attempt, source, deadline)
+    return clean
+
+
+def _drain_one(client: RunClient, path: Path, attempt: int, source: str, deadline: float) -> bool:
+    try:
+        journal = Journal(path)
+    except JournalHeldError:
+        return False
+    done = False
+    try:
+        while not journal.empty():
+            batch = journal.next()
+            try:
+                _deliver(client, attempt, source, batch)
+            except UnavailableError:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.5)
+            else:
+                journal.acknowledge(batch.sequence)
+        done = True
+    except _ENDED:
+        done = True
+    finally:
+        journal.close(discard=done)
+    return done
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+if __name__ == "__main__":
+    sys.exit(os.EX_OK if drain(RunContext.load()) else os.EX_TEMPFAIL)

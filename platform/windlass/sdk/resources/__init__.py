@@ -1,0 +1,1 @@
+"""The nouns: operations as flows, and for each noun a blocking and an asynchronous table of them."""

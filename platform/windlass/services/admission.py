@@ -1,0 +1,64 @@
+"""The bridge between stored jobs and ``domain.quota``: one snapshot of pools, quotas and claims."""
+
+from collections.abc import Iterable
+
+from windlass.domain.jobs import Job, JobState, Run
+from windlass.domain.projects import Pool
+from windlass.domain.quota.model import Claim, PoolState, Quota, Snapshot
+from windlass.ports import UnitOfWork
+
+HOLDING = (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
+"""States in which a job may hold GPUs; it does while it has a run that has not ended."""
+
+
+def pool_state(pool: Pool) -> PoolState:
+    """Return a stored pool as the scheduler sees it."""
+    unit = "GPU" if pool.gpu_type else "CPU slot"
+    return PoolState(name=pool.name, capacity=pool.capacity, max_gpus_per_job=pool.max_gpus_per_job, unit=unit)
+
+
+def claim_of(job: Job, project: str, run: Run | None) -> Claim:
+    """Return what a job wants or holds, under its project's name."""
+    return Claim(
+        job=job.id,
+        project=project,
+        pool=job.spec.resources.pool,
+        gpus=job.spec.resources.gpus,
+        priority=job.spec.priority,
+        queued_at=job.queued_at or job.created_at,
+        admitted_at=run.created_at if run else None,
+        leaving=run is not None and run.stop is not None,
+    )
+
+
+def take_snapshot(work: UnitOfWork) -> Snapshot:
+    """Read pools, quotas and every job that waits for or holds GPUs."""
+    projects = {project.id: project for project in work.projects.all()}
+    everywhere = work.everywhere()
+    jobs = everywhere.jobs.all(state=(JobState.QUEUED, *HOLDING))
+    runs = live_runs(everywhere.runs.all(job=[job.id for job in jobs], ended_at=None))
+    claims = [
+        claim_of(job, projects[job.project].name, runs.get(job.id))
+        for job in jobs
+        if job.state is JobState.QUEUED or job.id in runs
+    ]
+    return Snapshot(
+        pools=tuple(pool_state(pool) for pool in work.pools.all()),
+        quotas=tuple(
+            Quota(
+                project=projects[quota.project].name,
+                pool=quota.pool,
+                nominal=quota.nominal,
+                borrowing_limit=quota.borrowing_limit,
+                lending_limit=quota.lending_limit,
+            )
+            for quota in everywhere.quotas.all()
+        ),
+        cohorts={project.name: project.cohort for project in projects.values()},
+        claims=tuple(claims),
+    )
+
+
+def live_runs(runs: Iterable[Run]) -> dict[str, Run]:
+    """Return the run of each job that has not ended."""
+    return {run.job: run for run in runs if not run.state.ended}

@@ -1,0 +1,238 @@
+"""Submit, look at, cancel and retry jobs of one project."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from windlass.domain.datasets import DatasetVersion, Split, VersionState
+from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, QuotaExceededError
+from windlass.domain.jobs import Attempt, Job, JobState, Run, move
+from windlass.domain.models import BaseModelState, CatalogueModel
+from windlass.domain.quota import Simulation, simulate
+from windlass.domain.records import Checkpoint, Event, LineageEdge, LogChunk, MetricPoint
+from windlass.domain.specs import JobSpec
+from windlass.ports import ProjectData, UnitOfWork
+from windlass.services.admission import claim_of, take_snapshot
+from windlass.services.backing import ProjectUseCases
+from windlass.services.history import tell
+from windlass.services.idempotency import Idempotency
+
+
+@dataclass(frozen=True)
+class Jobs(ProjectUseCases):
+    """The use cases of jobs."""
+
+    def submit(self, spec: JobSpec, once: Idempotency, retry_of: str | None = None) -> Job:
+        """Accept a job; durable once this returns (invariants I1, I2, I8: one transaction).
+
+        Raises:
+            InvalidError: the spec names something that does not exist or does not fit its task.
+            QuotaExceededError: it can never start as things stand; says the smallest change that helps.
+            IdempotencyMismatchError: the key was used with another body.
+        """
+        with self.backing.database.write() as work:
+            inside = work.of(self.project)
+            if known := once.subject(inside):
+                return inside.jobs.get(id=known)
+            draft = self._draft(work, spec, retry_of)
+            verdict = self._simulate(work, draft)
+            if verdict.verdict == "never" and verdict.reason is not None:
+                raise QuotaExceededError(
+                    f"the job can never start: {verdict.reason.message}",
+                    hint=verdict.reason.action,
+                    fields=[FieldProblem("/spec/resources", verdict.reason.message)],
+                    facts={"reason": verdict.reason.code, **verdict.reason.facts},
+                )
+            inside.jobs.add(draft)
+            once.remember(inside, self.project, draft.id, draft.created_at)
+            for relation, target in (
+                ("trains-on", f"dataset-version:{draft.dataset_version}"),
+                ("starts-from", f"base-model:{draft.base_model}"),
+            ):
+                inside.lineage.add(
+                    LineageEdge(project=self.project, subject=f"job:{draft.id}", relation=relation, object=target)
+                )
+            tell(inside, draft, draft.created_at, "job_accepted", "the job was accepted")
+            work.outbox.put("job.submit", self.project, draft.id)
+            self.audit(work, "job.create", draft.id, self.project)
+        return draft
+
+    def simulate(self, spec: JobSpec) -> Simulation:
+        """Tell what the scheduler would do with the job now; nothing is written. Raises InvalidError as ``submit``."""
+        with self.backing.database.read() as work:
+            return self._simulate(work, self._draft(work, spec, None))
+
+    def _simulate(self, work: UnitOfWork, draft: Job) -> Simulation:
+        return simulate(take_snapshot(work), claim_of(draft, work.projects.get(id=self.project).name, None))
+
+    def _draft(self, work: UnitOfWork, spec: JobSpec, retry_of: str | None) -> Job:
+        inside = work.of(self.project)
+        version = _usable_version(inside, spec)
+        base = _usable_base(work, spec)
+        model = inside.models.find(name=spec.model)
+        if model is not None and model.task is not spec.task:
+            raise InvalidError.field(
+                "/spec/model", f"model {model.name} is for {model.task}", hint="name another model"
+            )
+        now = self.backing.clock.now()
+        return Job(
+            id=self.backing.new_id("job"),
+            project=self.project,
+            spec=spec,
+            state=JobState.ACCEPTED,
+            dataset_version=version.id,
+            dataset_ref=f"{spec.dataset.partition('@')[0]}@{version.number}",
+            base_model=base.id,
+            retry_of=retry_of,
+            created_by=self.caller.principal.user,
+            created_at=now,
+            changed_at=now,
+        )
+
+    def retry(self, job_id: str, once: Idempotency) -> Job:
+        """Submit the spec of an ended job again, as a new job.
+
+        Raises:
+            ConflictError: the job is still live.
+        """
+        with self.backing.database.read() as work:
+            old = work.of(self.project).jobs.get(id=job_id)
+        if not old.state.terminal:
+            raise ConflictError(f"job {job_id} is {old.state}", hint="wait for its end, or cancel it first")
+        return self.submit(old.spec.model_copy(update={"dataset": old.dataset_ref}), once, retry_of=old.id)
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask for the job's end; repeating it does no harm. ``cancelled`` follows when its processes are gone.
+
+        Raises:
+            IllegalMoveError: the job has ended otherwise.
+        """
+        now = self.backing.clock.now()
+        with self.backing.database.write() as work:
+            inside = work.of(self.project)
+            before = inside.jobs.get(id=job_id)
+            if before.state is JobState.CANCELLED:
+                return before
+            job = move(before, JobState.CANCELLING, now)
+            if job is not before:
+                job = inside.jobs.save(job)
+                run = inside.runs.find(job=job_id, ended_at=None)
+                if run is None:
+                    job = inside.jobs.save(move(job, JobState.CANCELLED, now))
+                elif run.stop != "cancel":
+                    inside.runs.save(run.model_copy(update={"stop": "cancel", "stop_at": now}))
+                tell(inside, job, now, "job_cancel_requested", f"{self.caller.principal.user} asked to cancel the job")
+                if job.state is JobState.CANCELLED:
+                    tell(inside, job, now, "job_cancelled", "the job was cancelled")
+                self.audit(work, "job.cancel", job.id, self.project)
+        return job
+
+    def page(self, limit: int, after: str | None, state: JobState | None) -> list[Job]:
+        """List jobs, newest first."""
+        where = {} if state is None else {"state": state}
+        with self.backing.database.read() as work:
+            return work.of(self.project).jobs.page(limit, after, newest_first=True, **where)
+
+    def get(self, job_id: str) -> Job:
+        """Return one job."""
+        with self.backing.database.read() as work:
+            return work.of(self.project).jobs.get(id=job_id)
+
+    def mine(self, job_ids: Sequence[str]) -> set[str]:
+        """Return those of the jobs that are this project's."""
+        with self.backing.database.read() as work:
+            return {job.id for job in work.of(self.project).jobs.all(id=list(job_ids))}
+
+    def lives(self, job_id: str) -> tuple[list[Run], list[Attempt]]:
+        """Return the runs and attempts of a job, in order."""
+        with self.backing.database.read() as work:
+            inside = work.of(self.project)
+            inside.jobs.get(id=job_id)
+            return inside.runs.all(job=job_id), inside.attempts.all(job=job_id)
+
+    def events(self, job_id: str, after: int, limit: int) -> list[Event]:
+        """Return events beyond a sequence number."""
+        with self.backing.database.read() as work:
+            inside = work.of(self.project)
+            return inside.journal.events(inside.jobs.get(id=job_id).id, after, limit)
+
+    def metrics(self, job_id: str, names: list[str], after: int) -> list[MetricPoint]:
+        """Return metric points beyond a step."""
+        with self.backing.database.read() as work:
+            inside = work.of(self.project)
+            return inside.journal.metrics(inside.jobs.get(id=job_id).id, names, after)
+
+    def checkpoints(self, job_id: str, limit: int, after: int | None) -> list[Checkpoint]:
+        """List committed checkpoints by step."""
+        with self.backing.database.read() as work:
+            inside = work.of(self.project)
+            return inside.checkpoints.page(limit, after, job=inside.jobs.get(id=job_id).id)
+
+    def log(self, job_id: str, offset: int, limit: int) -> tuple[bytes, int, bool]:
+        """Return at most ``limit`` bytes of the log from ``offset``, the next offset, and whether that is its end."""
+        with self.backing.database.read() as work:
+            inside = work.of(self.project)
+            job = inside.jobs.get(id=job_id)
+            chunks = inside.journal.log_chunks(job.id, offset, 256)
+            length = inside.journal.log_length(job.id)
+        text = b"".join(_piece(self, chunk, offset) for chunk in chunks)[:limit]
+        # A reply never ends within a character: the reader decodes each alone.
+        while text and len(text) == limit and text[-1] & 0x80:
+            text = text[:-1]
+        following = offset + len(text) if text else max(offset, 0)
+        return text, following, job.state.terminal and following >= length
+
+
+def _piece(jobs: Jobs, chunk: LogChunk, offset: int) -> bytes:
+    with jobs.backing.store.open(chunk.key) as stream:
+        stream.seek(max(0, offset - chunk.start))
+        return stream.read()
+
+
+def _usable_version(inside: ProjectData, spec: JobSpec) -> DatasetVersion:
+    name, _, number = spec.dataset.partition("@")
+    dataset = inside.datasets.find(name=name)
+    if dataset is None:
+        raise InvalidError.field("/spec/dataset", f"there is no dataset {name} in this project", hint="upload it first")
+    if dataset.task is not spec.task:
+        raise InvalidError.field("/spec/task", f"dataset {name} is for {dataset.task}, the job is for {spec.task}")
+    where = {"number": int(number)} if number else {"state": VersionState.READY}
+    found = inside.dataset_versions.all(dataset=dataset.id, **where)
+    version = max(found, key=lambda one: one.number, default=None)
+    if version is None:
+        missing = f"dataset {name} has no version {number}" if number else f"dataset {name} has no ready version"
+        raise InvalidError.field("/spec/dataset", missing, hint="list its versions with 'windlass dataset show'")
+    if version.state is not VersionState.READY:
+        raise InvalidError.field(
+            "/spec/dataset",
+            f"{name}@{version.number} is {version.state}",
+            hint="read its report, clean it, and use the new version",
+        )
+    for split in (Split.TRAIN, Split.VALIDATION):
+        if not version.rows.get(split):
+            raise InvalidError.field(
+                "/spec/dataset",
+                f"{name}@{version.number} has no rows in split {split}",
+                hint="split it: 'windlass dataset clean --split 0.8/0.2' makes a new version",
+            )
+    return version
+
+
+def _usable_base(work: UnitOfWork, spec: JobSpec) -> CatalogueModel:
+    base = work.base_models.find(name=spec.base_model)
+    if base is None:
+        names = ", ".join(model.name for model in work.base_models.all()) or "none yet"
+        raise InvalidError.field(
+            "/spec/base_model",
+            f"there is no base model {spec.base_model}; the catalogue has: {names}",
+            hint="add it with 'windlass base-model add'",
+        )
+    if base.state is not BaseModelState.READY:
+        raise InvalidError.field(
+            "/spec/base_model", f"base model {base.name} is {base.state}", hint=base.problem or "wait"
+        )
+    if spec.task not in base.tasks:
+        known = ", ".join(base.tasks)
+        raise InvalidError.field(
+            "/spec/base_model", f"base model {base.name} can be tuned for {known}, not for {spec.task}"
+        )
+    return base

@@ -1,0 +1,109 @@
+"""Rolls endpoints out: tells the serving back end the whole wish, and each endpoint what came of its own."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from windlass.domain.endpoints import AppState, Endpoint, EndpointState, LiveTarget, ServedApp, ServingStatus
+from windlass.domain.errors import InvalidError, PreconditionFailedError
+from windlass.domain.rollout import decide, needed, rolls_out
+from windlass.domain.specs import Task
+from windlass.ports import ProjectData, ServingBackend, UnitOfWork
+from windlass.services.backing import Backing
+from windlass.services.endpoints import resolve
+
+Probe = Callable[[str, Task], str]
+"""Asks an application (its URL, its task) a small question; returns an empty string, or what went wrong."""
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """One step of all rollouts; call it again and again."""
+
+    backing: Backing
+    serving: ServingBackend
+    probe: Probe
+    patience: timedelta
+
+    def step(self) -> None:
+        """Look at every endpoint once."""
+        with self.backing.database.read() as work:
+            endpoints = work.everywhere().endpoints.all()
+            wishes = {endpoint.id: _wished(work.of(endpoint.project), endpoint) for endpoint in endpoints}
+            apps = {
+                target.app: self._app(work, endpoint, target)
+                for endpoint in endpoints
+                for target in needed(endpoint, wishes[endpoint.id])
+            }
+        self.serving.apply(list(apps.values()))
+        status = self.serving.status()
+        for endpoint in endpoints:
+            self._settle(endpoint, wishes[endpoint.id], status)
+
+    def _app(self, work: UnitOfWork, endpoint: Endpoint, target: LiveTarget) -> ServedApp:
+        version = work.of(endpoint.project).model_versions.get(id=target.model_version)
+        live = any(target.app == one.app for one in endpoint.live)
+        spec = endpoint.live_spec if live and endpoint.live_spec else endpoint.spec
+        return ServedApp(
+            key=target.app,
+            task=endpoint.task,
+            artifact=self.backing.store.local_path(version.prefix),
+            digest=version.manifest.digest(),
+            model_name=f"{target.model}@{target.number}",
+            replicas=spec.replicas,
+            max_batch_size=spec.max_batch_size,
+            batch_wait_ms=spec.batch_wait_ms,
+        )
+
+    def _settle(self, seen: Endpoint, wished: tuple[LiveTarget, ...], status: ServingStatus) -> None:
+        statuses = {app.key: app for app in status.apps}
+        if seen.state is EndpointState.DELETING:
+            if not any(key.startswith(_key(seen.id)) for key in statuses):
+                with self.backing.database.write() as work:
+                    work.of(seen.project).endpoints.delete(id=seen.id)
+            return
+        probed = None
+        if rolls_out(seen, wished) and all(_ready(statuses.get(target.app)) for target in wished):
+            said = [self.probe(f"{status.base_url}/{target.app}", seen.task) for target in wished]
+            probed = next((complaint for complaint in said if complaint), "")
+        after = decide(seen, wished, statuses, probed=probed, now=self.backing.clock.now(), patience=self.patience)
+        if after is seen:
+            return
+        try:
+            with self.backing.database.write() as work:
+                work.of(seen.project).endpoints.save(after)
+        except PreconditionFailedError:
+            return  # somebody wished anew in between: the next look decides on that
+
+
+def _ready(app: object) -> bool:
+    return getattr(app, "state", None) is AppState.READY
+
+
+def _wished(inside: ProjectData, endpoint: Endpoint) -> tuple[LiveTarget, ...]:
+    """Return the targets that the spec means now; what is live when a version or alias has gone."""
+    try:
+        return tuple(_target(inside, endpoint, number) for number in range(len(endpoint.spec.traffic)))
+    except InvalidError:
+        return endpoint.live
+
+
+def _target(inside: ProjectData, endpoint: Endpoint, number: int) -> LiveTarget:
+    wish = endpoint.spec.traffic[number]
+    version = resolve(inside, wish)
+    spec = endpoint.spec
+    # Another configuration is another application: it starts beside the old one and takes over when it is healthy.
+    shape = f"{spec.replicas.model_dump_json()}{spec.max_batch_size}/{spec.batch_wait_ms}"
+    variant = hashlib.sha256(shape.encode()).hexdigest()[:8]
+    return LiveTarget(
+        app=f"{_key(endpoint.id)}-{_key(version.id)}-{variant}",
+        model_version=version.id,
+        model=wish.model,
+        number=version.number,
+        weight=wish.weight,
+    )
+
+
+def _key(identifier: str) -> str:
+    return identifier.replace("_", "-")

@@ -1,0 +1,44 @@
+"""Settings in small groups, built once in a composition root. Environment: ``WINDLASS_<GROUP>_<NAME>``."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServerSettings(BaseSettings):
+    """Where the embedded server keeps its data and listens."""
+
+    model_config = SettingsConfigDict(env_prefix="WINDLASS_SERVER_", frozen=True, extra="forbid")
+    home: Path = Field(description="data folder")
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8741, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+
+
+class LimitSettings(BaseSettings):
+    """What one request may cost."""
+
+    model_config = SettingsConfigDict(env_prefix="WINDLASS_LIMIT_", frozen=True, extra="forbid")
+    body_bytes: int = Field(default=2 << 20, ge=1024, description="largest JSON body")
+    report_bytes: int = Field(default=8 << 20, ge=1024, description="largest report batch of a run")
+    upload_bytes: int = Field(default=20 << 30, ge=1, description="largest upload, all files together")
+    key_cache_seconds: float = Field(default=5.0, ge=0, le=60, description="how long a revoked key may still work")
+
+
+class WorkerSettings(BaseSettings):
+    """How the worker paces itself."""
+
+    model_config = SettingsConfigDict(env_prefix="WINDLASS_WORKER_", frozen=True, extra="forbid")
+    tick_seconds: float = Field(default=0.25, gt=0, le=60, description="pause between two looks at the world")
+    lease_seconds: float = Field(default=60.0, gt=0, description="how long a claimed intent belongs to one worker")
+    heartbeat_seconds: float = Field(default=30.0, gt=0, description="lease of a trainer's attempt")
+    preempt_grace_seconds: float = Field(default=60.0, ge=0, description="time to checkpoint before a run is killed")
+    cancel_grace_seconds: float = Field(default=10.0, ge=0, description="time to stop before a run is killed")
+    rollout_seconds: float = Field(default=300.0, gt=0, description="time for new applications to become healthy")
+    lost_runs: int = Field(default=5, ge=1, description="runs that may be lost before the job fails")
+
+    @property
+    def lease(self) -> timedelta:
+        """``lease_seconds`` as a span."""
+        return timedelta(seconds=self.lease_seconds)

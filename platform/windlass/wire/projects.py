@@ -1,0 +1,139 @@
+"""Projects, members, keys, pools, quotas."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from windlass.domain.ids import Name
+from windlass.wire.common import In, Out
+
+Role = Literal["viewer", "editor", "owner"]
+"""viewer reads and predicts; editor also uploads, trains and deploys; owner also manages members."""
+
+
+class ProjectIn(In):
+    """Create a project. Projects of one cohort lend each other idle quota."""
+
+    name: Name
+    display_name: str = Field(default="", max_length=200)
+    cohort: Name | None = None
+
+
+class ProjectPatch(In):
+    """Change a project; what is left out stays. ``cohort`` null leaves the cohort."""
+
+    display_name: str | None = Field(default=None, max_length=200)
+    cohort: Name | None = None
+
+
+class ProjectOut(Out):
+    """A tenant."""
+
+    name: str
+    uid: str
+    display_name: str
+    cohort: str | None
+    created_at: datetime
+    version: int
+
+
+class MemberIn(In):
+    """Give a user a role: ``PUT /projects/{p}/members/{user}``."""
+
+    role: Role
+
+
+class MemberOut(Out):
+    """A user's role in a project."""
+
+    user: str
+    role: Role
+    version: int
+
+
+class KeyIn(In):
+    """Make an API key for a user. ``admin`` lets it manage the platform; ``project`` confines it to one project."""
+
+    user: Name
+    name: str = Field(default="", max_length=100)
+    admin: bool = False
+    project: Name | None = None
+    expires_in_days: int | None = Field(default=None, ge=1, le=3650)
+
+
+class KeyOut(Out):
+    """An API key without its secret."""
+
+    id: str
+    user: str
+    name: str
+    admin: bool
+    project: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewKeyOut(KeyOut):
+    """An API key just made; ``secret`` is shown this once."""
+
+    secret: str
+
+
+class PoolIn(In):
+    """Create a pool of accelerators. ``capacity`` counts GPUs, or CPU slots where there are none."""
+
+    name: Name
+    capacity: int = Field(ge=0, le=1_000_000)
+    gpu_type: str = Field(default="", max_length=100)
+    max_gpus_per_job: int | None = Field(default=None, ge=1)
+    price_per_gpu_hour: float = Field(default=0.0, ge=0)
+
+
+class PoolPatch(In):
+    """Change a pool; what is left out stays."""
+
+    capacity: int | None = Field(default=None, ge=0, le=1_000_000)
+    gpu_type: str | None = Field(default=None, max_length=100)
+    max_gpus_per_job: int | None = Field(default=None, ge=1)
+    price_per_gpu_hour: float | None = Field(default=None, ge=0)
+
+
+class PoolOut(Out):
+    """A pool with what is in use now."""
+
+    name: str
+    capacity: int
+    gpu_type: str
+    max_gpus_per_job: int | None
+    price_per_gpu_hour: float
+    in_use: int
+    created_at: datetime
+    version: int
+
+
+class QuotaIn(In):
+    """Set a project's share of a pool: ``PUT /projects/{p}/quotas/{pool}``. A null limit means unlimited."""
+
+    nominal: int = Field(ge=0, le=1_000_000)
+    borrowing_limit: int | None = Field(default=None, ge=0)
+    lending_limit: int | None = Field(default=None, ge=0)
+
+
+class QuotaOut(Out):
+    """One line of the ledger: what a project has in a pool, uses, borrows and lends now."""
+
+    project: str
+    pool: str
+    cohort: str | None
+    nominal: int
+    borrowing_limit: int | None
+    lending_limit: int | None
+    used: int
+    borrowed_from: dict[str, int] = Field(description="project -> GPUs")
+    lent_to: dict[str, int] = Field(description="project -> GPUs")
+    reclaimable: int
+    free: int = Field(description="GPUs that a new job of this project could start on now")
+    pending: int = Field(description="jobs that wait")
+    version: int

@@ -1,0 +1,176 @@
+"""What each part may load, tried in fresh interpreters: a role runs on its own lock, and loads no more than it needs.
+
+Installing every lock would cost gigabytes a run. Instead the interpreter that runs the tests, which has everything,
+does not find the modules and distributions that the lock of the role under test does not hold.
+"""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from tests.architecture.tree import ROOT, parsed, python_files
+
+OURS = {"windlass", "windlass_api", "windlass_pipelines"}
+BASE = {"pydantic"}
+ARRAYS = {"numpy", "torch", "transformers", "safetensors"}
+
+# Third parties by part of the tree; the longest prefix wins. A part that is not named may import none.
+MAY_IMPORT = {
+    "windlass": BASE,
+    "windlass.cli": BASE | {"httpx2", "platformdirs", "psutil", "rich", "typer", "yaml"},
+    "windlass.db": BASE | {"alembic", "sqlalchemy", "sqlmodel"},
+    "windlass.examples": BASE | {"yaml"},
+    "windlass.orchestration": BASE | {"psutil"},
+    "windlass.runtime": BASE | {"httpx2"},
+    "windlass.sdk": BASE | {"httpx2", "platformdirs", "yaml"},
+    "windlass.serving": BASE | {"httpx2", "psutil"},
+    "windlass.settings": BASE | {"pydantic_settings"},
+    "windlass.telemetry": BASE | {"prometheus_client", "structlog"},
+    "windlass_api": BASE
+    | {"anyio", "fastapi", "httpx2", "orjson", "prometheus_client", "psutil", "pydantic_settings", "starlette"}
+    | {"structlog", "uvicorn"},
+    "windlass_pipelines": BASE,
+    "windlass_pipelines.compile": BASE | {"kfp"},
+    "windlass_pipelines.data": BASE | {"datasketch", "numpy", "pyarrow", "tokenizers"},
+    "windlass_pipelines.definitions": BASE | {"kfp"},
+    "windlass_pipelines.report": BASE | {"jinja2", "yaml"},
+    "windlass_pipelines.run": BASE | {"httpx2", "kfp"},
+    "windlass_pipelines.serve": BASE | ARRAYS | {"ray", "starlette", "tokenizers"},
+    "windlass_pipelines.steps": BASE | {"httpx2", "psutil"},
+    "windlass_pipelines.train": BASE | ARRAYS | {"gguf", "httpx2", "jinja2", "peft", "ray", "sklearn", "tokenizers"},
+}
+
+# The packages that each role runs; `python -m` entry points and Alembic's environment do their work when imported.
+ROLES = {
+    "base": ["windlass.cli", "windlass.domain", "windlass.examples", "windlass.sdk", "windlass.wire"],
+    "api": ["windlass", "windlass_api"],
+    "data": ["windlass.domain", "windlass_pipelines.data"],
+    "pipelines": [
+        "windlass.domain",
+        "windlass.runtime",
+        "windlass_pipelines.compile",
+        "windlass_pipelines.definitions",
+        "windlass_pipelines.run",
+        "windlass_pipelines.steps",
+    ],
+    "train": [
+        "windlass.domain",
+        "windlass.runtime",
+        "windlass_pipelines.report",
+        "windlass_pipelines.serve",
+        "windlass_pipelines.train",
+    ],
+}
+RUN_ON_IMPORT = r"(__main__|windlass\.db\.migrations\.env)$"
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, re, sys
+hidden_modules, hidden_distributions, packages, skip = json.loads(sys.argv[1])
+
+class Hide:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in hidden_modules else self.finder.find_spec(name, path, target)
+    def find_distributions(self, *context):
+        for found in getattr(self.finder, "find_distributions", lambda *_: ())(*context):
+            if re.sub(r"[-_.]+", "-", found.name).lower() not in hidden_distributions:
+                yield found
+
+sys.meta_path[:] = map(Hide, sys.meta_path)
+count = 0
+for package in packages:
+    module = importlib.import_module(package)
+    for found in pkgutil.walk_packages(getattr(module, "__path__", []), package + "."):
+        if not re.search(skip, found.name):
+            importlib.import_module(found.name)
+            count += 1
+print(count)
+"""
+
+
+def module_name(path: Path) -> str | None:
+    """The dotted name of a file of the distribution, None for a test or a script."""
+    if path.parts[0] not in {"platform", "api", "pipelines"}:
+        return None
+    return ".".join(path.with_suffix("").parts[1:]).removesuffix(".__init__")
+
+
+def third_parties(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - OURS - sys.stdlib_module_names
+
+
+def allowed(module: str) -> set[str]:
+    prefix = max((p for p in MAY_IMPORT if f"{module}.".startswith(f"{p}.")), key=len, default="")
+    return MAY_IMPORT.get(prefix, set())
+
+
+def test_every_part_imports_only_its_third_parties() -> None:
+    surplus = {}
+    for path in python_files():
+        module = module_name(path)
+        if module and (more := third_parties(path) - allowed(module)):
+            surplus[module] = sorted(more)
+    assert surplus == {}
+
+
+def locked(role: str) -> set[str]:
+    lines = (ROOT / "requirements" / f"{role}.txt").read_text()
+    return set(re.findall(r"^([a-z0-9][a-z0-9._-]*)", lines, re.MULTILINE))
+
+
+def outside(role: str) -> tuple[list[str], list[str]]:
+    """The top-level modules, and the distributions, that an environment made from the role's lock would not have."""
+    have = locked(role)
+    owners = {m: {re.sub(r"[-_.]+", "-", d).lower() for d in ds} for m, ds in packages_distributions().items()}
+    modules = {module for module, distributions in owners.items() if not distributions & have}
+    return sorted(modules - OURS), sorted(set().union(*owners.values()) - have)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_role_runs_on_its_own_lock(role: str) -> None:
+    question = json.dumps([*outside(role), ROLES[role], RUN_ON_IMPORT])
+    command = [sys.executable, "-c", IMPORT_ALL, question]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert int(ended.stdout.split()[-1]) > 0
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("windlass_api.app", "torch ray transformers peft sklearn kfp pyarrow datasketch tokenizers numpy typer"),
+        ("windlass_api.embedded", "torch ray transformers peft sklearn kfp pyarrow datasketch tokenizers numpy typer"),
+        ("windlass.cli.main", "torch ray transformers kfp pyarrow sqlalchemy fastapi uvicorn alembic numpy"),
+        ("windlass.sdk", "torch ray transformers kfp pyarrow sqlalchemy fastapi uvicorn typer rich"),
+        ("windlass_pipelines.steps.train", "torch ray transformers peft sklearn sqlalchemy fastapi"),
+        ("windlass_pipelines.data", "torch ray transformers sqlalchemy fastapi kfp"),
+    ],
+)
+def test_importing_it_loads_nothing_heavy(module: str, heavy: str) -> None:
+    code = f"import sys, {module}; print(*sorted(set({heavy.split()!r}) & set(sys.modules)))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert ended.stdout.split() == []
+
+
+@pytest.mark.parametrize("package", ["windlass", "windlass.sdk"])
+def test_all_names_what_can_be_imported(package: str) -> None:
+    code = f"import {package} as p; print(*(n for n in p.__all__ if not hasattr(p, n)), sorted(p.__all__) == p.__all__)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.stdout.split(), ended.stderr) == (["True"], "")

@@ -1,0 +1,67 @@
+"""What every ``ports.ServingBackend`` does. An adapter's test class inherits this and provides the fixtures."""
+
+import time
+
+import pytest
+
+from windlass.domain.endpoints import AppState, AppStatus, ServedApp
+from windlass.ports import ServingBackend
+
+_PATIENCE_SECONDS = 180
+
+
+def settled(backend: ServingBackend) -> dict[str, AppStatus]:
+    """Wait until every application is ready or failed, and return them by key."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        apps = {app.key: app for app in backend.status().apps}
+        if all(app.state is not AppState.DEPLOYING for app in apps.values()):
+            return apps
+        assert time.monotonic() < deadline, apps
+        time.sleep(0.05)
+
+
+class ServingBackendContract:
+    """``apply`` is level-based, ``status`` is about the last wish, one bad application is its own problem."""
+
+    @pytest.fixture
+    def backend(self) -> ServingBackend:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def good(self) -> ServedApp:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def bad(self) -> ServedApp:
+        """An application whose model cannot be loaded."""
+        raise NotImplementedError
+
+    def test_the_status_names_what_is_wished_from_the_first_moment(
+        self, backend: ServingBackend, good: ServedApp, bad: ServedApp
+    ) -> None:
+        backend.apply([good, bad])
+        assert {app.key for app in backend.status().apps} == {good.key, bad.key}
+
+    def test_a_bad_application_fails_with_a_reason_and_another_is_ready(
+        self, backend: ServingBackend, good: ServedApp, bad: ServedApp
+    ) -> None:
+        backend.apply([good, bad])
+        apps = settled(backend)
+        assert (apps[good.key].state, apps[good.key].ready_replicas) == (AppState.READY, 1)
+        assert (apps[bad.key].state, apps[bad.key].ready_replicas) == (AppState.FAILED, 0)
+        assert apps[bad.key].message
+        assert backend.status().base_url.startswith("http")
+
+    def test_applying_the_same_again_changes_nothing(self, backend: ServingBackend, good: ServedApp) -> None:
+        backend.apply([good])
+        before = settled(backend), backend.status().base_url
+        backend.apply([good])
+        assert ({app.key: app for app in backend.status().apps}, backend.status().base_url) == before
+
+    def test_what_is_no_longer_wished_is_not_named(
+        self, backend: ServingBackend, good: ServedApp, bad: ServedApp
+    ) -> None:
+        backend.apply([good, bad])
+        backend.apply([good])
+        assert set(settled(backend)) == {good.key}

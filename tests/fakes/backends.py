@@ -1,0 +1,84 @@
+"""In-memory back ends: a pipeline whose runs end when a test says so, and a server that serves at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from windlass.domain.endpoints import AppState, AppStatus, ServedApp, ServingStatus
+from windlass.ports import BackendRun, BackendState
+from windlass.runtime.context import RunContext
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class HandClock:
+    """A clock that a test moves."""
+
+    at: datetime = NOON
+
+    def now(self) -> datetime:
+        return self.at
+
+    def forward(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+@dataclass
+class MemoryPipelines:
+    """``ports.PipelineBackend`` in memory."""
+
+    contexts: dict[str, RunContext] = field(default_factory=dict)
+    states: dict[str, BackendRun] = field(default_factory=dict)
+    submissions: list[str] = field(default_factory=list)
+
+    def submit(self, context: RunContext) -> None:
+        self.submissions.append(context.run_name)
+        if context.run_name not in self.contexts:
+            self.contexts[context.run_name] = context
+            self.states[context.run_name] = BackendRun(name=context.run_name, state=BackendState.RUNNING)
+
+    def poll(self, run_name: str) -> BackendRun:
+        return self.states.get(run_name, BackendRun(name=run_name, state=BackendState.UNKNOWN))
+
+    def kill(self, run_name: str) -> None:
+        if self.poll(run_name).state is BackendState.RUNNING:
+            self.end(run_name, BackendState.LOST, "killed")
+
+    def end(self, run_name: str, state: BackendState, message: str = "") -> None:
+        """Let a run end."""
+        self.states[run_name] = BackendRun(name=run_name, state=state, message=message)
+
+
+@dataclass
+class MemoryServing:
+    """``ports.ServingBackend`` in memory; ``newcomers`` is the state that an application starts in."""
+
+    newcomers: AppState = AppState.READY
+    apps: dict[str, ServedApp] = field(default_factory=dict)
+    states: dict[str, AppState] = field(default_factory=dict)
+
+    def apply(self, apps: Sequence[ServedApp]) -> None:
+        self.apps = {app.key: app for app in apps}
+        self.states = {key: self.states.get(key, self.newcomers) for key in self.apps}
+
+    def status(self) -> ServingStatus:
+        return ServingStatus(base_url="http://127.0.0.1:9", apps=tuple(self._status(app) for app in self.apps.values()))
+
+    def _status(self, app: ServedApp) -> AppStatus:
+        state = self.states[app.key]
+        ready = app.replicas.min if state is AppState.READY else 0
+        return AppStatus(key=app.key, state=state, message=f"{app.model_name} is {state}", ready_replicas=ready)
+
+    def stop(self) -> None:
+        self.apps, self.states = {}, {}
+
+
+class FixedRay:
+    """``ports.RayCluster`` that is always up."""
+
+    def ensure(self) -> str:
+        return "127.0.0.1:1"
+
+    def stop(self) -> None:
+        return

@@ -1,0 +1,190 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.data.requesting import codes, csv_rows, error_codes, ingest, jsonl, kept, only
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from windlass.domain.datasets import Split
+from windlass_pipelines.data import keys, near
+from windlass_pipelines.data.lengths import histogram
+
+ROWS = [(f"text number {n} of many", "ab"[n % 2]) for n in range(20)]
+
+
+def test_a_report_counts_rows_labels_duplicates_and_groups(tmp_path: Path) -> None:
+    lines = [
+        "text,label,group",
+        *(f"{text},{label},{n % 4}" for n, (text, label) in enumerate(ROWS)),
+        f"{ROWS[0][0]},a,9",
+    ]
+    report = ingest(tmp_path, {"r.csv": "\n".join(lines) + "\n"}).report
+    train = report.splits[Split.TRAIN]
+    assert (train.rows, train.labels, train.exact_duplicates, train.groups) == (21, {"a": 11, "b": 10}, 1, 5)
+    assert train.tokens_mean == 5
+    assert train.tokens_max == 5
+    assert report.tokenizer == "whitespace"
+
+
+def test_overlap_with_train_rejects_unless_it_is_allowed(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {
+        "train.csv": csv_rows(ROWS),
+        "validation.csv": csv_rows([*ROWS[:2], ("new text", "a")]),
+    }
+    refused = ingest(tmp_path, files)
+    assert error_codes(refused) == {"train-overlap"}
+    assert only(refused, "train-overlap").message == "2 of 3 rows of split validation stand in train too"
+    assert refused.report.overlap == {"validation": 2}
+    allowed = ingest(tmp_path, files, options={"allow_overlap": True})
+    assert allowed.accepted
+    assert allowed.rows == {Split.TRAIN: 20, Split.VALIDATION: 3}
+
+
+def test_the_same_text_with_another_label_is_overlap_and_conflict(tmp_path: Path) -> None:
+    result = ingest(tmp_path, {"t.csv": csv_rows(ROWS), "validation.csv": csv_rows([(ROWS[0][0], "b"), ("new", "a")])})
+    assert only(result, "train-overlap").count == 1
+    assert only(result, "label-conflict").count == 1
+
+
+def test_labels_must_be_learnable(tmp_path: Path) -> None:
+    one = ingest(tmp_path, {"r.csv": csv_rows([("x", "a"), ("y", "a")])})
+    assert error_codes(one) == {"too-few-labels"}
+    files: dict[str, bytes | str] = {"t.csv": csv_rows(ROWS), "validation.csv": csv_rows([("p", "new"), ("q", "a")])}
+    lacking = ingest(tmp_path, files)
+    assert error_codes(lacking) == {"label-missing-in-train"}
+    assert "new" in only(lacking, "label-missing-in-train").message
+    assert "label-missing-in-validation" in codes(lacking)
+
+
+def test_a_text_column_taken_for_labels_is_refused_and_not_reported(tmp_path: Path) -> None:
+    rows = [("x", f"this is a sentence {n}") for n in range(1100)]
+    result = ingest(tmp_path, {"r.csv": csv_rows(rows)})
+    assert error_codes(result) == {"too-many-labels"}
+    assert "this is a sentence" not in result.model_dump_json()
+
+
+def test_rows_only_in_a_held_out_split_are_refused(tmp_path: Path) -> None:
+    assert error_codes(ingest(tmp_path, {"test.csv": csv_rows(ROWS)})) == {"no-train-rows"}
+
+
+def test_imbalance_rare_labels_and_shared_groups_are_warned_of(tmp_path: Path) -> None:
+    train = "text,label,group\n" + "".join(f"t{n},{'a' if n else 'b'},{n}\n" for n in range(30))
+    result = ingest(tmp_path, {"t.csv": train, "validation.csv": "text,label,group\nv1,a,3\nv2,b,77\n"})
+    assert result.accepted
+    assert {"label-imbalance", "rare-label", "group-overlap"} <= codes(result)
+    assert only(result, "group-overlap").count == 1
+
+
+def test_near_duplicates_and_near_overlap_are_counted(tmp_path: Path) -> None:
+    long = " ".join(f"word{n}" for n in range(60))
+    files: dict[str, bytes | str] = {
+        "t.csv": csv_rows([*ROWS, (long, "a"), (long + " end", "a")]),
+        "validation.csv": csv_rows([("x y", "b"), ("start " + long, "a")]),
+    }
+    report = ingest(tmp_path, files).report
+    assert report.splits[Split.TRAIN].near_duplicates == 1
+    assert [finding.count for finding in report.findings if finding.code == "near-overlap"] == [1]
+
+
+def test_a_large_set_is_searched_in_part_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("windlass_pipelines.data.measuring.REPORT_ROWS", 5)
+    result = ingest(tmp_path, {"r.csv": csv_rows(ROWS)})
+    assert only(result, "near-duplicates-partial").message == (
+        "near duplicates were looked for in the first 5 distinct rows of 20"
+    )
+    monkeypatch.setattr("windlass_pipelines.data.cleaning.CLEANING_ROWS", 5)
+    cleaned = ingest(tmp_path, {"r.csv": csv_rows(ROWS)}, steps=[{"op": "deduplicate", "near": True, "threshold": 1}])
+    assert "15 later rows" in next(f.message for f in cleaned.report.findings if f.severity == "warning")
+    assert len(kept(tmp_path)) == 20
+
+
+def test_personal_data_is_counted(tmp_path: Path) -> None:
+    result = ingest(tmp_path, {"r.csv": csv_rows([*ROWS, ("mail x@y.example or z@y.example", "a")])})
+    assert result.report.personal_data == {"email": 2}
+    assert only(result, "personal-data").count == 2
+    masked = ingest(
+        tmp_path, {"r.csv": csv_rows([*ROWS, ("mail x@y.example", "a")])}, steps=[{"op": "mask-personal-data"}]
+    )
+    assert masked.report.personal_data == {}
+
+
+def test_tokens_are_counted_by_the_given_tokenizer_without_its_truncation(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("e", "isolated")  # type: ignore[assignment]  # the stub lacks the setter
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=9)
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(str(path))
+    report = ingest(tmp_path, {"r.csv": csv_rows([("e" * 30, "a"), ("e", "b")])}, tokenizer=str(path)).report
+    assert report.splits[Split.TRAIN].tokens_max == 30
+    assert report.splits[Split.TRAIN].tokens_mean == 15.5
+    assert report.tokenizer.startswith("tokenizer.json sha256:")
+    path.write_text("{}")
+    unusable = ingest(tmp_path, {"r.csv": csv_rows(ROWS)}, tokenizer=str(path))
+    assert unusable.accepted
+    assert (unusable.report.tokenizer, "tokenizer-unreadable" in codes(unusable)) == ("whitespace", True)
+
+
+def test_a_clean_request_reads_the_internal_form_of_its_parent(tmp_path: Path) -> None:
+    chat = [
+        {"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": "a"}]} for n in range(5)
+    ]
+    result = ingest(
+        tmp_path, {"train.jsonl": jsonl(*chat, chat[0])}, task="chat", operation="clean", steps=[{"op": "deduplicate"}]
+    )
+    assert result.rows == {Split.TRAIN: 5}
+    assert kept(tmp_path) == chat
+
+
+def test_the_same_request_gives_the_same_digest(tmp_path: Path) -> None:
+    steps = [{"op": "deduplicate", "near": True}, {"op": "split", "stratify": True, "seed": 4}]
+    first = ingest(tmp_path, {"r.csv": csv_rows(ROWS)}, steps=steps)
+    assert first.digest
+    assert ingest(tmp_path, {"r.csv": csv_rows(ROWS)}, steps=steps) == first
+
+
+@given(
+    st.lists(st.sampled_from([b"%016d" % n for n in range(6)]), max_size=30),
+    st.lists(st.sampled_from([b"%016d" % n for n in range(9)]), max_size=30),
+)
+def test_keys_know_firsts_ranks_and_members(these: list[bytes], others: list[bytes]) -> None:
+    gathered = keys.gather(these)
+    assert keys.first_of_equal(gathered).tolist() == [key not in these[:n] for n, key in enumerate(these)]
+    order = list(dict.fromkeys(these))
+    numbers, count = keys.ranks(gathered)
+    assert (numbers.tolist(), count) == ([order.index(key) for key in these], len(order))
+    assert keys.found_in(gathered, keys.gather(others)).tolist() == [key in others for key in these]
+
+
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=200))
+def test_a_histogram_counts_every_length_in_few_rising_bins(lengths: list[int]) -> None:
+    made = histogram(np.array(lengths, np.uint32))
+    assert made is not None
+    assert sum(made.counts) == len(lengths)
+    assert len(made.edges) == len(made.counts) + 1 <= 23
+    assert list(made.edges) == sorted(set(made.edges))
+    assert made.edges[-1] > max(lengths)
+
+
+def jaccard(one: str, other: str) -> float:
+    shingles = [{text[n : n + 5] for n in range(len(text) - 4)} for text in (one, other)]
+    return len(shingles[0] & shingles[1]) / len(shingles[0] | shingles[1])
+
+
+def test_the_similarity_is_that_of_shingle_sets() -> None:
+    random = np.random.default_rng(5)
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(200):
+        letters = list(random.choice(list("abcdefghijklmnopqrstuvwxyz "), 400))
+        changed = letters.copy()
+        for place in random.integers(0, 400, random.integers(0, 20)):
+            changed[place] = "#"
+        one, other = (" ".join("".join(text).split()) for text in (letters, changed))
+        index = near.NearIndex(0.8)
+        index.add(0, {"text": one, "label": "a"})
+        found[index.add(1, {"text": other, "label": "a"}) == 0].append(jaccard(one, other))
+    assert min(found[True]) > 0.68
+    assert max(found[False]) < 0.9
+    assert min(map(len, found.values())) > 20

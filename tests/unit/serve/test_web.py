@@ -1,0 +1,160 @@
+"""The HTTP edge: limits on bodies, who may ask, and errors that are objects."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from windlass.domain.errors import ForbiddenError, InvalidError, NotFoundError, TooLargeError
+from windlass_pipelines.serve.classifier import PredictRequest
+from windlass_pipelines.serve.limits import MAX_INPUT_CHARACTERS, MAX_INPUTS
+from windlass_pipelines.serve.web import BusyError, MediaTypeError, MethodError, dispatch, problem, read_json
+
+JSON = {"content-type": "application/json"}
+
+
+def http(
+    chunks: Iterable[bytes] = (), headers: dict[str, str] = JSON, method: str = "POST", path: str = "/app/predict"
+) -> Request:
+    parts = list(chunks)
+
+    async def receive() -> dict[str, Any]:
+        body = parts.pop(0) if parts else b""
+        return {"type": "http.request", "body": body, "more_body": bool(parts)}
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "root_path": "/app",
+        "query_string": b"",
+        "scheme": "http",
+        "server": ("127.0.0.1", 80),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    return Request(scope, receive)
+
+
+def read(request: Request, limit: int = 1000) -> PredictRequest:
+    return asyncio.run(read_json(request, PredictRequest, limit))
+
+
+def test_a_body_in_pieces_is_read() -> None:
+    assert read(http([b'{"inputs": ["a"', b', "b"], "top_k": 1}'])).inputs == ["a", "b"]
+
+
+def test_an_announced_body_over_the_limit_is_refused_before_it_is_read() -> None:
+    touched: list[bytes] = []
+
+    async def never() -> AsyncIterator[bytes]:
+        touched.append(b"")
+        yield b""
+
+    request = http([b"{}"], {**JSON, "content-length": "1001"})
+    request.stream = never  # type: ignore[method-assign,assignment]
+    with pytest.raises(TooLargeError, match="1001 bytes"):
+        read(request)
+    assert not touched
+
+
+def test_reading_stops_at_the_limit_when_nothing_was_announced() -> None:
+    pulled: list[int] = []
+
+    def endless() -> Iterable[bytes]:
+        for number in range(1000):
+            pulled.append(number)
+            yield b"x" * 100
+
+    request = http()
+    chunks = iter(endless())
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": next(chunks), "more_body": True}
+
+    request._receive = receive
+    with pytest.raises(TooLargeError, match="more than 1000 bytes"):
+        read(request)
+    assert len(pulled) == 11
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_a_body_that_a_web_page_could_post_across_origins_is_refused(kind: str) -> None:
+    with pytest.raises(MediaTypeError):
+        read(http([b'{"inputs": ["a"]}'], {"content-type": kind}))
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (b"", ""),
+        (b'{"inputs": ["a"', ""),
+        (b"[" * 100_000, ""),
+        (b'{"inputs": "a"}', "/inputs"),
+        (b'{"inputs": []}', "/inputs"),
+        (b'{"inputs": [1]}', "/inputs/0"),
+        (b'{"inputs": ["a"], "top_k": 0}', "/top_k"),
+        (b'{"inputs": ["a"], "model": "x"}', "/model"),
+        (json.dumps({"inputs": ["a"] * (MAX_INPUTS + 1)}).encode(), "/inputs"),
+        (json.dumps({"inputs": ["a" * (MAX_INPUT_CHARACTERS + 1)]}).encode(), "/inputs/0"),
+    ],
+)
+def test_a_bad_body_is_refused_with_the_place_of_the_problem(body: bytes, pointer: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        read(http([body]), limit=1_000_000)
+    assert caught.value.fields[0].pointer == pointer
+
+
+async def _answer(_request: Request) -> Response:
+    return JSONResponse({"ok": True})
+
+
+def send(request: Request, hosts: tuple[str, ...] = ()) -> Response:
+    return asyncio.run(dispatch(request, {("POST", "/predict"): _answer}, hosts))
+
+
+def test_the_path_below_the_prefix_finds_its_handler() -> None:
+    assert send(http()).status_code == 200
+
+
+def test_an_unknown_path_names_those_that_exist() -> None:
+    with pytest.raises(NotFoundError) as caught:
+        send(http(path="/app/chat/completions"))
+    assert "/predict" in caught.value.hint
+
+
+def test_another_method_is_refused_with_those_that_work() -> None:
+    with pytest.raises(MethodError, match="answers POST, not GET"):
+        send(http(method="GET"))
+
+
+@pytest.mark.parametrize(("host", "allowed"), [("127.0.0.1:80", True), ("localhost", True), ("evil.example", False)])
+def test_a_name_that_was_rebound_to_this_machine_is_refused(host: str, allowed: bool) -> None:
+    request = http(headers={**JSON, "host": host})
+    if allowed:
+        assert send(request, ("127.0.0.1", "localhost")).status_code == 200
+    else:
+        with pytest.raises(ForbiddenError):
+            send(request, ("127.0.0.1", "localhost"))
+
+
+def test_a_problem_says_what_is_wrong_and_where() -> None:
+    response = problem(InvalidError.field("/inputs", "must not be empty", hint="send a text"))
+    assert response.status_code == 422
+    assert response.media_type == "application/problem+json"
+    assert json.loads(bytes(response.body)) == {
+        "type": "urn:windlass:problem:invalid",
+        "title": "inputs: must not be empty",
+        "status": 422,
+        "code": "invalid",
+        "hint": "send a text",
+        "errors": [{"pointer": "/inputs", "detail": "must not be empty"}],
+    }
+
+
+def test_a_full_replica_says_when_to_come_again() -> None:
+    response = problem(BusyError("full"))
+    assert (response.status_code, response.headers["retry-after"]) == (429, "1")
