@@ -7,7 +7,6 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 # Where the embedded server keeps everything. The path may be given: make demo WINDLASS_HOME=/data/windlass
 WINDLASS_HOME ?= $(CURDIR)/.windlass
 export WINDLASS_HOME
-export PYTHON TORCH_INDEX
 
 BIN := .venv/bin
 SOURCES := platform api pipelines tests docs

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 import windlass
 from windlass.domain.errors import WindlassError
-from windlass.wire.common import Problem
+from windlass.wire.base import Problem
 from windlass_api import problems
 from windlass_api.authn import PUBLIC, Wall
 from windlass_api.dependencies import Wiring
@@ -23,7 +23,10 @@ _UPSTREAM_SECONDS = 300.0
 _DESCRIPTION = (
     "Fine-tune models on GPUs that teams share, and serve them. Errors are RFC 9457 problems with a stable code."
 )
-_PROBLEM = {"model": Problem, "description": "A problem: `code` says which, `hint` the way out."}
+_PROBLEM = {
+    "description": "A problem (RFC 9457): `code` says which, `hint` the way out.",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
 
 
 def create_app(wiring: Wiring) -> FastAPI:
@@ -56,7 +59,7 @@ def create_app(wiring: Wiring) -> FastAPI:
     app.add_exception_handler(Exception, problems.on_crash)
     app.add_middleware(Wall, gatekeeper=wiring.gatekeeper, limits=wiring.limits)
     app.add_middleware(Metrics)
-    _describe_security(app)
+    _describe(app)
     return app
 
 
@@ -64,17 +67,20 @@ def _operation_id(route: APIRoute) -> str:
     return route.operation_id or route.name
 
 
-def _describe_security(app: FastAPI) -> None:
-    """Say in the OpenAPI document what the wall demands; the wall itself does not read it."""
+def _describe(app: FastAPI) -> None:
+    """Say in the OpenAPI document what the wall demands and how a problem looks; the wall itself does not read it."""
     build = app.openapi
 
     def described() -> dict[str, object]:
         if app.openapi_schema is None:
             schema = build()
             components = schema.setdefault("components", {})
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+            components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "an API key"}}
             for path, methods in schema["paths"].items():
                 for operation in methods.values():
+                    operation["responses"].pop("422", None)  # FastAPI's own form of it, which is never sent
                     operation["security"] = [] if path in PUBLIC else [{"key": []}]
             app.openapi_schema = schema
         return app.openapi_schema

@@ -11,7 +11,7 @@ from windlass.domain.models import CatalogueModel, Model
 from windlass.domain.projects import ApiKey, Member, Pool, Project, StoredQuota
 from windlass.domain.quota import LedgerRow, Simulation
 from windlass.domain.specs import Task
-from windlass.wire.common import ReasonOut
+from windlass.wire.base import ReasonOut
 from windlass.wire.datasets import DatasetOut, DatasetVersionOut, UploadFileOut, UploadOut
 from windlass.wire.jobs import AttemptOut, BaseModelOut, JobOut, RunOut, SimulationOut
 from windlass.wire.models import EndpointOut, LiveTargetOut, ModelOut

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from windlass.wire.common import Page
+from windlass.wire.base import Page
 from windlass_api.dependencies import decode_cursor, encode_cursor
 
 F = TypeVar("F")

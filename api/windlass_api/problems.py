@@ -28,7 +28,7 @@ from windlass.domain.errors import (
     UpstreamError,
     WindlassError,
 )
-from windlass.wire.common import FieldProblemOut, Problem
+from windlass.wire.base import FieldProblemOut, Problem
 
 _log = structlog.get_logger()
 

@@ -25,11 +25,10 @@ def test_known_to_fail(): assert False
 
 def run_suite(folder: Path, ci: str, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "conftest.py").write_bytes((ROOT / "tests" / "conftest.py").read_bytes())
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *options, str(folder)]
+    command = [sys.executable, "-m", "pytest", "-p", "xdist", "-p", "no:cacheprovider", "-q", *options, str(folder)]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
-    return subprocess.run(
-        command, cwd=folder, env=clean | {"CI": ci}, capture_output=True, text=True, timeout=120, check=False
-    )
+    clean |= {"CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

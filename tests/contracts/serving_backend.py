@@ -1,6 +1,7 @@
 """What every ``ports.ServingBackend`` does. An adapter's test class inherits this and provides the fixtures."""
 
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,10 +11,12 @@ from windlass.ports import ServingBackend
 _PATIENCE_SECONDS = 180
 
 
-def settled(backend: ServingBackend) -> dict[str, AppStatus]:
-    """Wait until every application is ready or failed, and return them by key."""
+def settled(backend: ServingBackend, wish: Sequence[ServedApp] = ()) -> dict[str, AppStatus]:
+    """Wait until every application is ready or failed, and return them by key; apply ``wish`` meanwhile, as a worker."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
+        if wish:
+            backend.apply(wish)
         apps = {app.key: app for app in backend.status().apps}
         if all(app.state is not AppState.DEPLOYING for app in apps.values()):
             return apps

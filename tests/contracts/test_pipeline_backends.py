@@ -57,7 +57,6 @@ class LocalWorld:
         return self.run.context
 
     def tell(self, how: str) -> None:
-        self.run.context.workspace.mkdir(exist_ok=True)
         draft = self.run.context.workspace / "told.tmp"
         draft.write_text(how)
         draft.replace(draft.with_name("told"))

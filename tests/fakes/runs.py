@@ -64,7 +64,8 @@ class LocalRun:
 
     @property
     def context(self) -> RunContext:
-        return run_context(self.plane, self.root, self.job)
+        """The workspace is the run's folder, as the embedded server has it."""
+        return run_context(self.plane, self.root, self.job).model_copy(update={"workspace": self.folder})
 
     @property
     def folder(self) -> Path:

@@ -32,7 +32,7 @@ def get_readiness(request: Request) -> str:
     return "ok"
 
 
-@router.get("/metrics", operation_id="getPrometheusMetrics")
+@router.get("/metrics", operation_id="getPrometheusMetrics", response_class=PlainTextResponse)
 def get_metrics(visit: Annotated[Visit, platform(Permission.METRICS_READ)]) -> Response:
     """Prometheus metrics; for admins."""
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from windlass.domain.jobs import JobState
 from windlass.domain.reports import ClaimReply, ClaimRequest, Command, ReportBatch, ReportReply, ResultItem
+from windlass.services.registration import Registration
 from windlass.services.runs import Runs
-from windlass.wire.common import In, Out
+from windlass.wire.base import In, Out
 from windlass_api.dependencies import wiring_of
 
 router = APIRouter(prefix="/internal/v1/runs/{run}", include_in_schema=False)
@@ -114,7 +115,7 @@ def add_step_log(run: str, step: StepName, body: StepLog, runs: Mine) -> None:
 @router.post("/register")
 def register(run: str, runs: Mine) -> Registered:
     """Make the model version of the run's result."""
-    version, model = runs.register()
+    version, model = Registration(runs.backing, runs.run).register()
     reason = version.reason.message if version.reason else ""
     return Registered(
         model_version=version.id, model=model, number=version.number, decision=version.decision.value, reason=reason
@@ -124,4 +125,4 @@ def register(run: str, runs: Mine) -> Registered:
 @router.post("/deploy")
 def deploy(run: str, runs: Mine) -> Deployed:
     """Wish that the job's endpoint serves its version."""
-    return Deployed(endpoint=runs.deploy())
+    return Deployed(endpoint=Registration(runs.backing, runs.run).deploy())

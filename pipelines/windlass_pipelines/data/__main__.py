@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     try:
         process(request)
     except OSError as error:
-        print(f"cannot read or write: {error.strerror}", file=sys.stderr)  # noqa: T201 - a program
+        print(f"cannot read or write: {error.strerror or type(error).__name__}", file=sys.stderr)  # noqa: T201 - a program
         return _EXIT_IO
     except Exception as error:  # noqa: BLE001 - the last resort; an exception's own message may quote rows
         frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)[-4:]))

@@ -19,7 +19,7 @@ _PERMUTATIONS = 128
 _SHINGLE = 5
 _MAX_CHARACTERS = 20_000
 _MAX_CANDIDATES = 64
-_FAVOUR_RECALL = (0.1, 0.9)  # weights of false positives (checked afterwards) and false negatives (lost)
+_MISSED = 0.02
 
 
 class NearIndex:
@@ -28,7 +28,7 @@ class NearIndex:
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
         self._empty = MinHash(num_perm=_PERMUTATIONS, seed=1, hashfunc=_identity)
-        self._lsh = MinHashLSH(threshold=min(threshold, 0.98), num_perm=_PERMUTATIONS, weights=_FAVOUR_RECALL)
+        self._lsh = MinHashLSH(num_perm=_PERMUTATIONS, params=_bands(threshold))
         self._signatures: dict[int, NDArray[np.uint32]] = {}
         self._labels: dict[int, str | None] = {}
 
@@ -48,6 +48,17 @@ class NearIndex:
         self._signatures[number] = signature.hashvalues
         self._labels[number] = label
         return None
+
+
+def _bands(threshold: float) -> tuple[int, int]:
+    """Return how many bands of how many permutations the index compares: two rows meet when one whole band is equal.
+
+    The longest bands, so the fewest chance meetings, for which a pair at the threshold is missed in at most 2 of 100.
+    """
+    lengths = range(_PERMUTATIONS // 2, 0, -1)
+    fitting = (rows for rows in lengths if (1 - threshold**rows) ** (_PERMUTATIONS // rows) <= _MISSED)
+    rows = next(fitting, 1)
+    return _PERMUTATIONS // rows, rows
 
 
 def _identity(value: int) -> int:

@@ -5,8 +5,8 @@ the next one adopts it. With ``--shut-down`` it only ends a Serve that was left 
 """
 
 import argparse
-import http.client
 import logging
+import os
 import signal
 import socket
 import sys
@@ -15,19 +15,18 @@ import time
 from pathlib import Path
 
 import ray
-from ray import serve
 from ray.exceptions import RayError
 
 from windlass.domain.endpoints import ServingStatus
-from windlass_pipelines.serve.host import STATUS_NAME, Host, write_atomically
+from windlass_pipelines.serve.front import close_http, open_http, write_atomically
+from windlass_pipelines.serve.host import STATUS_NAME, Host
 
-_PORT_NAME = "port"
-_LOOPBACK = "127.0.0.1"
-_HOSTS = (_LOOPBACK, "localhost")
 _WATCH_SECONDS = 0.1
 _BUSY_SECONDS = 0.3
 _IDLE_SECONDS = 2.0
-_RAY_AWAY_SECONDS = 15.0
+_SERVE_AWAY_SECONDS = 15.0
+_RAY_WATCH_SECONDS = 1.0
+_RAY_MISSES = 3
 _NAMESPACE = "windlass"
 
 _log = logging.getLogger(__name__)
@@ -41,18 +40,36 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     stopping = threading.Event()
+    threading.Thread(target=_follow_ray, args=(os.environ["RAY_ADDRESS"],), daemon=True).start()
     ray.init(namespace=_NAMESPACE, log_to_driver=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopping.set())
     if options.shut_down:
-        _end_serve(options.folder)
+        close_http(options.folder)
         return 0
-    port = _open_http(options.folder)
-    host = Host(options.folder, f"http://{_LOOPBACK}:{port}", _HOSTS)
-    if not _converge(host, stopping):
+    if not _converge(Host(options.folder, open_http(options.folder)), stopping):
         return 1
-    _end_serve(options.folder)
+    close_http(options.folder)
+    write_atomically(options.folder / STATUS_NAME, ServingStatus().model_dump_json())
     return 0
+
+
+def _follow_ray(address: str) -> None:
+    """End this process with its Ray: calls into a Ray that has died wait for it for minutes, deaf to signals."""
+    host, _, port = address.rpartition(":")
+    misses = 0
+    while misses < _RAY_MISSES:
+        time.sleep(_RAY_WATCH_SECONDS)
+        try:
+            socket.create_connection((host, int(port)), timeout=_RAY_WATCH_SECONDS).close()
+            misses = 0
+        except ConnectionRefusedError:
+            misses += 1
+        except OSError:
+            continue  # a machine that is too busy to answer is no proof
+    _log.error("Ray at %s is gone", address)
+    # Nothing of Serve is left to be ended, and Ray's own exit handlers would wait as well.
+    os._exit(1)
 
 
 def _converge(host: Host, stopping: threading.Event) -> bool:
@@ -67,7 +84,7 @@ def _converge(host: Host, stopping: threading.Event) -> bool:
         except (RayError, ConnectionError, RuntimeError) as error:
             # A controller that died is started again by Ray within seconds; a Ray that died is not.
             _log.warning("Serve does not answer: %s", error)
-            if time.monotonic() - last_good > _RAY_AWAY_SECONDS:
+            if time.monotonic() - last_good > _SERVE_AWAY_SECONDS:
                 return False
         _wait(host, stopping, pause)
     return True
@@ -78,55 +95,6 @@ def _wait(host: Host, stopping: threading.Event, seconds: float) -> None:
     while time.monotonic() < deadline and not stopping.wait(_WATCH_SECONDS):
         if host.wish_changed():
             return
-
-
-def _open_http(folder: Path) -> int:
-    """Return the port of the Serve that an earlier host left in this Ray, or start one on a free port."""
-    known = _known_port(folder)
-    if known and serve.status().proxies and _answers(known):
-        return known
-    # What is left of a start that was cut short cannot be given another port.
-    serve.shutdown()
-    port = _free_port()
-    write_atomically(folder / _PORT_NAME, str(port))
-    serve.start(
-        proxy_location="HeadOnly",
-        http_options={"host": _LOOPBACK, "port": port},
-        logging_config={"enable_access_log": False},
-    )
-    return port
-
-
-def _end_serve(folder: Path) -> None:
-    serve.shutdown()
-    ray.shutdown()
-    (folder / _PORT_NAME).unlink(missing_ok=True)
-    write_atomically(folder / STATUS_NAME, ServingStatus().model_dump_json())
-
-
-def _known_port(folder: Path) -> int:
-    try:
-        return int((folder / _PORT_NAME).read_text(encoding="ascii"))
-    except (FileNotFoundError, ValueError):
-        return 0
-
-
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection(_LOOPBACK, port, timeout=5)
-    try:
-        connection.request("GET", "/-/routes")
-        return connection.getresponse().status in {200, 503}
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -8,15 +8,25 @@ from typing import Any
 from pydantic import ValidationError
 
 from windlass.domain.artifacts import MANIFEST_NAME, Manifest, sha256_file
-from windlass.domain.errors import ChecksumMismatchError, InvalidError, NotFoundError
+from windlass.domain.errors import ChecksumMismatchError, InvalidError, NotFoundError, WindlassError
 from windlass.domain.specs import Task
 
 CARD_NAME = "windlass.json"
 _MAX_JSON_BYTES = 64 * 1024 * 1024
+_MESSAGE_CHARACTERS = 500
 _RUNNABLE = frozenset(
     {".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth", ".py", ".pyc", ".so"}
 )
 """Files that loaders of this field unpickle, import or map as code."""
+
+
+class ModelLoadError(Exception):
+    """A replica cannot start; the message is one line for the person who deployed it."""
+
+    def __init__(self, cause: Exception | str) -> None:
+        """Take the sentence, or the error that has it."""
+        kind = "" if isinstance(cause, (WindlassError, str)) else f"{type(cause).__name__}: "
+        super().__init__(" ".join(f"{kind}{cause}".split())[:_MESSAGE_CHARACTERS])
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,19 @@ class Card:
     labels: tuple[str, ...]
     max_length: int | None
     """Tokens per row at training, None when the artifact does not say."""
+
+
+def admit(folder: Path, digest: str, task: Task) -> Card:
+    """Do all that can be done before a model library is imported: ``verify`` and ``read_card``.
+
+    Raises:
+        ModelLoadError: either refuses.
+    """
+    try:
+        verify(folder, digest)
+        return read_card(folder, task)
+    except (WindlassError, OSError) as error:
+        raise ModelLoadError(error) from error
 
 
 def check_manifest(folder: Path, digest: str) -> Manifest:
@@ -93,8 +116,7 @@ def read_card(folder: Path, task: Task) -> Card:
         card = json.loads((folder / CARD_NAME).read_bytes())
         found = Task(card["task"])
         labels = tuple(str(label) for label in card.get("labels") or ())
-        training = (card.get("parameters") or {}).get("training") or {}
-        max_length = training.get("max_length")
+        max_length = card.get("max_length")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidError(f"{CARD_NAME} of the artifact cannot be read: {error!r}") from None
     if found is not task:

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from windlass.domain.endpoints import ServedApp
 from windlass.domain.errors import UpstreamError, WindlassError
+from windlass_pipelines.serve.artifact import Card
 from windlass_pipelines.serve.generation import Delta, Engine, Generation, Sampling
 from windlass_pipelines.serve.limits import SLOTS, WAITING
 from windlass_pipelines.serve.loading import end_tokens, load
@@ -33,13 +34,13 @@ SSE_DONE = b"data: [DONE]\n\n"
 class Chat:
     """The served application: ``POST /chat/completions``, ``GET /healthz``."""
 
-    def __init__(self, app: ServedApp, threads: int, hosts: Sequence[str]) -> None:
-        """Load the model.
+    def __init__(self, app: ServedApp, card: Card, threads: int, hosts: Sequence[str]) -> None:
+        """Load the model of an admitted artifact.
 
         Raises:
             ModelLoadError: see ``windlass_pipelines.serve.loading.load``.
         """
-        loaded = load(app.artifact, app.digest, app.task, threads)
+        loaded = load(app.artifact, card, threads)
         self._tokenizer, self._context = loaded.tokenizer, loaded.max_length
         self._model_name, self._hosts = app.model_name, hosts
         end = end_tokens(loaded.tokenizer, loaded.model.generation_config.eos_token_id)

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from windlass.domain.endpoints import ServedApp
 from windlass.domain.errors import WindlassError
+from windlass_pipelines.serve.artifact import Card
 from windlass_pipelines.serve.classifier import Classifier, PredictRequest, Scored, prediction
 from windlass_pipelines.serve.loading import load
 from windlass_pipelines.serve.web import dispatch, problem, read_json
@@ -19,13 +20,13 @@ from windlass_pipelines.serve.web import dispatch, problem, read_json
 class TextClassification:
     """The served application: ``POST /predict``, ``GET /healthz``."""
 
-    def __init__(self, app: ServedApp, threads: int, hosts: Sequence[str]) -> None:
-        """Load the model.
+    def __init__(self, app: ServedApp, card: Card, threads: int, hosts: Sequence[str]) -> None:
+        """Load the model of an admitted artifact.
 
         Raises:
             ModelLoadError: see ``windlass_pipelines.serve.loading.load``.
         """
-        self._classifier = Classifier(load(app.artifact, app.digest, app.task, threads))
+        self._classifier = Classifier(load(app.artifact, card, threads))
         self._model_name, self._hosts = app.model_name, hosts
         # One thread: passes follow each other, while the event loop gathers the next batch.
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="predict")

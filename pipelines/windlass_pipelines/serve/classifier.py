@@ -8,8 +8,9 @@ from typing import Annotated
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from windlass_pipelines.serve.artifact import ModelLoadError
 from windlass_pipelines.serve.limits import MAX_INPUT_CHARACTERS, MAX_INPUTS
-from windlass_pipelines.serve.loading import LoadedModel, ModelLoadError
+from windlass_pipelines.serve.loading import LoadedModel
 
 _ROWS_PER_PASS = 32
 """Rows in one pass through the model; more cost memory and gain nothing on a CPU."""

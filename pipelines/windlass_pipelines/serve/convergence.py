@@ -123,7 +123,7 @@ def _app_status(app: ServedApp, seen: Observed | None, refusal: Refusal | None) 
     message = reason(seen.message)
     if seen.state is ServeState.FAILED:
         state, message = AppState.FAILED, message or "it failed without a message"
-    elif seen.state is ServeState.RUNNING or seen.running:
+    elif seen.state is ServeState.RUNNING or (running and seen.state is ServeState.UNHEALTHY):
         state = AppState.READY
     else:
         # Without an error, Serve only remarks that loading takes long.

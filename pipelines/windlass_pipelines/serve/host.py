@@ -3,7 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +17,7 @@ from windlass.domain.errors import WindlassError
 from windlass_pipelines.serve.artifact import check_manifest
 from windlass_pipelines.serve.convergence import Observed, Refusal, ServeState, hopeless, plan, report
 from windlass_pipelines.serve.deployments import target
+from windlass_pipelines.serve.front import HOSTS, routes, write_atomically
 
 WISH_NAME = "wish.json"
 STATUS_NAME = "status.json"
@@ -41,16 +43,15 @@ class Wish(BaseModel):
 class Host:
     """One pass of ``step`` reads the wish, compares it with Serve, acts, and writes the status if it changed."""
 
-    def __init__(
-        self, folder: Path, base_url: str, hosts: Sequence[str], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """Take the folder of wish and status, the address of Serve's HTTP and the host names it answers to."""
-        self._folder, self._base_url, self._hosts, self._clock = folder, base_url, tuple(hosts), clock
+    def __init__(self, folder: Path, base_url: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take the folder of wish and status and the address of Serve's HTTP."""
+        self._folder, self._base_url, self._clock = folder, base_url, clock
         self._wish = Wish()
         self._wish_bytes = b""
         self._deployed: dict[str, ServedApp] = {}
         self._refused: dict[str, Refusal] = {}
         self._down_since: dict[str, float] = {}
+        self._routed: set[str] = set()
         self._status: ServingStatus | None = None
 
     def wish_changed(self) -> bool:
@@ -100,7 +101,7 @@ class Host:
 
     def _give_up_hopeless(self, observed: dict[str, Observed]) -> None:
         now = self._clock()
-        down = {key for key, seen in observed.items() if not seen.running}
+        down = {key for key, seen in observed.items() if not seen.running and seen.state is not ServeState.RUNNING}
         self._down_since = {key: self._down_since.get(key, now) for key in down}
         for key in down & self._deployed.keys():
             why = hopeless(observed[key], now - self._down_since[key])
@@ -109,7 +110,7 @@ class Host:
 
     def _deploy(self, app: ServedApp) -> None:
         try:
-            serve.run_many([target(app, self._hosts)], wait_for_applications_running=False)
+            serve.run_many([target(app, HOSTS)], wait_for_applications_running=False)
         # What Serve finds wrong with one application's options must not end the host of the others.
         except (RayServeException, TypeError, ValueError) as error:
             _log.exception("deploying %s failed", app.key)
@@ -118,7 +119,17 @@ class Host:
             self._deployed[app.key] = app
 
     def _observe(self) -> dict[str, Observed]:
-        return {key: _observed(found) for key, found in serve.status().applications.items()}
+        observed = {key: _observed(found) for key, found in serve.status().applications.items()}
+        running = {key for key, seen in observed.items() if seen.state is ServeState.RUNNING}
+        self._routed &= running
+        if running - self._routed:
+            # The controller says that an application runs a moment before the proxy has heard of its route.
+            known = routes(self._base_url) or set()
+            self._routed |= {key for key in running if f"/{key}" in known}
+        return {
+            key: replace(seen, state=ServeState.STARTING) if key in running - self._routed else seen
+            for key, seen in observed.items()
+        }
 
     def _write_status(self, status: ServingStatus) -> None:
         path = self._folder / STATUS_NAME
@@ -127,13 +138,6 @@ class Host:
             self._status = status
         # The time of the file is the host's sign of life.
         os.utime(path)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader sees the old content or the new."""
-    draft = path.with_suffix(".tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def _read(path: Path) -> bytes:

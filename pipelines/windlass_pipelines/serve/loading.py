@@ -13,20 +13,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from windlass.domain.artifacts import Manifest
 from windlass.domain.errors import InvalidError, UnavailableError
 from windlass.domain.specs import Task
-from windlass_pipelines.serve.artifact import Card, read_card, verify
+from windlass_pipelines.serve.artifact import Card, ModelLoadError
 
 _DEFAULT_LENGTH = 512
 _HEADROOM_BYTES = 128 * 1024 * 1024
 """Activations, caches and the interpreter's own growth."""
 _UNBOUNDED = 10**9
 """Tokenizers without a limit of their own say a number far above this one."""
-
-
-class ModelLoadError(Exception):
-    """A replica cannot start; the message is one line for the person who deployed it."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +35,19 @@ class LoadedModel:
     """Classification: tokens per text, as in training. Chat: tokens of prompt and answer together."""
 
 
-def load(folder: Path, digest: str, task: Task, threads: int) -> LoadedModel:
-    """Verify ``folder`` and load it for ``task``, computing with ``threads`` CPU threads.
+def load(folder: Path, card: Card, threads: int) -> LoadedModel:
+    """Load from an admitted folder, computing with ``threads`` CPU threads.
 
     Raises:
-        ModelLoadError: it is not what was registered, not safe, not for this task, or does not fit into memory.
+        ModelLoadError: the weights are not those of the configured model, or do not fit into memory.
     """
     try:
-        manifest = verify(folder, digest)
-        card = read_card(folder, task)
-        check_memory(_weight_bytes(manifest), available_memory())
+        check_memory(sum(path.stat().st_size for path in folder.rglob("*.safetensors")), available_memory())
         torch.set_num_threads(threads)
         return _load(folder, card)
     except Exception as error:
         # Libraries raise whatever they like on a bad file; the deployer needs the sentence, not their stack.
-        text = getattr(error, "message", "") or f"{type(error).__name__}: {error}"
-        raise ModelLoadError(" ".join(text.split())[:500]) from error
+        raise ModelLoadError(error) from error
 
 
 def _load(folder: Path, card: Card) -> LoadedModel:
@@ -89,10 +81,6 @@ def _length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: Ca
     if card.task is Task.TEXT_CLASSIFICATION and card.max_length:
         limits.append(card.max_length)
     return min(limits, default=_DEFAULT_LENGTH)
-
-
-def _weight_bytes(manifest: Manifest) -> int:
-    return sum(entry.bytes for name, entry in manifest.files.items() if name.endswith(".safetensors"))
 
 
 def check_memory(weights: int, available: int) -> None:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from windlass.domain.endpoints import ServedApp
 from windlass.domain.specs import Task
+from windlass_pipelines.serve.artifact import admit
 
 _APPLICATIONS = {
     Task.TEXT_CLASSIFICATION: ("windlass_pipelines.serve.classification", "TextClassification"),
@@ -30,9 +31,11 @@ class Replica:
             ModelLoadError: the artifact cannot be served; the message is one line.
         """
         app = ServedApp.model_validate_json(app_json)
+        card = admit(app.artifact, app.digest, app.task)
         module, name = _APPLICATIONS[app.task]
-        # Imported here and not above: the host process imports this module to deploy it, and never needs torch.
-        self._application = getattr(importlib.import_module(module), name)(app, threads, tuple(hosts))
+        # Imported here and not above: the host process imports this module to deploy it, and never needs torch; nor
+        # does a replica whose artifact is refused.
+        self._application = getattr(importlib.import_module(module), name)(app, card, threads, tuple(hosts))
 
     async def __call__(self, request: Request) -> Response:
         """Answer one HTTP request."""

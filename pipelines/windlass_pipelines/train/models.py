@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from windlass_pipelines.train.outcome import TrainingError
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+disable_progress_bar()  # it would fill the logs
 _SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 

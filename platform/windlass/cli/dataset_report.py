@@ -34,10 +34,8 @@ def _lines(console: Console, found: DatasetReportOut) -> Iterator[Text]:
         facts.append(f"{numbers.tokens_mean:.0f} tokens on average, {numbers.tokens_max:,} at most")
         yield Text.assemble((f"  {split}: ", "bold"), ", ".join(facts))
         if numbers.labels:
-            _block(
-                console,
-                bars({one_line(label): count for label, count in numbers.labels.items()}, width, ascii_only=plain),
-            )
+            labels = {one_line(label): count for label, count in numbers.labels.items()}
+            yield from _block(bars(labels, width, ascii_only=plain))
         if numbers.tokens is not None and console.is_terminal:
             yield from _block(bars(_ranges(numbers.tokens), width, ascii_only=plain))
     for step in report.steps:

@@ -76,4 +76,4 @@ def show(error: WindlassError) -> None:
 
 def say(text: Text | str) -> None:
     """Print to standard error, as wide as it is: a terminal wraps, a file keeps lines whole."""
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False, file=sys.stderr).print(text)
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False, file=sys.stderr).print(text)

@@ -1,6 +1,5 @@
 """The ``windlass`` command: nouns and verbs, each imported when it is called."""
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -8,12 +7,16 @@ from importlib import import_module
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
+from typer import completion
 from typer.core import TyperCommand, TyperGroup
 
 from windlass import __version__
 from windlass.cli import failures
 from windlass.cli.safe_text import lines
 from windlass.domain.errors import WindlassError
+
+COMPLETION_VARIABLE = "_WINDLASS_COMPLETE"
+"""Set by the scripts of ``windlass completions`` when a shell asks what may come next."""
 
 
 class _Entry(NamedTuple):
@@ -96,6 +99,8 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command line and return the exit code."""
+    if COMPLETION_VARIABLE in os.environ:
+        completion.completion_init()  # type: ignore[attr-defined]  # typer has no public name for it
     try:
         answer = typer.main.get_command(app).main(list(arguments), prog_name="windlass", standalone_mode=False)
     except WindlassError as error:
@@ -108,11 +113,6 @@ def run(arguments: Sequence[str]) -> int:
         return _usage(error)
     except typer.Abort:
         return failures.INTERRUPTED
-    except BrokenPipeError:
-        # The reader has left (`| head`): nothing more to say, also not at interpreter exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return failures.OK
     return answer if isinstance(answer, int) else failures.OK
 
 

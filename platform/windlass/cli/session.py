@@ -1,9 +1,10 @@
 """What every verb shares: where the server is, how to print, how Ctrl-C leaves."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property, wraps
 from itertools import islice
 from pathlib import Path
@@ -50,6 +51,11 @@ class Session:
         from windlass.sdk import Client  # noqa: PLC0415 - the HTTP stack doubles the time of `--help`
 
         return Client(url=self.server, project=self.project, key_file=self.key_file)
+
+    def close(self) -> None:
+        """Close the client's connections, if there is one."""
+        if "client" in self.__dict__:
+            self.client.close()
 
     @property
     def machine(self) -> bool:
@@ -175,7 +181,15 @@ def verb(function: Callable[Concatenate[Session, P], None]) -> Callable[..., Non
             server=values.pop("server"),
             key_file=values.pop("key_file"),
         )
-        function(session, **values)  # type: ignore[call-arg]  # typer calls by name, as the signature below says
+        try:
+            with closing(session):
+                function(session, **values)  # type: ignore[call-arg]  # typer calls by name, as the signature below says
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader has left (`| head`): nothing more to say, also not when the interpreter ends.
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit from None
 
     # Typer reads the parameters from here; the original's would lack the common ones.
     del command.__wrapped__

@@ -9,7 +9,7 @@ import secrets
 import time
 from typing import Annotated
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, WithJsonSchema
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_PATTERN = r"^[a-z]{2,5}_[0-9a-hjkmnp-tv-z]{26}$"
@@ -35,7 +35,10 @@ def _name(value: str) -> str:
     return value
 
 
-Name = Annotated[str, StringConstraints(max_length=40), AfterValidator(_name)]
+_NAME_SCHEMA = {"type": "string", "pattern": NAME_PATTERN, "maxLength": 40, "examples": ["reviews"]}
+
+# Checked by hand, so that the error says how a name looks instead of showing a regular expression.
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
 """A name that a user chooses: a DNS label of at most 40 characters, so that Kubernetes names fit."""
 
 

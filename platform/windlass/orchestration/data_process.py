@@ -77,21 +77,25 @@ class EmbeddedDataProcessor:
     def forget(self, name: str) -> None:
         """End its process group if it lives, and drop the folder; the output stays."""
         folder = self._folder(name)
-        if not folder.exists():
-            return
-        deadline = time.monotonic() + _END_SECONDS
-        while _is_held(folder / "alive"):
-            self._kill(folder)
-            if time.monotonic() > deadline:
-                raise UnavailableError(f"the data process {name} does not end")
-            time.sleep(0.01)
+        if folder.exists():
+            self._end(folder)
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
         with self._lock:
             child = self._children.pop(name, None)
         if child is not None:
             child.wait()
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+
+    def _end(self, folder: Path) -> None:
+        deadline = time.monotonic() + _END_SECONDS
+        while _is_held(folder / "alive"):
+            for pid in _pids(folder):
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"the data process {folder.name} does not end")
+            time.sleep(0.01)
 
     def _folder(self, name: str) -> Path:
         try:
@@ -113,11 +117,6 @@ class EmbeddedDataProcessor:
                 pass_fds=(alive.fileno(),),
                 start_new_session=True,
             )
-
-    def _kill(self, folder: Path) -> None:
-        for pid in _pids(folder):
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
 
     def _end_of(self, name: str) -> str:
         child = self._children.get(name)

@@ -263,12 +263,12 @@ def _has_mark(pid: int, family: str) -> bool:
 
 
 def _family(record: ProcessRecord) -> list[_Seen]:
-    """Marked processes, and whatever hangs on them: programs that set their title overwrite the mark in ``/proc``."""
+    """Find its session, the marked and whatever hangs on these: setting a title may overwrite the mark in ``/proc``."""
     if record.boot != _boot():
         return []
-    running = [seen for seen in _processes() if seen.running]
-    leader = _identified(record)
-    found = {seen.pid: seen for seen in running if seen == leader or _has_mark(seen.pid, record.family)}
+    seen_now = list(_processes())
+    running = [seen for seen in seen_now if seen.running]
+    found = {s.pid: s for s in running if _in_session(s, record, seen_now) or _has_mark(s.pid, record.family)}
     while True:
         sessions = {seen.session for seen in found.values()} & found.keys()
         more = [s for s in running if s.pid not in found and (s.parent in found or s.session in sessions)]
@@ -276,6 +276,13 @@ def _family(record: ProcessRecord) -> list[_Seen]:
             found.pop(os.getpid(), None)
             return list(found.values())
         found.update((seen.pid, seen) for seen in more)
+
+
+def _in_session(seen: _Seen, record: ProcessRecord, seen_now: Sequence[_Seen]) -> bool:
+    """Whether it is in the session that the process began; the kernel gives no pid away that is a session's number."""
+    if seen.session != record.pid or record.started is None or seen.started < record.started:
+        return False
+    return all(other.started == record.started for other in seen_now if other.pid == record.pid)
 
 
 def _reap(pid: int) -> None:

@@ -22,7 +22,7 @@ from windlass.domain.errors import (
     UnavailableError,
 )
 from windlass.sdk._problems import error_of, invalid_from
-from windlass.wire.common import Page
+from windlass.wire.base import Page
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)

@@ -21,7 +21,7 @@ from windlass.domain.errors import (
     WindlassError,
     error_class,
 )
-from windlass.wire.common import Problem
+from windlass.wire.base import Problem
 
 _BY_STATUS: dict[int, type[WindlassError]] = {
     400: BadRequestError,

@@ -166,7 +166,7 @@ class Datasets(ProjectUseCases):
                     hint="wait until it is processed; a version whose files could not be read must be uploaded again",
                 )
             dataset = inside.datasets.get(name=name)
-            options = parent.options.model_copy(update={"allow_overlap": allow_overlap})
+            options = IngestOptions(allow_overlap=allow_overlap)  # the internal form has no other columns or formats
             version = new_version(self, work, dataset, "clean", options, parent=parent, steps=steps)
             if once:
                 once.remember(inside, self.project, version.id, self.backing.clock.now())

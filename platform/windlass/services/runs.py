@@ -1,14 +1,12 @@
-"""What a run says, under its token: the fence, report batches, step states, registration. Every write is fenced."""
+"""What a run says, under its token: the fence, report batches, step states. Every write is fenced."""
 
 import io
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from windlass.domain.endpoints import EndpointSpec, TrafficTarget
-from windlass.domain.errors import AttemptHeldError, ConflictError, FencedError, FieldProblem, InvalidError
+from windlass.domain.errors import AttemptHeldError, FencedError, FieldProblem, InvalidError
 from windlass.domain.jobs import Attempt, AttemptState, Job, JobState, Run, RunState, move
-from windlass.domain.models import Decision, Model, ModelVersion, judge
-from windlass.domain.records import Checkpoint, LineageEdge, LogChunk, MetricPoint
+from windlass.domain.records import Checkpoint, LogChunk, MetricPoint
 from windlass.domain.reports import (
     CheckpointItem,
     ClaimReply,
@@ -24,7 +22,6 @@ from windlass.domain.reports import (
 )
 from windlass.ports import ProjectData, UnitOfWork
 from windlass.services.backing import Backing
-from windlass.services.endpoints import wish_endpoint
 from windlass.services.history import tell
 
 _ENDED = {
@@ -57,15 +54,10 @@ class Runs:
     lease: timedelta
     up_since: datetime
 
-    def _mine(self, work: UnitOfWork) -> tuple[ProjectData, Run, Job]:
-        run = work.everywhere().runs.get(id=self.run)
-        inside = work.of(run.project)
-        return inside, run, inside.jobs.get(id=run.job)
-
     def look(self) -> tuple[Job, Command, ResultItem | None]:
         """Return the job, what its run should do, and the result that an attempt of this run reported."""
         with self.backing.database.read() as work:
-            inside, run, job = self._mine(work)
+            inside, run, job = run_and_job(work, self.run)
             attempts = inside.attempts.all(job=job.id, run=run.id)
         return job, _command(run, job), attempts[-1].result if attempts else None
 
@@ -78,7 +70,7 @@ class Runs:
         """
         now = self.backing.clock.now()
         with self.backing.database.write() as work:
-            inside, run, job = self._mine(work)
+            inside, run, job = run_and_job(work, self.run)
             if job.state not in (JobState.STARTING, JobState.RUNNING) or run.state.ended or run.stop:
                 raise FencedError(f"job {job.id} is {job.state}; run {run.number} may not train")
             last = inside.attempts.find(job=job.id, number=job.attempt) if job.attempt else None
@@ -131,7 +123,7 @@ class Runs:
         """
         now = self.backing.clock.now()
         with self.backing.database.write() as work:
-            inside, run, job = self._mine(work)
+            inside, run, job = run_and_job(work, self.run)
             attempt = inside.attempts.find(job=job.id, number=number)
             if attempt is None or attempt.run != run.id:
                 raise FencedError(f"job {job.id} has no attempt {number} in this run")
@@ -161,8 +153,8 @@ class Runs:
         for item in batch.items:
             if isinstance(item, EventItem):
                 tell(inside, job, item.time, item.code, item.message, attempt=attempt.number, **item.facts)
-                if item.code == "training_started" and isinstance(item.facts.get("total_steps"), int):
-                    planned = item.facts["total_steps"]
+                if item.code == "training_started" and isinstance(item.facts.get("steps"), int):
+                    planned = item.facts["steps"]
             elif isinstance(item, CheckpointItem):
                 self._checkpoint(inside, job, attempt, item, now)
             elif isinstance(item, ResultItem):
@@ -219,7 +211,7 @@ class Runs:
         """Close an attempt whose trainer was seen to exit without a result; no-op when it has ended."""
         now = self.backing.clock.now()
         with self.backing.database.write() as work:
-            inside, run, job = self._mine(work)
+            inside, run, job = run_and_job(work, self.run)
             attempt = inside.attempts.find(job=job.id, number=number)
             mine = attempt is not None and attempt.run == run.id and attempt.trainer == trainer
             if attempt is not None and mine and attempt.state is AttemptState.LIVE:
@@ -229,7 +221,7 @@ class Runs:
         """Record where a step of the pipeline stands."""
         now = self.backing.clock.now()
         with self.backing.database.write() as work:
-            inside, run, job = self._mine(work)
+            inside, run, job = run_and_job(work, self.run)
             if run.steps.get(name) == state or run.state.ended:
                 return
             inside.runs.save(run.model_copy(update={"steps": {**run.steps, name: state}, "state": _begun(run)}))
@@ -239,7 +231,7 @@ class Runs:
     def step_log(self, step: str, sequence: int, text: str, time: datetime) -> None:
         """Append a chunk of a step's own output, once."""
         with self.backing.database.write() as work:
-            inside, run, job = self._mine(work)
+            inside, run, job = run_and_job(work, self.run)
             if inside.journal.take_batch(job.id, -run.number, step, sequence):
                 self._log(inside, job, -run.number, step, sequence, [LogItem(text=text, time=time)])
 
@@ -269,67 +261,12 @@ class Runs:
             )
         )
 
-    def register(self) -> tuple[ModelVersion, str]:
-        """Make the model version of this run's result, once, and end the job. Returns it with the model's name.
 
-        Raises:
-            FencedError: the run has no finished attempt, or the job has ended otherwise.
-            ConflictError: the model's name is taken by another task.
-        """
-        now = self.backing.clock.now()
-        with self.backing.database.write() as work:
-            inside, run, job = self._mine(work)
-            if job.model_version is not None:
-                return inside.model_versions.get(id=job.model_version), job.spec.model
-            attempt = inside.attempts.find(job=job.id, number=job.attempt)
-            result = attempt.result if attempt is not None and attempt.run == run.id else None
-            if attempt is None or result is None or result.outcome is not Outcome.SUCCEEDED:
-                raise FencedError(f"run {run.number} of job {job.id} has no finished training to register")
-            if job.state.terminal:
-                raise FencedError(f"job {job.id} is {job.state}")
-            model = _model_of(self.backing, inside, job, now)
-            version = _version_of(self.backing, model, job, attempt, result, now)
-            inside.model_versions.add(version)
-            inside.models.save(model.model_copy(update={"last_number": version.number}))
-            for relation, target in (
-                ("produced-by", f"job:{job.id}"),
-                ("trained-on", f"dataset-version:{job.dataset_version}"),
-                ("tuned-from", f"base-model:{job.base_model}"),
-            ):
-                inside.lineage.add(
-                    LineageEdge(
-                        project=job.project, subject=f"model-version:{version.id}", relation=relation, object=target
-                    )
-                )
-            made = {"model_version": version.id, "model_number": version.number}
-            ended = move(job, JobState.SUCCEEDED, now, version.reason).model_copy(update=made)
-            inside.jobs.save(ended)
-            said = f"{model.name} version {version.number} was registered as {version.decision}"
-            tell(inside, job, now, "model_registered", said, attempt=attempt.number, decision=version.decision)
-        return version, model.name
-
-    def deploy(self) -> str:
-        """Wish that the job's endpoint serves the registered candidate; a rejected version is left alone."""
-        now = self.backing.clock.now()
-        with self.backing.database.write() as work:
-            inside, _, job = self._mine(work)
-            if job.spec.deploy is None or job.model_version is None:
-                raise ConflictError("the job asks for no deployment, or has no version yet")
-            name = job.spec.deploy.endpoint
-            version = inside.model_versions.get(id=job.model_version)
-            if version.decision is Decision.REJECTED:
-                tell(
-                    inside,
-                    job,
-                    now,
-                    "deploy_skipped",
-                    f"endpoint {name} keeps what it serves: the version was rejected",
-                )
-                return name
-            target = TrafficTarget(model=job.spec.model, version=version.number)
-            wish_endpoint(self.backing, work, job.project, name, EndpointSpec(traffic=(target,)), job.created_by)
-            tell(inside, job, now, "deploy_requested", f"endpoint {name} will serve {job.spec.model}@{version.number}")
-        return name
+def run_and_job(work: UnitOfWork, run_id: str) -> tuple[ProjectData, Run, Job]:
+    """Return the run with this id, its job, and their project's repositories."""
+    run = work.everywhere().runs.get(id=run_id)
+    inside = work.of(run.project)
+    return inside, run, inside.jobs.get(id=run.job)
 
 
 def _begun(run: Run) -> RunState:
@@ -364,42 +301,3 @@ def _require_below(path: str, prefix: str, field: str) -> None:
             f"{field} is outside of this attempt's prefix",
             fields=[FieldProblem(f"/items/{field}", "must be below the prefix")],
         )
-
-
-def _model_of(backing: Backing, inside: ProjectData, job: Job, now: datetime) -> Model:
-    model = inside.models.find(name=job.spec.model)
-    if model is None:
-        model = Model(
-            id=backing.new_id("mdl"), project=job.project, name=job.spec.model, task=job.spec.task, created_at=now
-        )
-        inside.models.add(model)
-    if model.task is not job.spec.task:
-        raise ConflictError(
-            f"model {model.name} is for {model.task}, the job for {job.spec.task}", hint="name another model"
-        )
-    return model
-
-
-def _version_of(
-    backing: Backing, model: Model, job: Job, attempt: Attempt, result: ResultItem, now: datetime
-) -> ModelVersion:
-    evaluation = result.evaluation or {}
-    decision, reason = judge(job.spec.evaluation.gates, evaluation)
-    if result.manifest is None or result.artifact_prefix is None:
-        raise ConflictError("the result names no artifact")
-    return ModelVersion(
-        id=backing.new_id("mv"),
-        project=job.project,
-        model=model.id,
-        number=model.last_number + 1,
-        decision=decision,
-        reason=reason,
-        evaluation=evaluation,
-        job=job.id,
-        attempt=attempt.number,
-        dataset_version=job.dataset_version,
-        base_model=job.base_model,
-        prefix=result.artifact_prefix,
-        manifest=result.manifest,
-        created_at=now,
-    )

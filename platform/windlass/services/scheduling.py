@@ -13,10 +13,10 @@ from windlass.services.backing import Backing
 from windlass.services.history import tell
 from windlass.services.runs import close_attempt
 
-_ENDED = (BackendState.SUCCEEDED, BackendState.FAILED, BackendState.LOST)
 _RUN_STATES = {
     BackendState.SUCCEEDED: RunState.SUCCEEDED,
     BackendState.FAILED: RunState.FAILED,
+    BackendState.STOPPED: RunState.STOPPED,
     BackendState.LOST: RunState.LOST,
 }
 
@@ -95,7 +95,7 @@ class Scheduling:
             runs = work.everywhere().runs.all(ended_at=None)
         for run in runs:
             seen = self.backend.poll(run.name)
-            if seen.state in _ENDED:
+            if seen.state in _RUN_STATES:
                 self._end(run, seen)
             elif self._overdue(run):
                 # The next look finds it lost, and closes it then.

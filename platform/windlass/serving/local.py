@@ -1,6 +1,5 @@
 """Ray Serve on the local Ray, through a host process that outlives this server and keeps the wish it was last given."""
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from windlass.domain.endpoints import AppState, AppStatus, ServedApp, ServingStatus
-from windlass.domain.errors import UnavailableError
 from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
 
@@ -82,15 +80,13 @@ class LocalServing:
     def status(self) -> ServingStatus:
         """Return what the host last said, if it lives; else that nothing of the wish is served, and why.
 
-        A host that died is started again here too, after a pause that grows with each death.
+        A host that died is started again by the next ``apply``, after a pause that grows with each death.
         """
         wish = _read(self._wish, _Wish) or _Wish()
         if self._host_lives():
             return self._covering(wish, _read(self._status, ServingStatus) or ServingStatus())
         if wish.apps:
             message = f"the model server is not running: {self._last_words()}"
-            with contextlib.suppress(UnavailableError), processes.exclusive(self._root, wait_for_it=True):
-                self._ensure_host()
             return ServingStatus(apps=tuple(_deploying(app, message) for app in wish.apps))
         return ServingStatus()
 
@@ -118,11 +114,12 @@ class LocalServing:
         """Adopt the host that runs, or start one unless the last one died a moment ago."""
         record = ProcessRecord.load(self._record)
         if record is not None:
-            record = processes.find(record)
-            if processes.alive(record) and not self._silent(record):
-                record.save(self._record)
+            found = processes.find(record)
+            if processes.alive(found) and not self._silent(found):
+                if found != record:
+                    found.save(self._record)
                 return
-            processes.kill(record)
+            processes.kill(found)
             now = self._clock()
             if now < self._next_start:
                 return
@@ -162,7 +159,7 @@ class LocalServing:
 
     def _silent(self, record: ProcessRecord) -> bool:
         """Tell whether the host has not touched its status for long, as one that hangs does not."""
-        newest = max((path.stat().st_mtime for path in (self._record, self._status) if path.exists()), default=0.0)
+        newest = max(_modified(self._record), _modified(self._status))
         return record.pid is not None and time.time() - newest > _SILENT_SECONDS
 
     def _covering(self, wish: _Wish, status: ServingStatus) -> ServingStatus:
@@ -185,6 +182,13 @@ def _read(path: Path, kind: type[_Model]) -> _Model | None:
         return kind.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _deploying(app: ServedApp, message: str) -> AppStatus:

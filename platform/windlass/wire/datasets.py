@@ -9,11 +9,13 @@ from windlass.domain.artifacts import Sha256
 from windlass.domain.datasets import CleaningStep, IngestOptions, Split, ValidationReport, VersionState
 from windlass.domain.ids import Name
 from windlass.domain.specs import Task
-from windlass.wire.common import In, Out
+from windlass.wire.base import In, Out, shown
 
 
 class DatasetIn(In):
     """Create a named dataset."""
+
+    model_config = shown({"name": "reviews", "task": "text-classification"})
 
     name: Name
     task: Task
@@ -22,6 +24,8 @@ class DatasetIn(In):
 
 class DatasetPatch(In):
     """Change a dataset."""
+
+    model_config = shown({"description": "Product reviews, three labels"})
 
     description: str = Field(max_length=2000)
 
@@ -53,6 +57,20 @@ class UploadFileIn(In):
 class UploadIn(In):
     """Open an upload: announce every file, then PUT its bytes to ``url``, then commit."""
 
+    model_config = shown(
+        {
+            "dataset": "reviews",
+            "files": [
+                {
+                    "name": "reviews.csv",
+                    "bytes": 11,
+                    "sha256": "64ec88ca00b268e5ba1a35678a1b5316d212f4f366b2477232534a8aeca37f3c",
+                }
+            ],
+            "options": {"columns": {"text": "sentence", "label": "rating"}},
+        }
+    )
+
     dataset: Name
     files: list[UploadFileIn] = Field(min_length=1, max_length=100)
     options: IngestOptions = IngestOptions()
@@ -83,6 +101,8 @@ class UploadOut(Out):
 
 class CleanIn(In):
     """Make a new version by recorded cleaning steps, carried out in order."""
+
+    model_config = shown({"steps": [{"op": "deduplicate"}, {"op": "split", "train": 0.8, "validation": 0.2}]})
 
     steps: list[CleaningStep] = Field(min_length=1, max_length=20)
     allow_overlap: bool = False

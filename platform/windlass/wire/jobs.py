@@ -8,11 +8,13 @@ from pydantic import Field
 from windlass.domain.ids import Name
 from windlass.domain.jobs import JobState
 from windlass.domain.specs import JobSpec, Task
-from windlass.wire.common import In, Out, ReasonOut
+from windlass.wire.base import In, Out, ReasonOut, shown
 
 
 class BaseModelIn(In):
     """Add a base model from a folder on the server's disk (embedded mode, platform admins)."""
+
+    model_config = shown({"name": "minilm-l6", "path": "/srv/models/minilm-l6", "licence": "Apache-2.0"})
 
     name: Name
     path: str = Field(min_length=1, max_length=4096)
@@ -37,6 +39,19 @@ class BaseModelOut(Out):
 
 class JobIn(In):
     """Submit a job: the spec, as in a ``-f job.yaml`` file."""
+
+    model_config = shown(
+        {
+            "spec": {
+                "task": "text-classification",
+                "base_model": "minilm-l6",
+                "dataset": "reviews@2",
+                "method": {"type": "lora", "rank": 16},
+                "evaluation": {"gates": ["weighted_f1 >= 0.6"]},
+                "model": "review-sentiment",
+            }
+        }
+    )
 
     spec: JobSpec
 

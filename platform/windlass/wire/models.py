@@ -8,7 +8,7 @@ from pydantic import Field
 from windlass.domain.endpoints import EndpointSpec, EndpointState
 from windlass.domain.ids import Name
 from windlass.domain.specs import Task
-from windlass.wire.common import In, Out, ReasonOut
+from windlass.wire.base import In, Out, ReasonOut, shown
 
 
 class ModelOut(Out):
@@ -26,6 +26,8 @@ class ModelOut(Out):
 
 class ModelPatch(In):
     """Change a model."""
+
+    model_config = shown({"description": "Sentiment of a sentence"})
 
     description: str = Field(max_length=2000)
 
@@ -69,11 +71,20 @@ class LineageOut(Out):
 class AliasIn(In):
     """Point an alias at a version: ``PUT /models/{m}/aliases/{alias}``."""
 
+    model_config = shown({"version": 3})
+
     version: int = Field(ge=1)
 
 
 class EndpointIn(In):
     """Create an endpoint."""
+
+    model_config = shown(
+        {
+            "name": "sentiment",
+            "spec": {"traffic": [{"model": "review-sentiment", "alias": "champion"}], "replicas": {"min": 1, "max": 4}},
+        }
+    )
 
     name: Name
     spec: EndpointSpec
@@ -81,6 +92,8 @@ class EndpointIn(In):
 
 class EndpointPatch(In):
     """Wish another spec: starts a rollout."""
+
+    model_config = shown({"spec": {"traffic": [{"model": "review-sentiment", "version": 4}]}})
 
     spec: EndpointSpec
 
@@ -114,6 +127,8 @@ class EndpointOut(Out):
 
 class PredictIn(In):
     """Texts to classify; 1 to 1024 of them, 100,000 characters each at most."""
+
+    model_config = shown({"inputs": ["Works well, arrived on time."], "top_k": 1})
 
     inputs: list[str] = Field(min_length=1, max_length=1024)
     top_k: int | None = Field(default=None, ge=1, le=1000)

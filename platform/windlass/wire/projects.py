@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from windlass.domain.ids import Name
-from windlass.wire.common import In, Out
+from windlass.wire.base import In, Out, shown
 
 Role = Literal["viewer", "editor", "owner"]
 """viewer reads and predicts; editor also uploads, trains and deploys; owner also manages members."""
@@ -15,6 +15,8 @@ Role = Literal["viewer", "editor", "owner"]
 class ProjectIn(In):
     """Create a project. Projects of one cohort lend each other idle quota."""
 
+    model_config = shown({"name": "search", "display_name": "Search team", "cohort": "lab"})
+
     name: Name
     display_name: str = Field(default="", max_length=200)
     cohort: Name | None = None
@@ -22,6 +24,8 @@ class ProjectIn(In):
 
 class ProjectPatch(In):
     """Change a project; what is left out stays. ``cohort`` null leaves the cohort."""
+
+    model_config = shown({"display_name": "Search and ranking"})
 
     display_name: str | None = Field(default=None, max_length=200)
     cohort: Name | None = None
@@ -41,6 +45,8 @@ class ProjectOut(Out):
 class MemberIn(In):
     """Give a user a role: ``PUT /projects/{p}/members/{user}``."""
 
+    model_config = shown({"role": "editor"})
+
     role: Role
 
 
@@ -54,6 +60,8 @@ class MemberOut(Out):
 
 class KeyIn(In):
     """Make an API key for a user. ``admin`` lets it manage the platform; ``project`` confines it to one project."""
+
+    model_config = shown({"user": "ada", "name": "laptop", "expires_in_days": 90})
 
     user: Name
     name: str = Field(default="", max_length=100)
@@ -84,6 +92,8 @@ class NewKeyOut(KeyOut):
 class PoolIn(In):
     """Create a pool of accelerators. ``capacity`` counts GPUs, or CPU slots where there are none."""
 
+    model_config = shown({"name": "a100", "capacity": 16, "gpu_type": "NVIDIA A100", "price_per_gpu_hour": 2.5})
+
     name: Name
     capacity: int = Field(ge=0, le=1_000_000)
     gpu_type: str = Field(default="", max_length=100)
@@ -93,6 +103,8 @@ class PoolIn(In):
 
 class PoolPatch(In):
     """Change a pool; what is left out stays."""
+
+    model_config = shown({"capacity": 24})
 
     capacity: int | None = Field(default=None, ge=0, le=1_000_000)
     gpu_type: str | None = Field(default=None, max_length=100)
@@ -115,6 +127,8 @@ class PoolOut(Out):
 
 class QuotaIn(In):
     """Set a project's share of a pool: ``PUT /projects/{p}/quotas/{pool}``. A null limit means unlimited."""
+
+    model_config = shown({"nominal": 4, "borrowing_limit": 8, "lending_limit": 4})
 
     nominal: int = Field(ge=0, le=1_000_000)
     borrowing_limit: int | None = Field(default=None, ge=0)

@@ -19,20 +19,19 @@ pytestmark = pytest.mark.processes
 NAME = "dsv_01"
 
 
-def request(folder: Path, content: bytes | None = b"text,label\nx,a\ny,b\n") -> DataRequest:
-    """A request over ``content``; None is a file that never ends, so that the process lives until it is killed."""
-    upload = folder / "upload"
-    if content is None:
-        os.mkfifo(upload)
-    else:
-        upload.write_bytes(content)
+def request(folder: Path, content: bytes = b"text,label\nx,a\ny,b\n", *, waiting: bool = False) -> DataRequest:
+    """A request over ``content``; a waiting one goes on when something is written to ``folder/tokenizer``."""
+    (folder / "upload").write_bytes(content)
+    if waiting:
+        os.mkfifo(folder / "tokenizer")
     return DataRequest(
         operation="ingest",
         task=Task.TEXT_CLASSIFICATION,
         options=IngestOptions(),
-        inputs=((str(upload), None),),
+        inputs=((str(folder / "upload"), None),),
         names=("rows.csv",),
         output=str(folder / "out"),
+        tokenizer=str(folder / "tokenizer") if waiting else None,
     )
 
 
@@ -82,7 +81,7 @@ def test_rejected_data_is_a_normal_end(tmp_path: Path, processor: EmbeddedDataPr
 def test_a_killed_process_is_reported_and_can_be_begun_again(
     tmp_path: Path, root: Path, processor: EmbeddedDataProcessor
 ) -> None:
-    asked = request(tmp_path, None)
+    asked = request(tmp_path, waiting=True)
     processor.start(NAME, asked)
     assert processor.poll(NAME) is None
     os.kill(pid_of(root), signal.SIGKILL)
@@ -92,16 +91,15 @@ def test_a_killed_process_is_reported_and_can_be_begun_again(
     with pytest.raises(UnavailableError):
         processor.poll(NAME)
     processor.forget(NAME)
-    (tmp_path / "upload").unlink()
-    (tmp_path / "upload").write_bytes(b"text,label\nx,a\ny,b\n")
     processor.start(NAME, asked)
+    (tmp_path / "tokenizer").write_text("none")
     assert result_of(processor).accepted
 
 
 def test_starting_twice_is_one_process_for_all_servers(
     tmp_path: Path, root: Path, processor: EmbeddedDataProcessor
 ) -> None:
-    asked = request(tmp_path, None)
+    asked = request(tmp_path, waiting=True)
     processor.start(NAME, asked)
     first = pid_of(root)
     processor.start(NAME, asked)
@@ -113,30 +111,28 @@ def test_starting_twice_is_one_process_for_all_servers(
 
 
 def test_another_server_adopts_what_runs(tmp_path: Path, root: Path, processor: EmbeddedDataProcessor) -> None:
-    processor.start(NAME, request(tmp_path, None))
+    processor.start(NAME, request(tmp_path, waiting=True))
     adopter = EmbeddedDataProcessor(root)
     assert adopter.poll(NAME) is None
-    with (tmp_path / "upload").open("wb") as pipe:
-        pipe.write(b"text,label\nx,a\ny,b\n")
+    (tmp_path / "tokenizer").write_text("none")
     assert result_of(adopter).accepted
 
 
 def test_another_server_sees_and_ends_what_it_did_not_start(
     tmp_path: Path, root: Path, processor: EmbeddedDataProcessor
 ) -> None:
-    processor.start(NAME, request(tmp_path, None))
+    processor.start(NAME, request(tmp_path, waiting=True))
     child = psutil.Process(pid_of(root))
     EmbeddedDataProcessor(root).forget(NAME)
     assert not (root / NAME).exists()
     assert child.status() == psutil.STATUS_ZOMBIE  # dead; its parent, this test, has not asked for its status yet
-    assert child.pid == psutil.Process(child.pid).pid
 
 
 def test_a_process_whose_record_was_never_written_is_found(
     tmp_path: Path, root: Path, processor: EmbeddedDataProcessor
 ) -> None:
     """The server may die between the start of the child and the record of its pid."""
-    asked = request(tmp_path, None)
+    asked = request(tmp_path, waiting=True)
     processor.start(NAME, asked)
     pid = pid_of(root)
     (root / NAME / "process.json").unlink()
@@ -164,7 +160,7 @@ def test_the_child_gets_no_secret_and_a_group_of_its_own(
     monkeypatch.setenv("WINDLASS_KEY", "canary")
     monkeypatch.setenv("HTTPS_PROXY", "http://canary")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
-    processor.start(NAME, request(tmp_path, None))
+    processor.start(NAME, request(tmp_path, waiting=True))
     child = psutil.Process(pid_of(root))
     assert "canary" not in str(child.environ())
     assert set(child.environ()) <= {"PATH", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "LANG", "LC_CTYPE"}
@@ -176,8 +172,7 @@ def test_a_stale_result_is_not_taken_for_the_new_one(tmp_path: Path, processor: 
     processor.start(NAME, request(tmp_path))
     assert result_of(processor).accepted
     processor.forget(NAME)
-    (tmp_path / "upload").unlink()
-    processor.start(NAME, request(tmp_path, None))
+    processor.start(NAME, request(tmp_path, waiting=True))
     assert processor.poll(NAME) is None
 
 

@@ -8,13 +8,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import openai
-import psutil
 import pytest
 from tests.contracts.serving_backend import ServingBackendContract, settled
 from tests.unit.serve.tiny_artifacts import LABELS, seal, served, write_chat, write_classifier
@@ -53,9 +53,14 @@ class World:
 
     def ready(self, *keys: str) -> str:
         """Wish these applications, wait until each is ready or failed, and return the base URL."""
-        self.serving.apply([self.apps[key] for key in keys])
-        settled(self.serving)
+        settled(self.serving, [self.apps[key] for key in keys])
         return self.serving.status().base_url
+
+    def replicas(self, key: str) -> set[int]:
+        """Return the pids of an application's replicas; Ray writes their names into the process titles."""
+        ours = ProcessRecord.load(self.root / "ray" / "process.json")
+        assert ours is not None
+        return {pid for pid in processes.members(ours) if f"ServeReplica:{key}:" in _title(pid)}
 
     @property
     def host(self) -> ProcessRecord:
@@ -97,20 +102,11 @@ def _pickled(root: Path) -> ServedApp:
     return served("pickled", folder, Task.TEXT_CLASSIFICATION, digest=seal(folder))
 
 
-def replicas(key: str) -> set[int]:
-    """Return the pids of an application's replicas; Ray writes their names into the process title."""
-    return {
-        process.pid
-        for process in psutil.process_iter()
-        if any(f"ServeReplica:{key}:" in word for word in _command(process))
-    }
-
-
-def _command(process: psutil.Process) -> list[str]:
+def _title(pid: int) -> str:
     try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def listens(base_url: str) -> bool:
@@ -138,7 +134,7 @@ class TestContract(ServingBackendContract):
 
     @pytest.fixture
     def bad(self, world: World) -> ServedApp:
-        return world.apps["broken"]
+        return world.apps["mismatch"]
 
 
 def test_texts_are_classified_one_or_many_at_a_time(world: World) -> None:
@@ -227,41 +223,27 @@ def test_bad_artifacts_fail_with_their_reasons_and_disturb_nobody(world: World) 
     assert "named safetensors" in apps["pickled"].message
     assert not (world.root / "canary").exists()
     assert httpx2.post(base + "/texts/predict", json={"inputs": ["a"]}).status_code == 200
-    assert not replicas("broken")
-
-
-def test_a_deleted_application_frees_its_process_and_its_path(world: World) -> None:
-    base = world.ready("texts", "chat")
-    assert replicas("chat")
-    world.ready("texts")
-    eventually(lambda: not replicas("chat"))
-    assert httpx2.get(base + "/chat/healthz").status_code == 404
-    assert httpx2.get(base + "/texts/healthz").status_code == 200
+    assert not world.replicas("broken")
 
 
 def test_a_new_replica_range_scales_without_loading_anew(world: World) -> None:
     base = world.ready("texts", "chat")
-    before = replicas("texts")
+    before = world.replicas("texts")
     scale = ReplicaRange(min=1, max=2, target_ongoing_requests=1)
     world.serving.apply([world.apps["texts"].model_copy(update={"replicas": scale}), world.apps["chat"]])
-    body = {"inputs": ["some text"] * 256}
 
-    def under_load() -> bool:
-        with httpx2.Client() as http:
-            for _ in range(4):
-                http.post(base + "/texts/predict", json=body).raise_for_status()
-        return True
-
-    from concurrent.futures import ThreadPoolExecutor
+    def ask(_number: int) -> int:
+        return httpx2.post(base + "/texts/predict", json={"inputs": ["some text"] * 64}, timeout=60).status_code
 
     with ThreadPoolExecutor(6) as pool:
-        eventually(lambda: all(pool.map(lambda _: under_load(), range(6))) and len(replicas("texts")) == 2, seconds=90)
-    assert before < replicas("texts")
+        eventually(lambda: set(pool.map(ask, range(12))) == {200} and len(world.replicas("texts")) == 2, seconds=90)
+    assert before < world.replicas("texts")
 
 
 def test_a_killed_host_stops_nothing_and_its_successor_adopts_all(world: World) -> None:
     base = world.ready("texts", "chat")
-    before, pids = world.host, replicas("texts") | replicas("chat")
+    eventually(lambda: (len(world.replicas("texts")), len(world.replicas("chat"))) == (1, 1))
+    before, pids = world.host, world.replicas("texts") | world.replicas("chat")
     processes.send(before, signal.SIGKILL)
     assert processes.wait(before, 10)
     status = world.serving.status()
@@ -269,7 +251,7 @@ def test_a_killed_host_stops_nothing_and_its_successor_adopts_all(world: World) 
     assert httpx2.get(base + "/texts/healthz").status_code == 200
     assert world.ready("texts", "chat") == base
     assert world.host != before
-    assert replicas("texts") | replicas("chat") == pids
+    assert world.replicas("texts") | world.replicas("chat") == pids
 
 
 def test_a_second_server_adopts_the_host(world: World) -> None:
@@ -281,13 +263,22 @@ def test_a_second_server_adopts_the_host(world: World) -> None:
     assert world.host == before
 
 
-def test_stop_leaves_no_process_and_no_port(world: World) -> None:
+def test_a_deleted_application_frees_its_process_and_its_path(world: World) -> None:
     base = world.ready("texts", "chat")
+    assert world.replicas("chat")
+    world.ready("texts")
+    eventually(lambda: not world.replicas("chat"))
+    assert httpx2.get(base + "/chat/healthz").status_code == 404
+    assert httpx2.get(base + "/texts/healthz").status_code == 200
+
+
+def test_stop_leaves_no_process_and_no_port(world: World) -> None:
+    base = world.ready("texts")
     host = world.host
     world.serving.stop()
     assert not listens(base)
     assert not processes.members(host)
-    assert not replicas("texts") | replicas("chat")
+    assert not world.replicas("texts")
     assert world.serving.status().base_url == ""
 
 
@@ -296,7 +287,7 @@ def test_stop_cleans_up_after_a_host_that_was_killed(world: World) -> None:
     processes.send(world.host, signal.SIGKILL)
     world.serving.stop()
     assert not listens(base)
-    assert not replicas("texts")
+    assert not world.replicas("texts")
 
 
 def test_serving_comes_back_when_ray_was_killed(world: World) -> None:

@@ -126,7 +126,11 @@ def test_near_duplicates_go_only_with_near_and_an_equal_label(tmp_path: Path) ->
 
 
 def test_missing_values_are_dropped_or_filled(tmp_path: Path) -> None:
-    rows = [{"text": "x", "label": None}, {"text": " ", "label": "a"}, {"text": "y", "label": "b"}]
+    rows: list[dict[str, Any]] = [
+        {"text": "x", "label": None},
+        {"text": " ", "label": "a"},
+        {"text": "y", "label": "b"},
+    ]
     placed = [(Split.TRAIN, row) for row in rows]
     assert [row for _, row in clean(tmp_path / "1", placed, {"op": "drop-missing"})[0]] == [rows[2]]
     filled, _ = clean(

@@ -140,7 +140,7 @@ def test_a_quoted_record_over_the_limit_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("limit", "code"), [({"max_bytes": 200}, "too-large"), ({"max_rows": 5}, "too-many-rows")])
 @pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz", "rows.jsonl", "rows.parquet"])
-def test_limits_hold_for_every_format(tmp_path: Path, limit: dict[str, int], code: str, name: str) -> None:
+def test_limits_hold_for_every_format(tmp_path: Path, limit: dict[str, Any], code: str, name: str) -> None:
     rows = [(f"a text of some length {number}", "ab"[number % 2]) for number in range(50)]
     content = {
         "rows.csv": csv_rows(rows).encode(),

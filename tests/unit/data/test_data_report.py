@@ -112,7 +112,7 @@ def test_personal_data_is_counted(tmp_path: Path) -> None:
 
 def test_tokens_are_counted_by_the_given_tokenizer_without_its_truncation(tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("e", "isolated")  # type: ignore[assignment]  # the stub lacks the setter
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("e", "isolated")
     tokenizer.enable_truncation(2)
     tokenizer.enable_padding(length=9)
     path = tmp_path / "tokenizer.json"

@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.data.requesting import codes, error_codes, ingest, jsonl, kept, only
 
+from windlass.domain.datasets import Split
+
 USER, ANSWER = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}
 
 
@@ -104,7 +106,7 @@ def test_missing_values_are_kept_counted_and_pointed_at(tmp_path: Path) -> None:
     assert result.accepted
     places = [(f.line, f.pointer) for f in result.report.findings if f.code == "missing-value"]
     assert places == [(2, "/text"), (3, "/text"), (4, "/label")]
-    assert result.report.splits["train"].missing == 3
+    assert result.report.splits[Split.TRAIN].missing == 3
     assert kept(tmp_path)[2] == {"text": "", "label": "b"}
 
 

@@ -86,12 +86,17 @@ class QuotaMachine(RuleBasedStateMachine):
 
     @rule()
     def let_it_settle(self) -> None:
-        """All who are told to stop do, until nothing changes: then every owner has what is its own."""
+        """All who are told to stop do, until nothing changes: then every owner has what is its own.
+
+        Unless the pool has less than was promised, or a cut left more running than quotas allow and nobody who wants
+        its own may reclaim that.
+        """
         last = self.world.settle()[-1]
-        total = sum(each.nominal for each in self.world.quotas)
+        used, total = usage(self.world.snapshot), sum(each.nominal for each in self.world.quotas)
         if self.world.capacity is not None and total > self.world.capacity:
             return
-        used = usage(self.world.snapshot)
+        if broken_rules(self.world.snapshot, used):
+            return
         for each in self.world.quotas:
             heads = [
                 self.world.claims[job]

@@ -132,6 +132,20 @@ def test_a_simulation_names_whom_it_would_preempt_and_changes_nothing() -> None:
     assert before == world.snapshot
 
 
+def test_a_running_job_is_simulated_as_if_it_were_submitted_now() -> None:
+    world = World([quota("a", 2)])
+    world.run("r", "a", 2)
+    world.run("other", "a", 1)
+    assert simulate(world.snapshot, world.claims["r"]).verdict == "waits"
+
+
+def test_the_ledger_deals_uneven_loans_by_largest_remainder() -> None:
+    world = World([quota("a", 0), quota("b", 5), quota("c", 3), quota("d", 2)])
+    world.run("a1", "a", 7)
+    rows = {row.project: row for row in ledger(world.snapshot)}
+    assert rows["a"].borrowed_from == {"b": 4, "c": 2, "d": 1}
+
+
 @pytest.mark.parametrize("code", list(Code))
 def test_every_code_has_a_sentence_of_its_own(code: Code) -> None:
     reason = Verdict(code, "a100", 4, free=0, position=1, limit=2, ahead="job_x", leaving=("job_y",)).reason

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-
 from tests.unit.sdk.stand_in import StandIn
+
 from windlass.sdk import AsyncClient, Client
 
 KEY = "wlk_test_secret"

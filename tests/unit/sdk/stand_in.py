@@ -129,11 +129,11 @@ class StandIn:
                 self.wfile.write(answer.body)
                 self.wfile.flush()
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
-
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
                 """Say nothing."""
 
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            setattr(Handler, f"do_{method}", Handler._serve)
         return Handler
 
 

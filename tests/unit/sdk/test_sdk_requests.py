@@ -4,8 +4,8 @@ import inspect
 import socket
 
 import pytest
-
 from tests.unit.sdk.stand_in import SPEC, Answer, StandIn, a_job, a_pool, dropped, ok, page, problem
+
 from windlass.domain.errors import (
     ConflictError,
     IdempotencyMismatchError,
@@ -94,7 +94,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
             client.server.whoami()
 
 
-@pytest.mark.parametrize("kind", sorted(error_classes(), key=lambda kind: kind.code))
+@pytest.mark.parametrize("kind", sorted(error_classes(), key=str))
 def test_each_problem_code_becomes_its_class(server: StandIn, client: Client, kind: type[WindlassError]) -> None:
     fields = [{"pointer": "/name", "detail": "too long"}]
     sent = problem(418, kind.code, hint="do this", errors=fields, facts={"n": 1}, request_id="req_9")

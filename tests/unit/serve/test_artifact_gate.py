@@ -11,8 +11,8 @@ from tests.unit.serve.tiny_artifacts import LABELS, MAX_LENGTH, seal
 
 from windlass.domain.errors import ChecksumMismatchError, InvalidError, NotFoundError, UnavailableError
 from windlass.domain.specs import Task
-from windlass_pipelines.serve.artifact import check_manifest, read_card, verify
-from windlass_pipelines.serve.loading import ModelLoadError, available_memory, check_memory, load
+from windlass_pipelines.serve.artifact import ModelLoadError, admit, check_manifest, read_card, verify
+from windlass_pipelines.serve.loading import available_memory, check_memory, load
 
 
 class Canary:
@@ -85,7 +85,7 @@ def test_a_pickle_named_safetensors_is_refused_and_never_unpickled(folder: Path,
     canary = tmp_path / "canary"
     (folder / "model.safetensors").write_bytes(pickle.dumps(Canary(canary)))
     with pytest.raises(ModelLoadError, match="named safetensors"):
-        load(folder, seal(folder), Task.TEXT_CLASSIFICATION, threads=1)
+        admit(folder, seal(folder), Task.TEXT_CLASSIFICATION)
     assert not canary.exists()
 
 
@@ -119,7 +119,7 @@ def test_weights_that_the_file_lacks_are_not_made_up(folder: Path) -> None:
     config["num_hidden_layers"] = 3
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ModelLoadError, match="lacks weights"):
-        load(folder, seal(folder), Task.TEXT_CLASSIFICATION, threads=1)
+        load(folder, admit(folder, seal(folder), Task.TEXT_CLASSIFICATION), threads=1)
 
 
 def test_a_model_that_does_not_fit_says_how_much_is_missing() -> None:

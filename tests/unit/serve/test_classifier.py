@@ -7,6 +7,7 @@ import torch
 from tests.unit.serve.tiny_artifacts import LABELS, MAX_LENGTH, seal
 
 from windlass.domain.specs import Task
+from windlass_pipelines.serve.artifact import admit
 from windlass_pipelines.serve.classifier import Classifier, Scored, prediction
 from windlass_pipelines.serve.loading import LoadedModel, load
 from windlass_pipelines.train.collective import Ranks
@@ -17,7 +18,9 @@ TEXTS = ["good", "a much longer text than that", "x" * 80, "", "né 😀"]
 
 @pytest.fixture(scope="module")
 def loaded(classifier_folder: Path) -> LoadedModel:
-    return load(classifier_folder, seal(classifier_folder), Task.TEXT_CLASSIFICATION, threads=1)
+    return load(
+        classifier_folder, admit(classifier_folder, seal(classifier_folder), Task.TEXT_CLASSIFICATION), threads=1
+    )
 
 
 def test_probabilities_are_those_of_the_trainers_evaluation(loaded: LoadedModel, classifier_folder: Path) -> None:

@@ -14,6 +14,7 @@ from tests.unit.serve.tiny_artifacts import CONTEXT, seal
 from windlass.domain.errors import InvalidError
 from windlass.domain.specs import Task
 from windlass_pipelines.serve import generation as module
+from windlass_pipelines.serve.artifact import admit
 from windlass_pipelines.serve.generation import Delta, Engine, Sampling, choose
 from windlass_pipelines.serve.loading import LoadedModel, end_tokens, load
 from windlass_pipelines.serve.templates import ContextLengthError, render
@@ -27,7 +28,7 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 @pytest.fixture(scope="module")
 def loaded(chat_folder: Path) -> LoadedModel:
-    return load(chat_folder, seal(chat_folder), Task.CHAT, threads=1)
+    return load(chat_folder, admit(chat_folder, seal(chat_folder), Task.CHAT), threads=1)
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def served(key: str, folder: Path, task: Task, digest: str | None = None, **chan
 
 def _finish(folder: Path, tokenizer: PreTrainedTokenizerFast, task: Task, labels: tuple[str, ...]) -> Path:
     tokenizer.save_pretrained(folder)
-    card = {"task": task, "labels": labels, "parameters": {"training": {"max_length": MAX_LENGTH}}}
+    card = {"format": 1, "task": task, "labels": labels, "max_length": MAX_LENGTH}
     (folder / "windlass.json").write_text(json.dumps(card), encoding="utf-8")
     seal(folder)
     return folder

@@ -13,7 +13,7 @@ from windlass.domain.errors import BadRequestError
 from windlass.domain.projects import Permission
 from windlass.services.datasets import Datasets
 from windlass.services.uploads import Uploads
-from windlass.wire.common import Page
+from windlass.wire.base import Page
 from windlass.wire.datasets import (
     CleanIn,
     DatasetIn,

@@ -14,7 +14,7 @@ from windlass.domain.errors import EndpointNotReadyError, InvalidError, Upstream
 from windlass.domain.projects import Permission
 from windlass.domain.specs import Task
 from windlass.services.endpoints import Endpoints
-from windlass.wire.common import Page
+from windlass.wire.base import Page
 from windlass.wire.models import EndpointIn, EndpointOut, EndpointPatch, PredictIn, PredictOut
 from windlass_api.dependencies import CursorText, IfMatch, Limit, Visit, inside
 from windlass_api.mapping import endpoint_out
@@ -135,8 +135,7 @@ def _choose(visit: Visit, name: str, task: Task) -> tuple[LiveTarget, str]:
     live = [target for target in endpoint.live if target.weight > 0]
     if not live:
         raise _not_ready(endpoint)
-    # Traffic is split by chance; nothing secret hangs on it.
-    target = random.choices(live, weights=[one.weight for one in live])[0]  # noqa: S311
+    target = random.choices(live, weights=[one.weight for one in live])[0]  # noqa: S311 - traffic, not a secret
     status = visit.wiring.serving.status()
     ready = {app.key for app in status.apps if app.state is AppState.READY}
     if target.app not in ready or not status.base_url:

@@ -11,7 +11,7 @@ from windlass.domain.projects import Permission
 from windlass.domain.records import Event, MetricPoint
 from windlass.services.base_models import BaseModels
 from windlass.services.jobs import Jobs
-from windlass.wire.common import Page
+from windlass.wire.base import Page
 from windlass.wire.jobs import (
     BaseModelIn,
     BaseModelOut,

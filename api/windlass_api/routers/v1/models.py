@@ -10,7 +10,7 @@ from windlass.domain.ids import Name
 from windlass.domain.models import ModelVersion
 from windlass.domain.projects import Permission
 from windlass.services.models import Models
-from windlass.wire.common import Page
+from windlass.wire.base import Page
 from windlass.wire.models import AliasIn, LineageOut, ModelFileOut, ModelOut, ModelPatch, ModelVersionOut
 from windlass_api.dependencies import CursorText, IfMatch, Limit, Visit, inside
 from windlass_api.mapping import model_out, reason_out

@@ -10,7 +10,7 @@ from windlass.services.access import Keys
 from windlass.services.audit import AuditTrail
 from windlass.services.projects import Projects
 from windlass.services.quotas import Ledger, Pools
-from windlass.wire.common import AuditOut, Page, ServerOut, WhoamiOut
+from windlass.wire.base import AuditOut, Page, ServerOut, WhoamiOut
 from windlass.wire.projects import KeyIn, KeyOut, NewKeyOut, PoolIn, PoolOut, PoolPatch, QuotaOut
 from windlass_api.dependencies import CursorText, IfMatch, Limit, Visit, platform, wiring_of
 from windlass_api.mapping import key_out, pool_out, quota_out

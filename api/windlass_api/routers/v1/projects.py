@@ -9,7 +9,7 @@ from windlass.domain.projects import Permission, Role, StoredQuota
 from windlass.services.projects import Members, Projects
 from windlass.services.quotas import Quotas
 from windlass.services.usage import Usage
-from windlass.wire.common import Page, UsageOut
+from windlass.wire.base import Page, UsageOut
 from windlass.wire.projects import MemberIn, MemberOut, ProjectIn, ProjectOut, ProjectPatch, QuotaIn, QuotaOut
 from windlass_api.dependencies import CursorText, IfMatch, Limit, Visit, inside, platform
 from windlass_api.mapping import member_out, project_out, quota_out, tag

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,6 +17,7 @@ from windlass_pipelines.train.models import load_classifier, load_tokenizer
 from windlass_pipelines.train.outcome import TrainingError
 from windlass_pipelines.train.rows import Row
 from windlass_pipelines.train.tasks import Judgement, TensorBatch, to_device
+from windlass_pipelines.train.tasks.scores import class_scores, log_softmax, metrics_of
 
 _EVALUATION_ROWS = 64
 _MISTAKES = 50
@@ -96,8 +96,7 @@ class TextClassification:
 
     def evaluate(self, model: nn.Module, examples: Sequence[Example], ranks: Ranks) -> dict[str, float]:
         """Return loss, accuracy and F1."""
-        logits, truth = self._predict(model, examples, ranks)
-        scores = _scores(logits, truth, len(self.labels))
+        scores = metrics_of(*self._predict(model, examples, ranks))
         kept = ("accuracy", "weighted_f1", "macro_f1")
         return {"loss": scores["eval_loss"]} | {name: scores[name] for name in kept}
 
@@ -114,19 +113,19 @@ class TextClassification:
         """Return the scores, those of each class, the confusion matrix and the worst mistakes."""
         del before
         logits, truth = self._predict(model, examples, ranks)
-        numbers = list(range(len(self.labels)))
-        guess = logits.argmax(1)
-        precision, recall, f1, support = precision_recall_fscore_support(truth, guess, labels=numbers, zero_division=0)
-        matrix = confusion_matrix(truth, guess, labels=numbers)
+        scores = class_scores(truth, logits.argmax(axis=1), len(self.labels))
         return Judgement(
-            metrics=_scores(logits, truth, len(self.labels)),
+            metrics=metrics_of(logits, truth),
             classes={
                 label: ClassScore(
-                    precision=float(precision[i]), recall=float(recall[i]), f1=float(f1[i]), support=int(support[i])
+                    precision=float(scores.precision[i]),
+                    recall=float(scores.recall[i]),
+                    f1=float(scores.f1[i]),
+                    support=int(scores.support[i]),
                 )
                 for i, label in enumerate(self.labels)
             },
-            confusion=ConfusionMatrix(labels=self.labels, counts=tuple(tuple(int(n) for n in row) for row in matrix)),
+            confusion=ConfusionMatrix(labels=self.labels, counts=tuple(map(tuple, scores.confusion.tolist()))),
             mistakes=self._mistakes(rows, logits, truth),
         )
 
@@ -153,7 +152,7 @@ class TextClassification:
     def _mistakes(
         self, rows: Sequence[Row], logits: NDArray[np.float64], truth: NDArray[np.int64]
     ) -> tuple[Mistake, ...]:
-        likely = _log_softmax(logits)
+        likely = log_softmax(logits)
         guess = logits.argmax(1)
         wrong = np.flatnonzero(guess != truth)
         losses = -likely[wrong, truth[wrong]]
@@ -172,25 +171,3 @@ class TextClassification:
 def _logits(model: nn.Module, batch: TensorBatch) -> Tensor:
     logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     return logits
-
-
-def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
-
-
-def _scores(logits: NDArray[np.float64], truth: NDArray[np.int64], labels: int) -> dict[str, float]:
-    """Return the metrics that gates may use; ``precision`` and ``recall`` are weighted by support."""
-    guess = logits.argmax(1)
-    numbers = list(range(labels))
-    weighted = precision_recall_fscore_support(truth, guess, labels=numbers, average="weighted", zero_division=0)
-    macro = precision_recall_fscore_support(truth, guess, labels=numbers, average="macro", zero_division=0)
-    return {
-        "accuracy": float((guess == truth).mean()),
-        "precision": float(weighted[0]),
-        "recall": float(weighted[1]),
-        "weighted_f1": float(weighted[2]),
-        "macro_f1": float(macro[2]),
-        "eval_loss": float(-_log_softmax(logits)[np.arange(len(truth)), truth].mean()),
-    }

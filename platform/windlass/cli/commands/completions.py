@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from typer import completion
 
+from windlass.cli.main import COMPLETION_VARIABLE
+
 app = typer.Typer(add_completion=False)
 
 
@@ -25,6 +27,6 @@ def completions(shell: Annotated[Shell, typer.Argument()]) -> None:
     Like: windlass completions bash > ~/.local/share/bash-completion/completions/windlass
     """
     script: str = completion.get_completion_script(  # type: ignore[attr-defined]  # typer has no public name for it
-        prog_name="windlass", complete_var="_WINDLASS_COMPLETE", shell=shell.value
+        prog_name="windlass", complete_var=COMPLETION_VARIABLE, shell=shell.value
     )
     sys.stdout.write(script + "\n")

@@ -159,7 +159,7 @@ def clean(  # noqa: PLR0913 - one parameter per flag
     dedupe: Annotated[bool, typer.Option("--dedupe", help="Keep the first of equal rows.")] = False,
     near: Annotated[bool, typer.Option("--near", help="With --dedupe: also of nearly equal rows.")] = False,
     mask: Annotated[bool, typer.Option("--mask", help="Replace personal data by tags.")] = False,
-    split: Annotated[str | None, typer.Option(help="TRAIN/VALIDATION[/TEST] shares, like 0.8/0.2.")] = None,
+    split: Annotated[str | None, typer.Option(help="Train/validation/test shares, like 0.8/0.2 or 80/10/10.")] = None,
     by_group: Annotated[bool, typer.Option("--by-group", help="Keep the rows of a group together.")] = False,
     stratify: Annotated[bool, typer.Option("--stratify", help="Keep the labels' proportions.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,

@@ -16,7 +16,7 @@ from windlass.cli.render import Column, size
 from windlass.cli.session import Session, verb
 from windlass.domain.errors import UnavailableError, WindlassError
 from windlass.sdk.connection import config_path, default_home
-from windlass.wire.common import Out
+from windlass.wire.base import Out
 
 app = typer.Typer(add_completion=False)
 

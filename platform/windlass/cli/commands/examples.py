@@ -10,7 +10,7 @@ from windlass.cli.render import Column
 from windlass.cli.session import Session, noun, verb
 from windlass.domain.errors import NotFoundError
 from windlass.examples import CATALOGUE, fetch
-from windlass.wire.common import Out
+from windlass.wire.base import Out
 
 app = noun("Fetch real example data and base models.")
 

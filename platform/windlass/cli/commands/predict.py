@@ -7,7 +7,7 @@ import typer
 
 from windlass.cli.render import Column
 from windlass.cli.session import Session, verb
-from windlass.wire.common import Out
+from windlass.wire.base import Out
 from windlass.wire.models import LabelScore
 
 app = typer.Typer(add_completion=False)

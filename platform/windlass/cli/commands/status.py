@@ -9,7 +9,7 @@ from windlass.cli import local_server
 from windlass.cli.render import Column
 from windlass.cli.session import Session, verb
 from windlass.sdk.connection import default_home
-from windlass.wire.common import Out
+from windlass.wire.base import Out
 
 app = typer.Typer(add_completion=False)
 

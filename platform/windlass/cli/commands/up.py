@@ -63,23 +63,23 @@ def _foreground(session: Session, folder: Path, process: ProcessRecord) -> None:
     asked = 0
 
     def ask(number: int, frame: FrameType | None) -> None:
+        # Nothing is printed here: the signal may come while a line is being printed.
         del number, frame
         nonlocal asked
         asked += 1
-        session.say("stopping" if asked == 1 else f"still stopping; `kill -9 {process.pid}` ends the server at once")
         processes.send(process, signal.SIGTERM)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, ask)
     ready = local_server.wait_ready(folder, process)
-    if isinstance(ready, int):
-        if asked:
-            raise typer.Exit(max(ready, failures.OK))
-        _died(session, folder, ready)
-        return
-    _tell(session, ready, stop="Ctrl-C")
-    code = processes.exit_code(process)
+    if not isinstance(ready, int) and not asked:
+        _tell(session, ready, stop="Ctrl-C")
+    told, code = 0, ready if isinstance(ready, int) else None
     while code is None:
+        if asked > told:
+            again = f"still stopping; `kill -9 {process.pid}` ends the server at once"
+            session.say(again if told else "stopping")
+            told = asked
         time.sleep(_LOOK_SECONDS)
         code = processes.exit_code(process)
     if code and not asked:

@@ -4,7 +4,7 @@ import typer
 
 from windlass.cli.render import Column
 from windlass.cli.session import Session, verb
-from windlass.wire.common import UsageOut
+from windlass.wire.base import UsageOut
 
 app = typer.Typer(add_completion=False)
 

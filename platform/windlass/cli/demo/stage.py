@@ -40,7 +40,7 @@ class Stage:
 
     def say(self, text: str) -> None:
         """Print a line of the story."""
-        self.console.print(Text(f"  {text}"), soft_wrap=not self.console.is_terminal)
+        self.console.print(Text(f"  {one_line(text)}"), soft_wrap=not self.console.is_terminal)
 
     def command(self, text: str) -> None:
         """Print a command to be copied."""

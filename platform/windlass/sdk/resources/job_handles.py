@@ -190,7 +190,7 @@ class AsyncJobs(AsyncResource):
         async for out in self._list(state=state):
             yield AsyncJob(**dict(out)).attached(self)
 
-    async def wait(self, job: str, *, timeout: float | None = None, after: int = 0) -> AsyncJobDetail:
+    async def wait(self, job: str, *, timeout: float | None = None, after: int = 0) -> AsyncJobDetail:  # noqa: ASYNC109 - ends a stream, not a task
         """Return the job when it has ended, well or badly: see ``state`` and ``reason``.
 
         Raises:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from windlass.domain.artifacts import MANIFEST_NAME, FileEntry, Manifest, check_relative_path, sha256_file
+from windlass.domain.artifacts import MANIFEST_NAME, FileEntry, Manifest, sha256_file
 from windlass.domain.errors import ChecksumMismatchError, ConflictError, NotFoundError, StorageFullError
 from windlass.sdk._bind import AsyncResource, Resource, async_call, async_listing, call, listing
 from windlass.sdk._core import (
@@ -94,6 +94,7 @@ def download(scope: Scope, reference: str, target: str | Path) -> Flow[Path]:
 
     Raises:
         ConflictError: ``target`` exists.
+        InvalidError: the server names a file outside of the folder.
         ChecksumMismatchError: a file differs from the manifest.
         StorageFullError: the disk is full.
     """
@@ -101,7 +102,10 @@ def download(scope: Scope, reference: str, target: str | Path) -> Flow[Path]:
     target = Path(target).absolute()
     if target.exists():
         raise ConflictError(f"{target} exists", hint="name a folder that does not exist yet")
-    manifest = Manifest(files={file.path: FileEntry(bytes=file.bytes, sha256=file.sha256) for file in version.files})
+    # A manifest with a path that leaves the folder cannot be built.
+    manifest = built(
+        Manifest, files={file.path: {"bytes": file.bytes, "sha256": file.sha256} for file in version.files}
+    )
     if manifest.digest() != version.digest:
         raise ChecksumMismatchError(f"the file list of {version.model}@{version.number} does not match its digest")
     draft = target.with_name(f".{target.name}.{version.id}.partial")
@@ -113,7 +117,6 @@ def download(scope: Scope, reference: str, target: str | Path) -> Flow[Path]:
 
 
 def _fetch(where: str, file: ModelFileOut, draft: Path) -> Flow[None]:
-    check_relative_path(file.path)
     place = draft / file.path
     if (yield Work(partial(_matches, place, file))):
         return

@@ -18,7 +18,7 @@ from windlass.sdk._core import (
     put,
 )
 from windlass.sdk._core import call as ask
-from windlass.wire.common import AuditOut, ServerOut, UsageOut, WhoamiOut
+from windlass.wire.base import AuditOut, ServerOut, UsageOut, WhoamiOut
 from windlass.wire.projects import (
     KeyIn,
     KeyOut,

@@ -14,6 +14,11 @@ class In(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def shown(example: dict[str, Any]) -> ConfigDict:
+    """Return the configuration of a request body with an example for the API's description."""
+    return ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [example]})
+
+
 class Out(BaseModel):
     """A response body."""
 

@@ -1,0 +1,112 @@
+"""`windlass up` and `down` with the real server as a process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from windlass.cli import local_server
+
+pytestmark = pytest.mark.processes
+
+_SECONDS = 120
+
+
+def _command(home: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "windlass.cli", *arguments, "--home", str(home)]
+
+
+def _run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(_command(home, *arguments), capture_output=True, text=True, timeout=_SECONDS, check=False)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "home"
+    yield folder
+    server = local_server.read(folder)
+    if server is not None:
+        assert local_server.stop(server, _SECONDS)
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_detached_server_is_found_used_and_stopped(home: Path) -> None:
+    up = _run(home, "up", "--detach", "--port", "0", "--json")
+    assert up.returncode == 0, up.stderr
+    facts = json.loads(up.stdout)
+    assert Path(facts["key_file"]).stat().st_mode & 0o077 == 0
+    environment = {**os.environ, "WINDLASS_HOME": str(home)}
+    status = [sys.executable, "-m", "windlass.cli", "status", "--json"]
+    said = subprocess.run(status, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=True)
+    assert json.loads(said.stdout)["pid"] == facts["pid"]
+    again = _run(home, "up", "--detach")
+    assert again.returncode == 0
+    assert facts["url"] in again.stdout
+    standing = _run(home, "up")
+    assert standing.returncode == 5
+    assert str(facts["pid"]) in standing.stderr
+    down = _run(home, "down")
+    assert down.returncode == 0
+    assert _gone(facts["pid"])
+    assert _run(home, "down").returncode == 0
+
+
+def test_ctrl_c_stops_the_server_that_stands_in_front(home: Path) -> None:
+    command = _command(home, "up", "--port", "0")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("windlass is ready at http://127.0.0.1:")
+        server = local_server.read(home)
+        assert server is not None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(_SECONDS) == 0
+    assert _gone(server.pid)
+
+
+def test_a_taken_port_is_said_with_the_way_out(home: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        up = _run(home, "up", "--detach", "--port", str(taken.getsockname()[1]))
+    assert up.returncode == 7
+    assert "--port" in up.stderr
+    assert local_server.read(home) is None
+
+
+def test_a_server_that_dies_is_noticed(home: Path) -> None:
+    command = _command(home, "up", "--port", "0")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        server = local_server.read(home)
+        assert server is not None
+        os.kill(server.pid, signal.SIGKILL)
+        assert process.wait(_SECONDS) == 1
+        assert "signal 9" in process.stderr.read()
+    assert local_server.read(home) is None
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    began = time.monotonic()
+    up = _run(file / "home", "up", "--detach")
+    assert up.returncode == 2
+    assert str(file) in up.stderr
+    assert time.monotonic() - began < _SECONDS
