@@ -51,7 +51,7 @@ def histogram(lengths: Lengths) -> Histogram | None:
         return None
     top, most = float(np.quantile(lengths, 0.99)), int(lengths.max())
     width = _round_width(top / _BINS)
-    edges = list(range(0, int(top) + width + 1, width))
+    edges = list(range(int(lengths.min()) // width * width, int(top) + width + 1, width))
     if edges[-1] <= most:
         edges.append(most + 1)
     counts, _ = np.histogram(lengths, bins=edges)

@@ -1,4 +1,8 @@
-"""One data request from inputs to result: read, clean step by step, measure, judge, and keep the splits if accepted."""
+"""One data request from inputs to result: read, clean step by step, measure, judge, keep the splits.
+
+A file that cannot be read leaves nothing but findings: ``rows`` is empty and ``digest`` null. Rows that were read are
+kept, and have a digest, also when they are judged unfit (an overlap, one label): cleaning may start from them.
+"""
 
 import errno
 import os
@@ -20,7 +24,7 @@ from windlass_pipelines.data.reading import read_inputs
 from windlass_pipelines.data.rowset import RowSet
 
 RESULT_NAME = "result.json"
-_WORK = ".work"
+_WORK, _KEPT = ".work", "kept"
 
 
 def process(request: DataRequest) -> DataResult:
@@ -45,8 +49,8 @@ def process(request: DataRequest) -> DataResult:
         if error.errno != errno.EFBIG:
             raise
         result = _stopped(findings, "too-large", "the data becomes larger than is allowed")
-    if result.accepted:
-        result = result.model_copy(update={"digest": _publish(work, output, result).digest()})
+    if (work / _KEPT).exists():
+        result = result.model_copy(update={"digest": _publish(work / _KEPT, output, result).digest()})
     shutil.rmtree(work)
     _write(output / RESULT_NAME, result.model_dump_json())
     return result
@@ -58,10 +62,13 @@ class _Processing:
         self._steps: list[dict[str, Any]] = []
 
     def run(self) -> DataResult:
+        # What stands in a parent's rows is in its own report; this one is about what the steps leave.
+        reading = self._findings if self._request.operation == "ingest" else Findings()
         with reading_limits():
-            rows = read_inputs(self._request, self._work / "0", self._findings)
-        if self._findings.rejected:
-            return _result(self._findings, {split: SplitReport(rows=count) for split, count in rows.counts.items()})
+            rows = read_inputs(self._request, self._work / "0", reading)
+        if reading.rejected:
+            read = {split: SplitReport(rows=count) for split, count in rows.counts.items()}
+            return _result(reading, read).model_copy(update={"rows": {}})
         for number, step in enumerate(self._request.steps, start=1):
             before = rows
             rows, record = apply_step(step, before, self._work / str(number), self._findings)
@@ -82,8 +89,8 @@ class _Processing:
             tokenizer=named,
             steps=tuple(self._steps),
         )
-        if result.accepted:
-            rows.folder.rename(self._work / "accepted")
+        if rows.counts:
+            rows.folder.rename(self._work / _KEPT)
         return result
 
     def _overlap_allowed(self) -> frozenset[Split]:
@@ -127,13 +134,13 @@ def _stopped(findings: Findings, code: str, message: str) -> DataResult:
     return _result(findings, {})
 
 
-def _publish(work: Path, output: Path, result: DataResult) -> Manifest:
-    """Move the accepted splits into ``output``, durably, and write their manifest beside them."""
+def _publish(kept: Path, output: Path, result: DataResult) -> Manifest:
+    """Move the kept splits into ``output``, durably, and write their manifest beside them."""
     for split in Split:
         target = output / f"{split.value}.jsonl"
         target.unlink(missing_ok=True)
         if split in result.rows:
-            source = work / "accepted" / target.name
+            source = kept / target.name
             _sync(source)
             source.replace(target)
     names = [f"{split.value}.jsonl" for split in result.rows]

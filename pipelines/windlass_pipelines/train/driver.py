@@ -48,7 +48,7 @@ def main() -> int:
         return LOST
     write_attempt(context, claim.attempt, trainer)
     reporter = Reporter(context, claim.attempt, "driver", on_fenced=_exit_fenced)
-    reporter.event("attempt_started", f"attempt {claim.attempt} of run {context.run_number}", attempt=claim.attempt)
+    reporter.event("trainer_started", f"attempt {claim.attempt} of run {context.run_number} joins Ray")
     try:
         conclusion = run_on_ray(context, claim)
     except Exception:  # noqa: BLE001 - whatever Ray raises, the attempt is lost and the step may start another

@@ -1,5 +1,6 @@
 """Writes a job's events: the one way, so that every reader sees the same facts in the same order."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +10,14 @@ from windlass.ports import ProjectData
 
 
 def tell(
-    inside: ProjectData, job: Job, now: datetime, code: str, message: str, *, attempt: int | None = None, **facts: Any
+    inside: ProjectData,
+    job: Job,
+    now: datetime,
+    code: str,
+    message: str,
+    *,
+    attempt: int | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Event:
     """Append an event to the job's history, in the transaction that makes it true."""
     return inside.journal.append_event(
@@ -20,7 +28,7 @@ def tell(
             time=now,
             code=code,
             message=message,
-            facts=facts,
+            facts=dict(facts or {}),
             attempt=attempt,
         )
     )

@@ -59,7 +59,15 @@ class Registration:
             ended = move(job, JobState.SUCCEEDED, now, version.reason).model_copy(update=made)
             inside.jobs.save(ended)
             said = f"{model.name} version {version.number} was registered as {version.decision}"
-            tell(inside, job, now, "model_registered", said, attempt=attempt.number, decision=version.decision)
+            tell(
+                inside,
+                job,
+                now,
+                "model_registered",
+                said,
+                attempt=attempt.number,
+                facts={"decision": version.decision.value},
+            )
         return version, model.name
 
     def deploy(self) -> str:

@@ -152,7 +152,7 @@ class Runs:
             self._log(inside, job, attempt.number, batch.source, batch.sequence, lines)
         for item in batch.items:
             if isinstance(item, EventItem):
-                tell(inside, job, item.time, item.code, item.message, attempt=attempt.number, **item.facts)
+                tell(inside, job, item.time, item.code, item.message, attempt=attempt.number, facts=item.facts)
                 if item.code == "training_started" and isinstance(item.facts.get("steps"), int):
                     planned = item.facts["steps"]
             elif isinstance(item, CheckpointItem):
@@ -189,8 +189,7 @@ class Runs:
             "checkpoint_committed",
             f"checkpoint of step {item.step}",
             attempt=attempt.number,
-            step=item.step,
-            bytes=size,
+            facts={"step": item.step, "bytes": size},
         )
 
     @staticmethod
@@ -226,7 +225,7 @@ class Runs:
                 return
             inside.runs.save(run.model_copy(update={"steps": {**run.steps, name: state}, "state": _begun(run)}))
             said = f"step {name} {state}" + (f": {message}" if message else "")
-            tell(inside, job, now, f"step_{state}", said, step=name)
+            tell(inside, job, now, f"step_{state}", said, facts={"step": name})
 
     def step_log(self, step: str, sequence: int, text: str, time: datetime) -> None:
         """Append a chunk of a step's own output, once."""

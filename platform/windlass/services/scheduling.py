@@ -62,13 +62,22 @@ class Scheduling:
                 inside.runs.save(run.model_copy(update={"stop": "preempt", "stop_at": now}))
                 why = "its project borrowed the GPUs, their owner needs them" if preemption.reason == "reclaim" else ""
                 why = why or "a job of higher priority needs its GPUs"
-                tell(inside, job, now, "job_preempted", f"the job must leave: {why}", reason=preemption.reason)
+                tell(
+                    inside, job, now, "job_preempted", f"the job must leave: {why}", facts={"reason": preemption.reason}
+                )
         for job_id, verdict in decisions.waiting.items():
             job = everywhere.jobs.get(id=job_id)
             if job.reason != verdict.reason:
                 everywhere.jobs.save(move(job, JobState.QUEUED, now, verdict.reason))
                 if job.reason is None or job.reason.code != verdict.reason.code:
-                    tell(work.of(job.project), job, now, "job_waiting", verdict.reason.message, **verdict.reason.facts)
+                    tell(
+                        work.of(job.project),
+                        job,
+                        now,
+                        "job_waiting",
+                        verdict.reason.message,
+                        facts=verdict.reason.facts,
+                    )
 
     def _open_run(self, work: UnitOfWork, job: Job, now: datetime) -> None:
         inside = work.of(job.project)
@@ -85,7 +94,12 @@ class Scheduling:
         inside.runs.add(run)
         inside.jobs.save(move(job, JobState.STARTING, now).model_copy(update={"run": number}))
         tell(
-            inside, job, now, "job_admitted", f"run {number} was admitted to pool {job.spec.resources.pool}", run=number
+            inside,
+            job,
+            now,
+            "job_admitted",
+            f"run {number} was admitted to pool {job.spec.resources.pool}",
+            facts={"run": number},
         )
         work.outbox.put("run.submit", job.project, run.id)
 
@@ -169,7 +183,7 @@ class Scheduling:
             return
         reason = _why(result if failed else None, state, how, len(lost))
         inside.jobs.save(move(job, JobState.FAILED, now, reason))
-        tell(inside, job, now, "job_failed", reason.message, **reason.facts)
+        tell(inside, job, now, "job_failed", reason.message, facts=reason.facts)
 
 
 def _why(result: ResultItem | None, state: RunState, how: BackendRun, lost: int) -> Reason:

@@ -12,7 +12,7 @@ def test_a_job_goes_from_accepted_to_a_registered_candidate(ready: House) -> Non
     assert ready.client.get(f"/v1/projects/ours/jobs/{job['id']}").json()["state"] == "starting"
     run = ready.run_of(job)
     assert run.claim().json()["attempt"] == 1
-    started = {"type": "event", "code": "training_started", "message": "go", "facts": {"steps": 10}}
+    started = {"type": "event", "code": "training_started", "message": "go", "facts": {"steps": 10, "attempt": 7}}
     loss = {"type": "metric", "name": "train_loss", "step": 5, "value": 0.5}
     assert run.report(1, started, loss, {"type": "log", "text": "hello"}).json()["command"] == "continue"
     shown = ready.client.get(f"/v1/projects/ours/jobs/{job['id']}").json()

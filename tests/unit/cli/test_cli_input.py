@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -85,6 +85,7 @@ def test_standard_input_and_a_spec_key_are_understood(monkeypatch: pytest.Monkey
     assert load(Path("-")) == {"model": "m"}
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.fixed_dictionaries(
         {
@@ -120,6 +121,7 @@ def test_a_flag_that_needs_another_says_so(flag: dict[str, Any]) -> None:
         steps_from_flags({**NO_FLAGS, "mask": True, **flag})
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(0, 100), st.integers(0, 100), st.booleans())
 def test_shares_per_cent_or_of_one_always_fit_the_split_step(train: int, validation: int, per_cent: bool) -> None:
     test = 100 - train - validation

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from rich.console import Console
@@ -27,21 +27,25 @@ def _dangerous(text: str, *, allowed: str = "") -> set[str]:
     return {c for c in text if (unicodedata.category(c) == "Cc" or c in _DIRECTION) and c not in allowed}
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.text())
 def test_one_line_has_no_control_character_at_all(text: str) -> None:
     assert not _dangerous(one_line(text), allowed="\t")
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.text())
 def test_lines_keep_only_line_ends_and_tabs(text: str) -> None:
     assert not _dangerous(lines(text), allowed="\n\t")
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
 def test_harmless_text_is_left_as_it_is(text: str) -> None:
     assert one_line(text) == text
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.recursive(
         st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
@@ -54,6 +58,7 @@ def test_json_is_the_same_data_and_safe_to_look_at(data: object) -> None:
     assert not _dangerous(json_line(data))
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.dictionaries(st.text(), st.text()))
 def test_yaml_is_the_same_data_and_safe_to_look_at(data: dict[str, str]) -> None:
     shown = io.StringIO()

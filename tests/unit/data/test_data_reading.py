@@ -129,7 +129,8 @@ def test_a_line_over_the_limit_is_refused_and_the_next_one_read(tmp_path: Path) 
     content = jsonl({"text": "x" * 3000, "label": "a"}, {"text": "short", "label": "b"})
     result = ingest(tmp_path, {"rows.jsonl": content}, max_line_bytes=1000)
     assert only(result, "line-too-long").line == 1
-    assert result.rows == {Split.TRAIN: 1}
+    assert result.report.splits[Split.TRAIN].rows == 1
+    assert (result.rows, result.digest) == ({}, None)
 
 
 def test_a_quoted_record_over_the_limit_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,8 @@ def test_overlap_with_train_rejects_unless_it_is_allowed(tmp_path: Path) -> None
     assert error_codes(refused) == {"train-overlap"}
     assert only(refused, "train-overlap").message == "2 of 3 rows of split validation stand in train too"
     assert refused.report.overlap == {"validation": 2}
+    assert refused.digest
+    assert kept(tmp_path, Split.VALIDATION)[2] == {"text": "new text", "label": "a"}  # cleaning may start from it
     allowed = ingest(tmp_path, files, options={"allow_overlap": True})
     assert allowed.accepted
     assert allowed.rows == {Split.TRAIN: 20, Split.VALIDATION: 3}
@@ -136,6 +139,14 @@ def test_a_clean_request_reads_the_internal_form_of_its_parent(tmp_path: Path) -
     )
     assert result.rows == {Split.TRAIN: 5}
     assert kept(tmp_path) == chat
+
+
+def test_a_clean_report_is_about_what_the_steps_leave(tmp_path: Path) -> None:
+    rows = [{"text": text, "label": label} for text, label in [*ROWS, ("no label", None)]]
+    dropped: dict[str, Any] = {"operation": "clean", "steps": [{"op": "drop-missing"}]}
+    result = ingest(tmp_path, {"train.jsonl": jsonl(*rows)}, **dropped)
+    assert result.rows == {Split.TRAIN: 20}
+    assert not {"missing-value", "incomplete-rows"} & codes(result)
 
 
 def test_the_same_request_gives_the_same_digest(tmp_path: Path) -> None:

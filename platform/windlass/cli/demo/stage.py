@@ -31,7 +31,7 @@ class Stage:
     def phase(self, title: str) -> Iterator[None]:
         """Announce a phase, and say its seconds when it has ended well."""
         self.console.print()
-        self.console.print(Text.assemble(("> ", "bold cyan"), (title, "bold")))
+        self.console.print(Text.assemble(("> ", "bold cyan"), (title, "bold")), soft_wrap=True)
         began = time.perf_counter()
         yield
         seconds = time.perf_counter() - began
