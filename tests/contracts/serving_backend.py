@@ -12,7 +12,7 @@ _PATIENCE_SECONDS = 180
 
 
 def settled(backend: ServingBackend, wish: Sequence[ServedApp] = ()) -> dict[str, AppStatus]:
-    """Wait until every application is ready or failed, and return them by key; apply ``wish`` meanwhile, as a worker."""
+    """Wait until every application is ready or failed; return them by key. Apply ``wish`` meanwhile, as a worker."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         if wish:

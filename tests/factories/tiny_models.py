@@ -1,4 +1,4 @@
-"""Base models of a few thousand random weights, built in memory with tokenizers of their own: real formats, no download."""
+"""Base models of a few thousand random weights with tokenizers of their own: real formats, no download."""
 
 from pathlib import Path
 
@@ -8,7 +8,10 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, P
 
 from windlass.domain.artifacts import MANIFEST_NAME, manifest_of
 
-WORDS = "good bad fine awful great poor the a is was very not this that product screen sound price works broke".split()
+WORDS = (
+    *("good", "bad", "fine", "awful", "great", "poor", "the", "a", "is", "was", "very", "not", "this", "that"),
+    *("product", "screen", "sound", "price", "works", "broke"),
+)
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -58,7 +61,7 @@ def tiny_chat_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    raw.train_from_iterator(WORDS * 4, trainer)
+    raw.train_from_iterator(list(WORDS) * 4, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw,
         bos_token="<|im_start|>",

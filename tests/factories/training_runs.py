@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.factories.run_contexts import run_context
 from tests.factories.tiny_models import seal_folder, tiny_chat_model, tiny_encoder
+
 from windlass.domain.specs import JobSpec
 from windlass.runtime.context import RunContext
 
@@ -54,28 +56,8 @@ def make_run(root: Path, spec: JobSpec, *, api_url: str = "http://127.0.0.1:9", 
     """Make a store with base model and dataset for ``spec``, and a workspace; nothing runs yet."""
     store = root / "store"
     chat = spec.task.value == "chat"
-    if not store.exists():
+    if not (store / "base").exists():
         (tiny_chat_model if chat else tiny_encoder)(store / "base/tiny")
         make = chat_rows if chat else review_rows
         write_dataset(store / "data/rows", make(rows), make(12, rows))
-    workspace = root / "workspace"
-    workspace.mkdir(exist_ok=True)
-    return RunContext(
-        api_url=api_url,
-        run_token="secret-run-token",
-        project="demo",
-        job="job_1",
-        run="run_1",
-        run_number=1,
-        run_name="job-1-r1",
-        spec=spec,
-        store_root=store,
-        dataset_prefix="data/rows",
-        dataset_version="dsv_1",
-        base_model_prefix="base/tiny",
-        base_model="tiny",
-        checkpoint_prefix="checkpoints/job_1",
-        artifact_prefix="artifacts/job_1",
-        workspace=workspace,
-        ray_address="127.0.0.1:0",
-    )
+    return run_context(root, spec, api_url=api_url)

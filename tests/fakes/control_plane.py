@@ -162,6 +162,9 @@ class FakeControlPlane:
             except Refused as refused:
                 status = refused.status
                 raise
+            except (ValidationError, KeyError, ValueError):
+                status = 422
+                raise
             finally:
                 self.operations.append(Operation(method, path, body, status))
                 self.changed.notify_all()

@@ -1,6 +1,7 @@
 """The HTTP edge of a served application: routes, size limits and who may ask. Every error is an object, no page."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -64,9 +65,10 @@ def problem(error: WindlassError) -> Response:
     status = status_of(error)
     content = {
         "type": f"urn:windlass:problem:{error.code}",
-        "title": error.message,
+        "title": HTTPStatus(status).phrase,
         "status": status,
         "code": error.code,
+        "detail": error.message,
         "hint": error.hint,
         "errors": [{"pointer": field.pointer, "detail": field.problem} for field in error.fields],
     }

@@ -126,7 +126,8 @@ class Checkpoints:
     def _read(self, folder: Path, manifest: Manifest | None) -> Snapshot | None:
         try:
             found = read_manifest(folder)
-            if (folder / MARKER).read_text(encoding="ascii") != found.digest() or manifest not in {None, found}:
+            committed = (folder / MARKER).read_text(encoding="ascii") == found.digest()
+            if not committed or (manifest is not None and manifest != found):
                 _log.warning("checkpoint %s is not the one that was committed", folder)
                 return None
             verify(folder, found)

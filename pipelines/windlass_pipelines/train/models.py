@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from windlass_pipelines.train.outcome import TrainingError
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 disable_progress_bar()  # it would fill the logs
+set_verbosity_error()  # it warns of every new head, which is what is wanted here
 _SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 

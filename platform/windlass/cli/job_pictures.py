@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from windlass.cli.curves import draw_curve
-from windlass.cli.render import STYLES, Column, ascii_only, document, duration, plain
+from windlass.cli.render import STYLES, Column, ascii_only, document, duration, plain, reason_text
 from windlass.cli.safe_text import one_line
 from windlass.cli.session import Session
 from windlass.domain.jobs import JobState
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _CURVE_WIDTH, _CURVE_HEIGHT = 100, 10
 
 
-def _reason(job: JobOut) -> str | None:
-    return None if job.reason is None else f"{job.reason.message} {job.reason.action}".strip()
+def _reason(job: JobOut) -> str:
+    return reason_text(job.reason)
 
 
 def _result(job: JobOut) -> str | None:
@@ -82,14 +82,14 @@ def show_outcome(session: Session, job: "JobDetail") -> None:
     """Say how a job ended and what to do next."""
     name = f"job {job.id}"
     if job.state is not JobState.SUCCEEDED:
-        session.say(f"{name} {job.state}. {one_line(_reason(job) or '')}".rstrip())
+        session.say(f"{name} {job.state}. {_reason(job)}".rstrip())
         session.say(f"  read its log: windlass job logs {job.id}    try again: windlass job retry {job.id}")
         return
     version = session.client.models.version(f"{job.model}@{job.model_version}")
     numbers = "  ".join(f"{one_line(key)} {value:.4g}" for key, value in scalars(version.evaluation).items())
     session.say(f"{name} succeeded: {version.model}@{version.number} is a {version.decision}. {numbers}".rstrip())
     if version.decision == "rejected":
-        session.say(f"  {one_line(version.reason.message) if version.reason else 'a gate was missed'}")
+        session.say(f"  {reason_text(version.reason) or 'a gate was missed'}")
         session.say(f"  look at: windlass model report {version.model}@{version.number} --html report.html")
         return
     session.say(f"  look at: windlass model report {version.model}@{version.number} --html report.html")
@@ -113,7 +113,7 @@ def show_verdict(session: Session, spec: Mapping[str, Any] | None, verdict: Simu
     }[verdict.verdict]
     line = Text(said, style=STYLES.get(verdict.verdict, ""))
     if verdict.reason is not None:
-        line.append(Text(f": {one_line(verdict.reason.message)} {one_line(verdict.reason.action)}".rstrip()))
+        line.append(Text(f": {reason_text(verdict.reason)}"))
     (session.err if resolved is not None else session.out).print(line, soft_wrap=True)
     if verdict.smallest_change:
         session.say(f"  smallest change that fits: {one_line(verdict.smallest_change)}")

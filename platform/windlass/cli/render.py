@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from windlass.cli.safe_text import json_text, one_line
+from windlass.wire.base import ReasonOut
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -133,6 +134,14 @@ def cell(value: object) -> str:
         case _:
             text = one_line(value)
     return text
+
+
+def reason_text(reason: ReasonOut | None) -> str:
+    """Return why something waits or failed and what to do, as sentences on one line; empty without a reason."""
+    if reason is None:
+        return ""
+    message, action = one_line(reason.message).strip(), one_line(reason.action).strip()
+    return " ".join(part if part[-1] in ".!?" else f"{part}." for part in (message, action) if part)
 
 
 def age(moment: datetime, now: datetime | None = None) -> str:

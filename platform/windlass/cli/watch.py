@@ -1,6 +1,7 @@
 """Follows a job until it ends: a moving picture on a terminal, whole lines elsewhere."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from windlass.cli import failures
 from windlass.cli.curves import draw_curve
-from windlass.cli.render import STYLES, ascii_only, duration
+from windlass.cli.render import STYLES, ascii_only, duration, reason_text
 from windlass.cli.safe_text import one_line
 from windlass.cli.session import Session
 from windlass.domain.jobs import JobState
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _PLAIN_EVERY_STEPS = 10
 _CURVE_HEIGHT = 9
 _LAST_EVENTS = 4
+_BATCH_SECONDS = 0.2
 _WAITING = frozenset({JobState.ACCEPTED, JobState.QUEUED})
 
 
@@ -59,9 +61,8 @@ class Picture:
 
     def _drawn(self, width: int) -> RenderableType:
         parts: list[RenderableType] = [self._title()]
-        reason = self.job.reason
-        if reason is not None:
-            parts.append(Text(f"  {one_line(reason.message)} {one_line(reason.action)}".rstrip(), style="yellow"))
+        if self.job.reason is not None:
+            parts.append(Text(f"  {reason_text(self.job.reason)}", style="yellow"))
         if self._series or self.job.progress is not None:
             parts.append(self._progress(width))
         for name in ("train_loss", "eval_loss"):
@@ -95,31 +96,44 @@ class Picture:
         points = {name: max(series.items()) for name, series in self._series.items()}
         step = max((point[0] for point in points.values()), default=0)
         shown = [f"step {step}"]
-        shown += [f"{name} {value:.4g}" for name, (_, value) in sorted(points.items()) if name in _SHOWN]
+        shown += [f"{label} {points[name][1]:.3g}" for name, label in _SHOWN.items() if name in points]
         return "  ".join(shown)
 
 
-_SHOWN = frozenset({"train_loss", "eval_loss", "learning_rate", "tokens_per_second", "eval_weighted_f1"})
+_SHOWN = {
+    "train_loss": "loss",
+    "eval_loss": "eval loss",
+    "eval_weighted_f1": "eval F1",
+    "learning_rate": "rate",
+    "tokens_per_second": "tokens/s",
+}
+"""Series beside the progress bar, by the short name that they have there."""
 
 
 class Lines:
     """Says in whole lines what a job does: events, changes of state or reason, now and then a point of the series."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock = say, clock
         self._state = ""
-        self._said = -1
+        self._heard = clock()
+        self._last: dict[str, int] = {}
         self._pending: dict[int, dict[str, float]] = {}
 
     def accept(self, message: "Message") -> None:
-        """Take in what the job says."""
+        """Take in what the job says. Points come in batches, name by name: a pause ends a batch."""
+        paused = self._clock() - self._heard > _BATCH_SECONDS
+        self._heard = self._clock()
+        if paused:
+            self.flush()
         if isinstance(message, EventOut):
             self.flush()
             self._say(event_line(message).plain.strip())
         elif isinstance(message, JobOut):
             self.flush()
             self._moved(message)
-        elif message.value is not None and message.step > self._said:
+        elif message.value is not None and message.step > self._last.get(message.name, -1):
+            self._last[message.name] = message.step
             self._pending.setdefault(message.step, {})[message.name] = message.value
 
     def flush(self, *, last: bool = False) -> None:
@@ -129,13 +143,12 @@ class Lines:
             if judged or step % _PLAIN_EVERY_STEPS == 0 or (last and step == max(self._pending)):
                 shown = "  ".join(f"{one_line(name)}={value:.4g}" for name, value in sorted(values.items()))
                 self._say(f"step {step}  {shown}")
-                self._said = step
         self._pending.clear()
 
     def _moved(self, job: JobOut) -> None:
         said = f"job {job.id} is {job.state}"
         if job.reason is not None:
-            said += f": {one_line(job.reason.message)} {one_line(job.reason.action)}".rstrip()
+            said += f": {reason_text(job.reason)}"
         if said != self._state:
             self._state = said
             self._say(said)

@@ -1,4 +1,4 @@
-"""What one pipeline run is told: a JSON file in the run folder, readable by its owner alone (it holds the run token)."""
+"""What one pipeline run is told: a JSON file in the run folder, for its owner's eyes (it holds the run token)."""
 
 import os
 from pathlib import Path
@@ -44,7 +44,7 @@ class RunContext(BaseModel):
         """Write atomically with mode 0600."""
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".tmp")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
             stream.write(self.model_dump_json())
         draft.replace(path)
 

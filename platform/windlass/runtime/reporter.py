@@ -74,7 +74,7 @@ class Reporter:
         self._journal = Journal(spool_folder(context) / f"{attempt}-{source}.jsonl")
         self._client = RunClient(context)
         self._wake = Condition()
-        self._closing = False
+        self._give_up: float | None = None
         self._leaving = False
         self._hurry = False
         self._failures = 0
@@ -115,9 +115,9 @@ class Reporter:
         """Send what is left and stop; returns whether everything is acknowledged, else it stays in the spool."""
         with self._wake:
             self._ship_text(whole=True)
-            self._closing = True
+            self._give_up = time.monotonic() + timeout
             self._wake.notify_all()
-        self._thread.join(timeout)
+        self._thread.join(timeout + 1)
         if self._thread.is_alive():
             return False  # it is in a request that hangs; being a daemon, it ends with the process
         done = self._journal.empty()
@@ -145,17 +145,14 @@ class Reporter:
 
     def _run(self) -> None:
         last = time.monotonic() - self._pace.interval
-        give_up: float | None = None
         while not self.fenced:
             with self._wake:
                 self._wait_until_due(last)
                 if self._leaving:
                     return
                 self._ship_text()
-                if self._closing:
-                    give_up = give_up or time.monotonic() + 2 * self._pace.interval
-                    if self._journal.empty() or (self._failures and time.monotonic() > give_up):
-                        return
+                if self._give_up is not None and (self._journal.empty() or time.monotonic() > self._give_up):
+                    return
                 self._hurry = False
                 batch = self._journal.next()
             self._send(batch)
@@ -167,7 +164,7 @@ class Reporter:
             pause = pace.interval if self._journal.pending() or self._text else pace.heartbeat
             if self._failures:
                 pause = min(pace.backoff, pace.interval * 2 ** min(self._failures, 6)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
-            if self._closing:
+            if self._give_up is not None:
                 pause = min(pause, pace.interval) if self._failures else 0.0
             elif self._hurry and not self._failures:
                 pause = min(pause, pace.interval)

@@ -126,11 +126,11 @@ class EndpointOut(Out):
 
 
 class PredictIn(In):
-    """Texts to classify; 1 to 1024 of them, 100,000 characters each at most."""
+    """Texts to classify, 1 to 256 of them."""
 
     model_config = shown({"inputs": ["Works well, arrived on time."], "top_k": 1})
 
-    inputs: list[str] = Field(min_length=1, max_length=1024)
+    inputs: list[str] = Field(min_length=1, max_length=256)
     top_k: int | None = Field(default=None, ge=1, le=1000)
 
 

@@ -44,7 +44,7 @@ def test_a_running_job_shows_progress_curve_and_last_events() -> None:
     for number in range(9):
         picture.accept(_event(f"event {number}"))
     shown = _shown(picture)
-    for words in ("running", "attempt 2", " 40%", "step 40", "train_loss 0.025", "event 8", "│"):
+    for words in ("running", "attempt 2", " 40%", "step 40", "loss 0.025", "event 8", "│"):
         assert words in shown
     assert "event 4" not in shown
 
@@ -91,6 +91,18 @@ def test_lines_say_every_tenth_step_every_evaluation_and_the_last() -> None:
         "step 20  learning_rate=0.5  train_loss=0.5",
         "step 24  learning_rate=0.5  train_loss=0.5",
     ]
+
+
+def test_a_pause_ends_a_batch_and_an_evaluation_that_comes_later_is_still_said() -> None:
+    said: list[str] = []
+    now = [0.0]
+    follower = Lines(said.append, lambda: now[0])
+    follower.accept(MetricPoint("train_loss", 10, 0.5))
+    now[0] = 1.0
+    follower.accept(MetricPoint("eval_loss", 10, 0.25))
+    assert said == ["step 10  train_loss=0.5"]
+    follower.flush()
+    assert said[1:] == ["step 10  eval_loss=0.25"]
 
 
 def test_points_that_come_again_after_a_reconnect_are_not_said_again() -> None:

@@ -147,9 +147,10 @@ def test_a_problem_says_what_is_wrong_and_where() -> None:
     assert response.media_type == "application/problem+json"
     assert json.loads(bytes(response.body)) == {
         "type": "urn:windlass:problem:invalid",
-        "title": "inputs: must not be empty",
+        "title": "Unprocessable Entity",
         "status": 422,
         "code": "invalid",
+        "detail": "inputs: must not be empty",
         "hint": "send a text",
         "errors": [{"pointer": "/inputs", "detail": "must not be empty"}],
     }

@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+
 from windlass_pipelines.train.batches import BatchPlan, by_length, share
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=200)

@@ -2,6 +2,7 @@
 
 import pytest
 from tests.factories.tiny_models import tiny_chat_tokenizer
+
 from windlass_pipelines.train.outcome import TrainingError
 from windlass_pipelines.train.tasks.conversations import Conversations
 
@@ -17,7 +18,9 @@ TWO_TURNS = [
 def test_exactly_the_answers_and_their_end_marks_are_learned() -> None:
     tokenizer = tiny_chat_tokenizer()
     example = Conversations(tokenizer).encode(TWO_TURNS)
-    learned = tokenizer.decode([token for token, target in zip(example.ids, example.targets, strict=True) if target >= 0])
+    learned = tokenizer.decode(
+        [token for token, target in zip(example.ids, example.targets, strict=True) if target >= 0]
+    )
     assert learned == "very good<|im_end|>the price is poor<|im_end|>"
     assert all(t in (-100, i) for i, t in zip(example.ids.tolist(), example.targets.tolist(), strict=True))
 

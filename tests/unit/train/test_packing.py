@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.factories.tiny_models import tiny_chat_model
 from tests.factories.training_runs import chat_rows
+
 from windlass_pipelines.train.tasks.chat import Chat
 from windlass_pipelines.train.tasks.packing import best_fit
 

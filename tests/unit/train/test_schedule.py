@@ -5,9 +5,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from windlass_pipelines.train.schedule import Patience, learning_rate, total_steps
 
 from windlass.domain.specs import EarlyStopping, TrainingSpec
+from windlass_pipelines.train.schedule import Patience, learning_rate, total_steps
 
 
 def test_epochs_become_whole_steps_and_max_steps_wins() -> None:

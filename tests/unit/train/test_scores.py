@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
+
 from windlass_pipelines.train.tasks.scores import class_scores, metrics_of
 
 

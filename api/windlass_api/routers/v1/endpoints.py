@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import httpx2
@@ -10,11 +11,11 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from windlass.domain.endpoints import AppState, Endpoint, LiveTarget
-from windlass.domain.errors import EndpointNotReadyError, InvalidError, UpstreamError
+from windlass.domain.errors import EndpointNotReadyError, FieldProblem, InvalidError, UpstreamError
 from windlass.domain.projects import Permission
 from windlass.domain.specs import Task
 from windlass.services.endpoints import Endpoints
-from windlass.wire.base import Page
+from windlass.wire.base import Page, Problem
 from windlass.wire.models import EndpointIn, EndpointOut, EndpointPatch, PredictIn, PredictOut
 from windlass_api.dependencies import CursorText, IfMatch, Limit, Visit, inside
 from windlass_api.mapping import endpoint_out
@@ -167,9 +168,11 @@ async def _send(request: Request, url: str, body: bytes, *, stream: bool) -> htt
 def _raise_for(reply: httpx2.Response, answer: Any) -> None:
     if reply.is_success:
         return
-    said = answer.get("error", {}).get("message", "") if isinstance(answer, dict) else ""
-    if reply.status_code in (400, 413, 422):
-        raise InvalidError(said or "the model server refused the input")
-    if reply.status_code == 503:  # noqa: PLR2004 - service unavailable
+    problem = Problem.model_validate(answer) if "problem+json" in reply.headers.get("content-type", "") else None
+    said = problem.detail if problem else ""
+    if reply.status_code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         raise EndpointNotReadyError(said or "the model server is busy", hint="try again in a few seconds")
+    if reply.is_client_error:
+        fields = [FieldProblem(one.pointer, one.detail) for one in problem.errors] if problem else []
+        raise InvalidError(said or "the model server refused the input", fields=fields)
     raise UpstreamError(said or f"the model server answered {reply.status_code}")

@@ -1,5 +1,6 @@
 """Low-rank adaptation (Hu et al., 2021, arXiv:2106.09685) by peft."""
 
+import warnings
 from typing import Any
 
 from peft import LoraConfig, get_peft_model
@@ -30,7 +31,10 @@ class Lora:
             task_type="SEQ_CLS" if _has_new_head(model) else "CAUSAL_LM",
         )
         try:
-            wrapped: nn.Module = get_peft_model(model, config)
+            with warnings.catch_warnings():
+                # peft asks for an attribute that transformers has renamed; nothing that we could do about it
+                warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+                wrapped: nn.Module = get_peft_model(model, config)
         except ValueError as error:
             raise TrainingError("method_unsuitable", f"LoRA does not fit this model: {error}") from error
         return wrapped

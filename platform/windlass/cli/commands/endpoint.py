@@ -6,8 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from windlass.cli import failures
-from windlass.cli.render import Column
-from windlass.cli.safe_text import one_line
+from windlass.cli.render import Column, reason_text
 from windlass.cli.session import Session, noun, verb
 from windlass.cli.specs import load, seconds
 from windlass.domain.endpoints import EndpointState
@@ -17,8 +16,8 @@ from windlass.wire.models import EndpointOut
 app = noun("Serve models.")
 
 
-def _reason(endpoint: EndpointOut) -> str | None:
-    return None if endpoint.reason is None else f"{endpoint.reason.message} {endpoint.reason.action}".strip()
+def _reason(endpoint: EndpointOut) -> str:
+    return reason_text(endpoint.reason)
 
 
 _COLUMNS = (
@@ -178,7 +177,7 @@ def _finish(session: Session, endpoint: EndpointOut, *, wait: bool, timeout: str
             endpoint = session.client.endpoints.wait(endpoint.name, timeout=limit)
     session.show(endpoint, _DETAILS, _name)
     if endpoint.state is EndpointState.FAILED or (wait and endpoint.reason is not None and not _serves(endpoint)):
-        session.say(f"endpoint {endpoint.name} does not serve what was wished. {one_line(_reason(endpoint) or '')}")
+        session.say(f"endpoint {endpoint.name} does not serve what was wished. {_reason(endpoint)}")
         raise typer.Exit(failures.FAILED)
     if wait and endpoint.state is EndpointState.READY:
         asking = "predict" if endpoint.task == "text-classification" else "chat"

@@ -12,7 +12,7 @@ from windlass.cli import local_server
 from windlass.cli.dataset_report import show_report
 from windlass.cli.demo.stage import DemoError, Stage
 from windlass.cli.job_pictures import scalars
-from windlass.cli.render import size
+from windlass.cli.render import reason_text, size
 from windlass.cli.session import Session
 from windlass.cli.watch import follow
 from windlass.domain.datasets import IngestOptions, VersionState
@@ -119,13 +119,13 @@ def train(stage: Stage, session: Session, spec: Mapping[str, Any]) -> ModelVersi
     stage.say(f"job {job.id}")
     ended = follow(session, job.id, timeout=None)
     if ended.state is not JobState.SUCCEEDED or ended.model_version is None:
-        why = f"{ended.reason.message} {ended.reason.action}" if ended.reason else "no reason given"
+        why = reason_text(ended.reason) or "no reason given"
         raise DemoError(f"job {job.id} {ended.state}: {why}\n  its log: windlass job logs {job.id}")
     version = client.models.version(f"{ended.model}@{ended.model_version}")
-    numbers = "  ".join(f"{name} {value:.3f}" for name, value in scalars(version.evaluation).items())
+    numbers = "  ".join(f"{name} {value:.4g}" for name, value in scalars(version.evaluation).items())
     stage.say(f"judged on held-out rows: {numbers}")
     if version.decision != "candidate":
-        reason = version.reason.message if version.reason else "a gate was missed"
+        reason = reason_text(version.reason) or "a gate was missed"
         raise DemoError(f"{version.model}@{version.number} is {version.decision}: {reason}")
     stage.say(f"registered as {version.model}@{version.number}, {size(version.bytes)}")
     return version
@@ -143,7 +143,7 @@ def serve(stage: Stage, client: Client, name: str, version: ModelVersionOut) -> 
     endpoint = client.endpoints.wait(name, timeout=_WAIT_SECONDS)
     live = [(target.model, target.number) for target in endpoint.live]
     if endpoint.state is not EndpointState.READY or live != [(version.model, version.number)]:
-        why = endpoint.reason.message if endpoint.reason else f"it serves {live}"
+        why = reason_text(endpoint.reason) or f"it serves {live}"
         raise DemoError(f"endpoint {name} is {endpoint.state}: {why}")
     stage.say(f"{version.model}@{version.number} answers at {client.connection.url}{endpoint.predict_url}")
     return endpoint

@@ -10,6 +10,9 @@ from rich.text import Text
 
 from windlass.cli.safe_text import one_line
 
+_PLAIN_WIDTH = 120
+"""Cells of a table where no terminal says how wide it is."""
+
 
 class DemoError(Exception):
     """A step did not do what it is there to show."""
@@ -54,7 +57,7 @@ class Stage:
             drawn.add_column(title, overflow="fold")
         for index, row in enumerate(rows):
             drawn.add_row("", *(Text(one_line(cell)) for cell in row), style="bold green" if index == strong else "")
-        self.console.print(drawn)
+        self.console.print(drawn, width=None if self.console.is_terminal else _PLAIN_WIDTH)
 
     def summary(self) -> None:
         """Print what happened and how long it took."""

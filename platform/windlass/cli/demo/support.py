@@ -19,6 +19,7 @@ TRAINING = {
     "batch_size": 10,
     "learning_rate": 1e-3,
     "max_length": 256,
+    "eval_every_steps": 25,
     "checkpoint_every_steps": 25,
     "seed": 0,
 }
