@@ -61,17 +61,18 @@ class Worker:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     _turns: dict[str, float] = field(default_factory=dict)
+    _nudges: dict[str, threading.Event] = field(default_factory=dict)
 
     def start(self) -> None:
         """Begin the loops."""
-        loops: dict[str, Callable[[], None]] = {
+        loops: dict[str, Callable[[], bool]] = {
             "intents": self._intents,
             "runs": self._runs,
             "bytes": self._bytes,
-            "endpoints": self.rollouts.step,
+            "endpoints": self._endpoints,
         }
         for name, turn in loops.items():
-            self._turns[name] = time.monotonic()
+            self._turns[name], self._nudges[name] = time.monotonic(), threading.Event()
             thread = threading.Thread(target=self._loop, args=(name, turn), name=f"worker-{name}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -79,6 +80,7 @@ class Worker:
     def stop(self) -> None:
         """End the loops; each finishes its turn."""
         self._stopping.set()
+        self._nudge()
         for thread in self._threads:
             thread.join()
 
@@ -87,11 +89,19 @@ class Worker:
         late = [name for name, at in self._turns.items() if time.monotonic() - at > _STALLED_SECONDS]
         return f"the worker's loop {late[0]} does not turn" if late else ""
 
-    def _loop(self, name: str, turn: Callable[[], None]) -> None:
-        pause = self.settings.tick_seconds
-        while not self._stopping.wait(pause):
+    def _nudge(self) -> None:
+        """Let every loop look at once: one of them has changed what another waits for."""
+        for nudge in self._nudges.values():
+            nudge.set()
+
+    def _loop(self, name: str, turn: Callable[[], bool]) -> None:
+        pause, nudged = self.settings.tick_seconds, self._nudges[name]
+        while not self._stopping.is_set():
+            nudged.wait(pause)
+            nudged.clear()
             try:
-                turn()
+                if turn():
+                    self._nudge()
                 pause = self.settings.tick_seconds
             except Exception as error:  # noqa: BLE001 - one bad turn must not end the loop; it is logged and counted
                 LOOP_FAILURES.labels(name).inc()
@@ -100,22 +110,28 @@ class Worker:
                 pause = min(5.0, pause * 2)
             self._turns[name] = time.monotonic()
 
-    def _runs(self) -> None:
+    def _runs(self) -> bool:
         self.scheduling.watch()
-        self.scheduling.admit()
+        return self.scheduling.admit()
 
-    def _bytes(self) -> None:
+    def _bytes(self) -> bool:
         self.processing.watch_datasets()
         self.processing.watch_imports()
+        return False
 
-    def _intents(self) -> None:
+    def _endpoints(self) -> bool:
+        self.rollouts.step()
+        return False
+
+    def _intents(self) -> bool:
         with self.backing.database.read() as work:
             if not work.outbox.due():
-                return
+                return False
         with self.backing.database.write() as work:
             claimed = work.outbox.claim(_PARALLEL_INTENTS, self.settings.lease)
         with ThreadPoolExecutor(_PARALLEL_INTENTS, thread_name_prefix="intent") as pool:
             list(pool.map(self._carry_out, claimed))
+        return bool(claimed)
 
     def _carry_out(self, intent: Intent) -> None:
         try:

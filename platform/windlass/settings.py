@@ -30,7 +30,7 @@ class WorkerSettings(BaseSettings):
     """How the worker paces itself."""
 
     model_config = SettingsConfigDict(env_prefix="WINDLASS_WORKER_", frozen=True, extra="forbid")
-    tick_seconds: float = Field(default=0.25, gt=0, le=60, description="pause between two looks at the world")
+    tick_seconds: float = Field(default=0.5, gt=0, le=60, description="pause between two looks at the world")
     lease_seconds: float = Field(default=60.0, gt=0, description="how long a claimed intent belongs to one worker")
     heartbeat_seconds: float = Field(default=30.0, gt=0, description="lease of a trainer's attempt")
     preempt_grace_seconds: float = Field(default=60.0, ge=0, description="time to checkpoint before a run is killed")

@@ -35,13 +35,14 @@ class Scheduling:
     cancel_grace: timedelta
     lost_runs: int
 
-    def admit(self) -> None:
-        """Take one scheduling decision, and store it if it changes anything."""
+    def admit(self) -> bool:
+        """Take one scheduling decision, and store it if it changes anything; tell whether it did."""
         with self.backing.database.read() as work:
             if not work.everywhere().jobs.all(state=JobState.QUEUED) or not self._changes(work):
-                return
+                return False
         with self.backing.database.write() as work:
             self._apply(work, schedule(take_snapshot(work)))
+        return True
 
     def _changes(self, work: UnitOfWork) -> bool:
         decisions = schedule(take_snapshot(work))
