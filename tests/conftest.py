@@ -6,11 +6,17 @@ import sys
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 # Two workers of two threads each would fight over two cores; child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name in [name for name in os.environ if name.startswith("WINDLASS_")]:
     del os.environ[_name]
+
+
+# A property holds or does not; how long an example takes on a busy machine says nothing about it.
+settings.register_profile("windlass", deadline=None)
+settings.load_profile("windlass")
 
 
 def _refuse_the_network(event: str, arguments: tuple[object, ...]) -> None:

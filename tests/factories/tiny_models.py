@@ -10,7 +10,7 @@ from windlass.domain.artifacts import MANIFEST_NAME, manifest_of
 
 WORDS = (
     *("good", "bad", "fine", "awful", "great", "poor", "the", "a", "is", "was", "very", "not", "this", "that"),
-    *("product", "screen", "sound", "price", "works", "broke"),
+    *("motor", "screen", "sound", "price", "works", "broke"),
 )
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

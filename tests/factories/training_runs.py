@@ -12,7 +12,7 @@ from windlass.domain.specs import JobSpec
 from windlass.runtime.context import RunContext
 
 _GOOD, _BAD = ("good", "great", "fine"), ("bad", "awful", "poor")
-_NOUNS = ("screen", "sound", "price", "product")
+_NOUNS = ("screen", "sound", "price", "motor")
 
 
 def review_rows(count: int, offset: int = 0) -> list[dict[str, Any]]:

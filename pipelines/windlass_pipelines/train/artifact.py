@@ -30,6 +30,8 @@ def evaluation_of(judgement: Judgement, facts: ReportFacts) -> dict[str, Any]:
         found["per_class"] = {label: score.model_dump(mode="json") for label, score in judgement.classes.items()}
     if facts.evaluation_before:
         found["before"] = facts.evaluation_before
+    if judgement.samples:
+        found["samples"] = [sample.model_dump(mode="json") for sample in judgement.samples]
     return found
 
 

@@ -36,8 +36,13 @@ _FENCED = 3
 class Voice(Protocol):
     """Where the loop tells what it does, and hears what it is told (``windlass.runtime.reporter.Reporter``)."""
 
-    command: Command
-    fenced: bool
+    @property
+    def command(self) -> Command:
+        """What the control plane last said."""
+
+    @property
+    def fenced(self) -> bool:
+        """Whether this attempt is no longer the live one."""
 
     def metric(self, name: str, step: int, value: float) -> None:
         """Tell one point of a series."""

@@ -96,8 +96,8 @@ def run_on_ray(context: RunContext, claim: ClaimReply) -> Conclusion:
     """
     os.environ.update({name: value for name, value in _RAY_TRAIN.items() if name not in os.environ})
     # imported here: a trainer that is fenced must not touch Ray, and the variables above count at import
-    import ray  # noqa: PLC0415
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError  # noqa: PLC0415
+    import ray  # noqa: PLC0415 - imported when used: it is slow to load
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError  # noqa: PLC0415 - imported when used: it is slow to load
 
     ray.init(address=context.ray_address, log_to_driver=False, logging_level=logging.WARNING)
     resources = context.spec.resources
@@ -148,15 +148,15 @@ def failure_of(failures: dict[int, Exception]) -> Conclusion:
 def _trainer(workers: int, **arguments: Any) -> Any:
     """Return Ray Train's trainer: one worker needs no process group, and so no torch in driver and controller."""
     if workers == 1:
-        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer as Trainer  # noqa: PLC0415
+        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer as Trainer  # noqa: PLC0415 - imported when used: it is slow to load
     else:
-        from ray.train.torch import TorchTrainer as Trainer  # noqa: PLC0415
+        from ray.train.torch import TorchTrainer as Trainer  # noqa: PLC0415 - imported when used: it is slow to load
     return Trainer(_worker_entry, **arguments)
 
 
 def _worker_entry(config: dict[str, str]) -> dict[str, Any] | None:
     # imported here: torch and transformers belong into the workers, not into the driver
-    from windlass_pipelines.train.worker import train  # noqa: PLC0415
+    from windlass_pipelines.train.worker import train  # noqa: PLC0415 - imported when used: it is slow to load
 
     return train(config)
 

@@ -57,7 +57,7 @@ def import_model(source: Path, target: Path) -> dict[str, Any]:
                 shutil.copyfile(path, folder / path.name)
         else:
             # imported here: it reads GGUF, which most imports do not need
-            from windlass_pipelines.train.gguf_model import convert  # noqa: PLC0415
+            from windlass_pipelines.train.gguf_model import convert  # noqa: PLC0415 - imported when used: it is slow to load
 
             convert(gguf, folder)
         described = _describe(folder)

@@ -81,6 +81,6 @@ def _wrapper(ranks: Ranks) -> Callable[[nn.Module], nn.Module]:
     if ranks.size == 1:
         return lambda module: module
     # imported here: a single worker needs none of it, and it costs start-up time
-    from ray.train.torch import prepare_model  # noqa: PLC0415
+    from ray.train.torch import prepare_model  # noqa: PLC0415 - imported when used: it is slow to load
 
     return lambda module: cast("nn.Module", prepare_model(module, parallel_strategy="ddp"))

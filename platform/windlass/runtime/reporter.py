@@ -163,7 +163,7 @@ class Reporter:
         while True:
             pause = pace.interval if self._journal.pending() or self._text else pace.heartbeat
             if self._failures:
-                pause = min(pace.backoff, pace.interval * 2 ** min(self._failures, 6)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+                pause = min(pace.backoff, pace.interval * 2 ** min(self._failures, 6)) * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
             if self._give_up is not None:
                 pause = min(pause, pace.interval) if self._failures else 0.0
             elif self._hurry and not self._failures:

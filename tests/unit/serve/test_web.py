@@ -55,7 +55,7 @@ def test_an_announced_body_over_the_limit_is_refused_before_it_is_read() -> None
         yield b""
 
     request = http([b"{}"], {**JSON, "content-length": "1001"})
-    request.stream = never  # type: ignore[method-assign,assignment]
+    request.stream = never  # type: ignore[method-assign,assignment]  # the body must not be read
     with pytest.raises(TooLargeError, match="1001 bytes"):
         read(request)
     assert not touched

@@ -21,11 +21,11 @@ LEARN = {"epochs": 20, "batch_size": 8, "learning_rate": 1e-2}
 ALLOWED = {".safetensors", ".json", ".jinja", ".txt", ".html", ".md"}
 
 
-@pytest.mark.parametrize("method", [{"type": "full"}, {"type": "lora", "rank": 8}])
+@pytest.mark.parametrize(("method", "rate"), [({"type": "full"}, 1e-2), ({"type": "lora", "rank": 8}, 3e-3)])
 def test_a_classifier_learns_its_rows_and_stands_alone(
-    run_for: MakeRun, attempt: Attempt, method: dict[str, Any]
+    run_for: MakeRun, attempt: Attempt, method: dict[str, Any], rate: float
 ) -> None:
-    context = run_for(job_spec(training=LEARN, method=method))
+    context = run_for(job_spec(training=LEARN | {"epochs": 40, "learning_rate": rate}, method=method))
     ended = attempt(context, RecordingVoice())
     assert ended.evaluation is not None
     assert ended.evaluation["accuracy"] == 1.0
@@ -89,7 +89,7 @@ def test_lora_merges_into_every_linear_layer_and_nothing_else(run_for: MakeRun, 
 
 @pytest.mark.parametrize("packing", [False, True])
 def test_a_chat_model_learns_to_answer_exactly(run_for: MakeRun, attempt: Attempt, packing: bool) -> None:
-    training = {"epochs": 60, "batch_size": 4, "learning_rate": 2e-2, "packing": packing, "eval_every_steps": 100}
+    training = {"epochs": 50, "batch_size": 4, "learning_rate": 1e-2, "packing": packing, "eval_every_steps": 100}
     context = run_for(job_spec("chat", training=training, method={"type": "full"}))
     ended = attempt(context, RecordingVoice())
     assert ended.evaluation is not None

@@ -107,7 +107,7 @@ def test_a_cancel_that_comes_after_the_last_step_leaves_no_artifact(run_for: Mak
         if code == "evaluation_finished":
             voice._at[0] = Command.CANCEL
 
-    voice.event = cancel_when_evaluated  # type: ignore[method-assign]
+    voice.event = cancel_when_evaluated  # type: ignore[method-assign]  # a fault put in by hand
     with pytest.raises(StoppedError, match="cancelled"):
         attempt(context, voice)
     assert not (context.store_root / context.artifact_prefix).exists()

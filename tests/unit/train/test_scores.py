@@ -21,7 +21,7 @@ def test_scores_equal_those_of_scikit_learn(labels: int, rows: int, seed: int) -
     found = metrics_of(logits, truth)
     weighted = metrics.precision_recall_fscore_support(truth, guess, labels=names, average="weighted", zero_division=0)
     macro = metrics.f1_score(truth, guess, labels=names, average="macro", zero_division=0)
-    ours = [found[name] for name in ("precision", "recall", "weighted_f1", "macro_f1", "accuracy")]
-    np.testing.assert_allclose(ours, [*weighted[:3], macro, metrics.accuracy_score(truth, guess)])
+    named = [found[name] for name in ("precision", "recall", "weighted_f1", "macro_f1", "accuracy")]
+    np.testing.assert_allclose(named, [*weighted[:3], macro, metrics.accuracy_score(truth, guess)])
     likely = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(found["eval_loss"], metrics.log_loss(truth, likely, labels=names))

@@ -90,8 +90,8 @@ def to_device(batch: TensorBatch, device: torch.device) -> TensorBatch:
 def adapter_for(spec: JobSpec, base_model: Path, training_rows: Sequence[dict[str, Any]]) -> TaskAdapter:
     """Return the adapter of the job's task."""
     # imported here: chat pulls in generation code that a classification job does not need at start-up
-    from windlass_pipelines.train.tasks.chat import Chat  # noqa: PLC0415
-    from windlass_pipelines.train.tasks.text_classification import TextClassification  # noqa: PLC0415
+    from windlass_pipelines.train.tasks.chat import Chat  # noqa: PLC0415 - imported when used: it is slow to load
+    from windlass_pipelines.train.tasks.text_classification import TextClassification  # noqa: PLC0415 - imported when used: it is slow to load
 
     match spec.task:
         case Task.TEXT_CLASSIFICATION:

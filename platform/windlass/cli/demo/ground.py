@@ -115,7 +115,10 @@ def clean(
 def train(stage: Stage, session: Session, spec: Mapping[str, Any]) -> ModelVersionOut:
     """Submit a job, follow it to its end, and return the candidate that it registered."""
     client = session.client
-    job = client.jobs.create(spec)
+    pool = client.pools.get("local")
+    # On a machine without a GPU the job takes every CPU slot, and so every core.
+    slots = {"gpus_per_worker": 1 if pool.gpu_type else pool.capacity}
+    job = client.jobs.create({**spec, "resources": slots})
     stage.say(f"job {job.id}")
     ended = follow(session, job.id, timeout=None)
     if ended.state is not JobState.SUCCEEDED or ended.model_version is None:
