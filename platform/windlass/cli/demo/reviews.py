@@ -16,7 +16,7 @@ DATASET, MODEL, ENDPOINT = "reviews", "sentiment", "sentiment"
 BASE_MODEL = "minilm-l6"
 SEED = 0
 METHOD = {"type": "lora", "rank": 16, "alpha": 32.0, "target_modules": "all-linear"}
-TRAINING = {"epochs": 3, "batch_size": 32, "learning_rate": 1e-3, "max_length": 128, "seed": SEED}
+TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "max_length": 64, "seed": SEED}
 GATES = ["weighted_f1 >= 0.7"]
 CLEANING = (
     {"op": "drop-missing"},
