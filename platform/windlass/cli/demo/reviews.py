@@ -21,7 +21,7 @@ GATES = ["weighted_f1 >= 0.7"]
 CLEANING = (
     {"op": "drop-missing"},
     {"op": "deduplicate"},
-    {"op": "split", "train": 0.8, "validation": 0.2, "by_group": True, "seed": SEED},
+    {"op": "split", "train": 0.8, "validation": 0.2, "by_group": True, "stratify": True, "seed": SEED},
 )
 
 _BATCH = 256
