@@ -22,8 +22,10 @@ from windlass_pipelines.data.limits import CpuTimeError, reading_limits
 from windlass_pipelines.data.measuring import SplitFacts, measure
 from windlass_pipelines.data.reading import read_inputs
 from windlass_pipelines.data.rowset import RowSet
+from windlass_pipelines.report.dataset import render_dataset
 
 RESULT_NAME = "result.json"
+REPORT_NAME = "report.html"
 _WORK, _KEPT = ".work", "kept"
 
 
@@ -52,6 +54,7 @@ def process(request: DataRequest) -> DataResult:
     if (work / _KEPT).exists():
         result = result.model_copy(update={"digest": _publish(work / _KEPT, output, result).digest()})
     shutil.rmtree(work)
+    _write(output / REPORT_NAME, render_dataset(result.report, request.title))
     _write(output / RESULT_NAME, result.model_dump_json())
     return result
 

@@ -199,12 +199,14 @@ class Loop:
     def _micro_batch(self, part: Rows, rows: Rows, weight: int, *, exchange: bool) -> Tensor:
         examples = [self._job.train[i] for i in (part if len(part) else rows[:1])]
         batch = to_device(self._job.task.collate(examples), self._ranks.device)
-        mixed = torch.autocast(self._ranks.device.type, dtype=torch.bfloat16, enabled=self._bf16)
-        with self._exchanging(exchange=exchange), mixed:
+        with self._exchanging(exchange=exchange), self._mixed():
             loss: Tensor = self._module(batch) * ((1.0 if len(part) else 0.0) / weight)
             # data-parallel training averages the gradients over the ranks; the mean over targets wants their sum
             (loss * self._ranks.size).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return loss.detach()
+
+    def _mixed(self) -> torch.autocast:
+        return torch.autocast(self._ranks.device.type, dtype=torch.bfloat16, enabled=self._bf16)
 
     def _exchanging(self, *, exchange: bool) -> contextlib.AbstractContextManager[None]:
         """Return a context in which gradients pass between the ranks, or are kept for the next micro-batch."""
@@ -241,7 +243,8 @@ class Loop:
 
     def _evaluate(self) -> None:
         self._job.model.eval()
-        scores = self._job.task.evaluate(self._job.model, self._job.held_out, self._ranks)
+        with self._mixed():
+            scores = self._job.task.evaluate(self._job.model, self._job.held_out, self._ranks)
         self._job.model.train()
         step, rule, progress = self.progress.step, self._job.spec.early_stopping, self.progress
         for name, value in scores.items():
@@ -314,6 +317,9 @@ def _seed(seed: int, step: int, rank: int) -> int:
 
 
 def _bf16(spec: TrainingSpec, device: torch.device) -> bool:
-    if spec.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return spec.precision == "bf16"
+    if spec.precision != "auto":
+        return spec.precision == "bf16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

@@ -29,6 +29,8 @@ _RAY_TRAIN = {
 }
 _CPUS = 0.001
 """Windlass has admitted the job already; Ray must not make it wait for logical CPUs."""
+_PEER_LOST = ("[gloo/", "[/gloo", "NCCL", "DistBackendError", "DistNetworkError", "Connection reset by peer")
+"""What a worker says whose peer has died."""
 _log = logging.getLogger(__name__)
 
 
@@ -129,20 +131,19 @@ def run_on_ray(context: RunContext, claim: ClaimReply) -> Conclusion:
 
 
 def failure_of(failures: dict[int, Exception]) -> Conclusion:
-    """Tell an error of the training code, which would come again, from the loss of a worker, which is raised.
+    """Turn an error of the training code, which would come again, into a conclusion; raise the loss of a worker.
 
     Raises:
-        Exception: a worker was lost.
+        Exception: a worker was lost, or lost sight of another one.
     """
-    from ray.exceptions import RayError  # noqa: PLC0415 - as above
+    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback  # noqa: PLC0415 - as above
 
     for error in failures.values():
-        cause = getattr(error, "cause", None) or error
-        if isinstance(cause, RayError):
+        if not isinstance(error, UserExceptionWithTraceback) or any(word in str(error) for word in _PEER_LOST):
             raise error
     rank, error = min(failures.items())
-    text = str(error).strip().splitlines() or [type(error).__name__]
-    return Conclusion(outcome=Outcome.FAILED, code="training_failed", message=f"worker {rank}: {text[-1]}"[:4000])
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return Conclusion(outcome=Outcome.FAILED, code="training_failed", message=f"worker {rank}: {lines[-1]}"[:4000])
 
 
 def _trainer(workers: int, **arguments: Any) -> Any:

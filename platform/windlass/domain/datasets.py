@@ -269,6 +269,7 @@ class DataRequest(Fact):
 
     operation: Literal["ingest", "clean"]
     task: Task
+    title: str = Field(default="dataset", max_length=200, description="how people call the version, for its report")
     options: IngestOptions
     inputs: tuple[tuple[str, Split | None], ...] = Field(
         description="(local path, split); clean: the parent's JSONL files"

@@ -46,6 +46,7 @@ class Processing:
         return DataRequest(
             operation="ingest" if version.origin == "upload" else "clean",
             task=version.task,
+            title=f"{inside.datasets.get(id=version.dataset).name}, version {version.number}",
             options=version.options,
             inputs=inputs,
             names=names,

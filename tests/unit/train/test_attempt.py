@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from windlass.runtime.artifacts import read_manifest, verify
 from windlass_pipelines.train.outcome import TrainingError
 
-LEARN = {"epochs": 20, "batch_size": 8, "learning_rate": 1e-2}
+LEARN = {"epochs": 20, "batch_size": 8, "learning_rate": 1e-2, "precision": "fp32"}
 ALLOWED = {".safetensors", ".json", ".jinja", ".txt", ".html", ".md"}
 
 

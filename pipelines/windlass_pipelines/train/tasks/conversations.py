@@ -109,6 +109,8 @@ class Conversations:
                     add_generation_prompt=speak,
                 ),
             )
+        except TimeoutError:
+            raise  # a caller's time limit
         except Exception as error:  # templates raise what they like
             raise TrainingError("template_refused", f"the chat template refuses a conversation: {error}") from error
 
