@@ -57,21 +57,21 @@ def test_the_chat_model_speaks_after_its_way_through_gguf(models: Path) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     rows = [
         {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": "?"}]}
-        for question in ("What is the capital of France?", "What is two plus two? Answer with a number.")
+        for question in ("What is the capital of France?", "Which planet do people live on?")
     ]
-    paris, four = task._answers(model, rows, Ranks())
+    paris, earth = task._answers(model, rows, Ranks())
     assert "Paris" in paris
-    assert "4" in four or "four" in four.lower()
+    assert "Earth" in earth
 
 
 def test_the_masks_hold_on_the_real_tokenizer_and_template(models: Path) -> None:
     task = Chat(models / "smollm2-135m", 128, 8, packing=False)
     messages = [
         {"role": "user", "content": "My webcam isn't detected."},
-        {"role": "assistant", "content": "Make sure it’s connected, and wait 10 seconds."},
+        {"role": "assistant", "content": "Make sure it\u2019s connected, and wait 10 seconds."},
     ]
     (example,), _ = task.encode([{"messages": messages}])
     learned = task._tokenizer.decode(example.ids[example.targets >= 0])
-    assert learned == "Make sure it’s connected, and wait 10 seconds.<|im_end|>"
+    assert learned == "Make sure it\u2019s connected, and wait 10 seconds.<|im_end|>"
     whole = task._tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
     assert np.array_equal(example.ids, whole)
