@@ -42,7 +42,9 @@ def test_the_encoder_finds_a_sentence_like_another_one(models: Path) -> None:
     sentences = ("the battery dies after an hour", "it does not hold a charge", "the shipping was free and fast")
     examples, _ = task.encode([{"text": text, "label": "x"} for text in sentences])
     batch = task.collate(examples)
-    body = task.load(models / "minilm-l6").base_model.eval()
+    body = task.load(models / "minilm-l6").base_model
+    assert isinstance(body, torch.nn.Module)
+    body.eval()
     with torch.inference_mode():
         hidden = body(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
     mask = batch["attention_mask"].unsqueeze(-1)

@@ -73,7 +73,12 @@ class Canary:
         return Path.touch, (self.path,)
 
 
-def pickled_as(name: str) -> Callable[[Path], None]:
+def code_deeper_down(folder: Path) -> None:
+    (folder / "a").mkdir()
+    (folder / "a/evil.so").write_bytes(b"x")
+
+
+def pickled_as(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes(pickle.dumps(Canary(folder.parent / "canary")))
 
 
@@ -117,7 +122,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "weights of something else": (other_weights, "do not hold the weights"),
     "shapes that do not fit": (other_shapes, "has shape"),
     "Python code": (lambda f: (f / "modeling_evil.py").write_text("x = 1"), "can carry code"),
-    "code deeper down": (lambda f: ((f / "a").mkdir(), (f / "a/evil.so").write_bytes(b"x")), "can carry code"),
+    "code deeper down": (code_deeper_down, "can carry code"),
     "auto_map": (lambda f: edit(f / "config.json", auto_map={"AutoModel": "evil.Model"}), "auto_map"),
     "nested auto_map": (lambda f: edit(f / "config.json", text_config={"auto_map": {"A": "b"}}), "auto_map"),
     "auto_map of the tokenizer": (lambda f: edit(f / "tokenizer_config.json", auto_map={"A": "b"}), "auto_map"),
