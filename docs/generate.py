@@ -21,7 +21,7 @@ from windlass.domain.errors import error_classes
 from windlass.domain.jobs import MOVES, JobState
 from windlass.domain.projects import ANY_USER, GRANTS, Permission, Role
 from windlass.domain.specs import JobSpec
-from windlass_api.problems import status_of
+from windlass.wire.problems import status_of
 
 DOCS = Path(__file__).parent
 SECTION = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)

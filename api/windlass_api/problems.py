@@ -1,4 +1,4 @@
-"""WindlassError -> RFC 9457 problem. The only map from codes to HTTP statuses."""
+"""What the API answers when a request fails: our errors, FastAPI's and bugs, all as RFC 9457 problems."""
 
 from http import HTTPStatus
 from typing import Any
@@ -11,77 +11,22 @@ from starlette.exceptions import HTTPException
 
 from windlass.domain.errors import (
     BadRequestError,
-    ChecksumMismatchError,
-    ConflictError,
     FieldProblem,
-    ForbiddenError,
-    IdempotencyMismatchError,
     InvalidError,
+    MethodNotAllowedError,
     NotFoundError,
-    PreconditionFailedError,
-    PreconditionRequiredError,
-    QuotaExceededError,
-    StorageFullError,
     TooLargeError,
-    UnauthenticatedError,
-    UnavailableError,
-    UpstreamError,
     WindlassError,
 )
-from windlass.wire.base import FieldProblemOut, Problem
+from windlass.wire.problems import headers_of, problem_of, status_of
 
 _log = structlog.get_logger()
-
-_STATUS: dict[type[WindlassError], HTTPStatus] = {
-    BadRequestError: HTTPStatus.BAD_REQUEST,
-    UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
-    ForbiddenError: HTTPStatus.FORBIDDEN,
-    NotFoundError: HTTPStatus.NOT_FOUND,
-    ConflictError: HTTPStatus.CONFLICT,
-    PreconditionFailedError: HTTPStatus.PRECONDITION_FAILED,
-    PreconditionRequiredError: HTTPStatus.PRECONDITION_REQUIRED,
-    TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    InvalidError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    ChecksumMismatchError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    IdempotencyMismatchError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    QuotaExceededError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
-    StorageFullError: HTTPStatus.INSUFFICIENT_STORAGE,
-    UpstreamError: HTTPStatus.BAD_GATEWAY,
-}
-
-
-def status_of(kind: type[WindlassError]) -> HTTPStatus:
-    """Return the status of an error class: its own, or its nearest ancestor's."""
-    return next((_STATUS[base] for base in kind.__mro__ if base in _STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
-def problem_of(error: WindlassError, request_id: str) -> Problem:
-    """Return the wire form of an error."""
-    status = status_of(type(error))
-    return Problem(
-        type=f"urn:windlass:problem:{error.code}",
-        title=status.phrase,
-        status=status,
-        code=error.code,
-        detail=error.message,
-        hint=error.hint,
-        errors=[FieldProblemOut(pointer=field.pointer, detail=field.problem) for field in error.fields],
-        facts=error.facts,
-        retryable=error.retryable,
-        request_id=request_id,
-    )
 
 
 def render(error: WindlassError, request_id: str) -> Response:
     """Return the response of an error."""
     problem = problem_of(error, request_id)
-    headers = {}
-    if problem.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    if error.retryable:
-        headers["Retry-After"] = "1"
-    return JSONResponse(problem.model_dump(), problem.status, headers, media_type="application/problem+json")
+    return JSONResponse(problem.model_dump(), problem.status, headers_of(error), media_type="application/problem+json")
 
 
 async def on_windlass_error(request: Request, error: Exception) -> Response:
@@ -109,7 +54,7 @@ async def on_validation_error(request: Request, error: Exception) -> Response:
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Render what the framework itself refuses (no route, wrong method) in our form."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
-    kinds: dict[int, type[WindlassError]] = {404: NotFoundError, 400: BadRequestError, 413: TooLargeError}
+    kinds: dict[int, type[WindlassError]] = {404: NotFoundError, 405: MethodNotAllowedError, 413: TooLargeError}
     kind = kinds.get(error.status_code, BadRequestError)
     response = render(kind(str(error.detail)), _request_id(request))
     response.status_code = error.status_code

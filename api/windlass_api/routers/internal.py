@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 
+from windlass.domain.ids import Number
 from windlass.domain.jobs import JobState
 from windlass.domain.reports import ClaimReply, ClaimRequest, Command, ReportBatch, ReportReply, ResultItem
 from windlass.services.registration import Registration
@@ -54,7 +55,7 @@ class StepIn(In):
 class StepLog(In):
     """A chunk of a step's own output."""
 
-    sequence: int = Field(ge=1)
+    sequence: Number
     text: str = Field(max_length=262_144)
     time: datetime
 
@@ -64,7 +65,7 @@ class Registered(Out):
 
     model_version: str
     model: str
-    number: int
+    number: Number
     decision: str
     reason: str
 
@@ -89,13 +90,13 @@ def claim(run: str, body: ClaimRequest, runs: Mine) -> ClaimReply:
 
 
 @router.post("/attempts/{number}/reports")
-def report(run: str, number: int, body: ReportBatch, runs: Mine) -> ReportReply:
+def report(run: str, number: Number, body: ReportBatch, runs: Mine) -> ReportReply:
     """Take a batch of an attempt."""
     return runs.report(number, body)
 
 
 @router.post("/attempts/{number}:lost", status_code=204)
-def lost(run: str, number: int, body: Lost, runs: Mine) -> None:
+def lost(run: str, number: Number, body: Lost, runs: Mine) -> None:
     """Close an attempt whose trainer is gone."""
     runs.lost(number, body.trainer)
 

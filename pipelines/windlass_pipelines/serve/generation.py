@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from windlass.domain.errors import BusyError
 from windlass_pipelines.serve.text_stream import Detokenizer, StopScanner
-from windlass_pipelines.serve.web import BusyError
 
 PREFILL_TOKENS = 512
 """A long prompt is read in pieces of this many tokens, so that the other requests get their turns in between."""

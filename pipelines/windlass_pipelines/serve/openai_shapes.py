@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import JSONResponse, Response
 
 from windlass.domain.errors import InvalidError, WindlassError
+from windlass.wire.problems import headers_of, status_of
 from windlass_pipelines.serve.limits import (
     DEFAULT_NEW_TOKENS,
     MAX_CONTENT_CHARACTERS,
     MAX_MESSAGES,
     MAX_NEW_TOKENS,
 )
-from windlass_pipelines.serve.web import retry_headers, status_of
 
 
 class _Shape(BaseModel):
@@ -169,10 +169,10 @@ def error_body(error: WindlassError) -> dict[str, Any]:
 
 def chat_status(error: WindlassError) -> int:
     """Return the HTTP status: the API answers 400 where this project's own routes answer 422."""
-    status = status_of(error)
+    status = status_of(type(error))
     return 400 if isinstance(error, InvalidError) and status == 422 else status  # noqa: PLR2004 - HTTP status
 
 
 def error_response(error: WindlassError) -> Response:
     """Render an error as the stock client expects it."""
-    return JSONResponse(error_body(error), chat_status(error), retry_headers(error))
+    return JSONResponse(error_body(error), chat_status(error), headers_of(error))

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from windlass.domain.errors import InvalidError
+from windlass.domain.errors import ContextLengthError, InvalidError
 
 _SECONDS = 2.0
 _CHARACTERS_PER_TOKEN = 64
@@ -50,12 +50,6 @@ def render(
             "/messages", f"the prompt has {count}, the model reads {limit} tokens with the answer", hint="shorten it"
         )
     return ids
-
-
-class ContextLengthError(InvalidError):
-    """The prompt leaves no room for an answer."""
-
-    code = "context_length_exceeded"
 
 
 def _within(seconds: float, tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]]) -> str:

@@ -1,7 +1,6 @@
 """The HTTP edge of a served application: routes, size limits and who may ask. Every error is an object, no page."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from http import HTTPStatus
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -12,72 +11,23 @@ from windlass.domain.errors import (
     FieldProblem,
     ForbiddenError,
     InvalidError,
+    MethodNotAllowedError,
     NotFoundError,
     TooLargeError,
-    UnavailableError,
-    UpstreamError,
+    UnsupportedMediaTypeError,
     WindlassError,
 )
+from windlass.wire.problems import headers_of, problem_of
 from windlass_pipelines.serve.limits import MAX_BODY_BYTES
 
 Handler = Callable[[Request], Awaitable[Response]]
 Body = TypeVar("Body", bound=BaseModel)
 
 
-class BusyError(UnavailableError):
-    """The replica has as many requests as it takes."""
-
-    code = "busy"
-
-
-class MethodError(InvalidError):
-    """The route exists and answers another method."""
-
-    code = "method_not_allowed"
-
-
-class MediaTypeError(InvalidError):
-    """The body is announced as something else than JSON."""
-
-    code = "unsupported_media_type"
-
-
-_STATUSES: tuple[tuple[type[WindlassError], int], ...] = (
-    (MethodError, 405),
-    (MediaTypeError, 415),
-    (InvalidError, 422),
-    (NotFoundError, 404),
-    (ForbiddenError, 403),
-    (TooLargeError, 413),
-    (BusyError, 429),
-    (UnavailableError, 503),
-    (UpstreamError, 500),
-)
-
-
-def status_of(error: WindlassError) -> int:
-    """Return the HTTP status of an error."""
-    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
-
-
 def problem(error: WindlassError) -> Response:
     """Render an error as RFC 9457 problem details."""
-    status = status_of(error)
-    content = {
-        "type": f"urn:windlass:problem:{error.code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": error.code,
-        "detail": error.message,
-        "hint": error.hint,
-        "errors": [{"pointer": field.pointer, "detail": field.problem} for field in error.fields],
-    }
-    return JSONResponse(content, status, retry_headers(error), media_type="application/problem+json")
-
-
-def retry_headers(error: WindlassError) -> dict[str, str]:
-    """Return ``Retry-After`` for an error that passes by itself."""
-    return {"Retry-After": "1"} if error.retryable else {}
+    said = problem_of(error)
+    return JSONResponse(said.model_dump(), said.status, headers_of(error), media_type="application/problem+json")
 
 
 async def dispatch(request: Request, routes: Mapping[tuple[str, str], Handler], hosts: Sequence[str]) -> Response:
@@ -91,7 +41,7 @@ async def dispatch(request: Request, routes: Mapping[tuple[str, str], Handler], 
 
     Raises:
         NotFoundError: no such path.
-        MethodError: the path has other methods.
+        MethodNotAllowedError: the path has other methods.
         ForbiddenError: addressed by a name that is not ours.
     """
     if hosts and request.url.hostname not in hosts:
@@ -102,7 +52,7 @@ async def dispatch(request: Request, routes: Mapping[tuple[str, str], Handler], 
         return await handler(request)
     methods = sorted(method for method, known in routes if known == path)
     if methods:
-        raise MethodError(f"{path} answers {', '.join(methods)}, not {request.method}")
+        raise MethodNotAllowedError(f"{path} answers {', '.join(methods)}, not {request.method}")
     raise NotFoundError(f"there is no {path} here", hint=f"use one of {', '.join(sorted({p for _, p in routes}))}")
 
 
@@ -110,12 +60,12 @@ async def read_json(request: Request, model: type[Body], limit: int = MAX_BODY_B
     """Read a JSON body of at most ``limit`` bytes and validate it.
 
     Raises:
-        MediaTypeError: the content type is not JSON.
+        UnsupportedMediaTypeError: the content type is not JSON.
         TooLargeError: more bytes than ``limit``; reading stops there.
         InvalidError: not JSON, or fields that do not fit; the JSON pointer of each is given.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise MediaTypeError("send the body as application/json")
+        raise UnsupportedMediaTypeError("send the body as application/json")
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
         raise TooLargeError(f"the body has {announced} bytes, the limit is {limit}")

@@ -185,7 +185,7 @@ class AttemptRun:
 
 def threads_for(slots: int) -> int:
     """Return how many threads a worker of ``slots`` CPU slots computes with: a machine has two slots."""
-    return max(1, (os.cpu_count() or 2) // 2 * slots)
+    return max(1, len(os.sched_getaffinity(0)) // 2 * slots)
 
 
 def _finite(judgement: Judgement | None) -> Judgement | None:

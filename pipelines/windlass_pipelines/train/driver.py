@@ -27,6 +27,7 @@ _RAY_TRAIN = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
 }
+_DRAIN_SECONDS = 20.0
 _CPUS = 0.001
 """Windlass has admitted the job already; Ray must not make it wait for logical CPUs."""
 _PEER_LOST = ("[gloo/", "[/gloo", "NCCL", "DistBackendError", "DistNetworkError", "Connection reset by peer")
@@ -82,7 +83,7 @@ def finish(context: RunContext, reporter: Reporter, conclusion: Conclusion) -> i
         trained_seconds=conclusion.trained_seconds,
         time=datetime.now(UTC),
     )
-    if drain(context, timeout=20.0, but="driver"):
+    if drain(context, timeout=_DRAIN_SECONDS, but="driver"):
         reporter.put(item)
         reporter.close(timeout=30.0)
     else:

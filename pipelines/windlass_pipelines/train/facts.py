@@ -36,7 +36,9 @@ def data_facts(
     context: RunContext, rows: Mapping[Split, Sequence[Row]], lengths: Mapping[Split, Sequence[int]], truncated: int
 ) -> DataFacts:
     """Describe the dataset version. ``lengths`` are the rows' tokens."""
-    name, _, number = context.spec.dataset.partition("@")
+    name, _, number = (context.dataset_version if "@" in context.dataset_version else context.spec.dataset).partition(
+        "@"
+    )
     labels: dict[Split, dict[str, int]] = {}
     if context.spec.task is Task.TEXT_CLASSIFICATION:
         labels = {split: dict(Counter(str(row["label"]) for row in content)) for split, content in rows.items()}

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from windlass.domain.ids import Name
+from windlass.domain.ids import Name, Number
 from windlass.domain.jobs import Fact, Reason
 from windlass.domain.specs import Spec, Task
 
@@ -16,7 +16,7 @@ class TrafficTarget(Spec):
     """One share of an endpoint's traffic: a model's version number or alias, and its weight."""
 
     model: Name
-    version: int | None = Field(default=None, ge=1)
+    version: Number | None = None
     alias: Name | None = None
     weight: int = Field(default=100, ge=0, le=100)
 

@@ -57,6 +57,24 @@ class BadRequestError(WindlassError):
     code = "bad_request"
 
 
+class MethodNotAllowedError(BadRequestError):
+    """The path exists and answers other methods."""
+
+    code = "method_not_allowed"
+
+
+class UnsupportedMediaTypeError(BadRequestError):
+    """The body is announced as something that this route does not read."""
+
+    code = "unsupported_media_type"
+
+
+class ContextLengthError(InvalidError):
+    """The prompt leaves the model no room for an answer."""
+
+    code = "context_length_exceeded"
+
+
 class UnauthenticatedError(WindlassError):
     """No credential, or one that is unknown, expired or revoked."""
 
@@ -155,6 +173,12 @@ class UnavailableError(WindlassError):
 
     code = "unavailable"
     retryable = True
+
+
+class BusyError(UnavailableError):
+    """As many requests wait already as the model server takes."""
+
+    code = "busy"
 
 
 class EndpointNotReadyError(UnavailableError):

@@ -9,7 +9,7 @@ import secrets
 import time
 from typing import Annotated
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_PATTERN = r"^[a-z]{2,5}_[0-9a-hjkmnp-tv-z]{26}$"
@@ -40,6 +40,12 @@ _NAME_SCHEMA = {"type": "string", "pattern": NAME_PATTERN, "maxLength": 40, "exa
 # Checked by hand, so that the error says how a name looks instead of showing a regular expression.
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
 """A name that a user chooses: a DNS label of at most 40 characters, so that Kubernetes names fit."""
+
+MAX_INTEGER = 2**31 - 1
+"""The largest number that a caller may send where nothing smaller bounds it: what an INTEGER column of SQL holds."""
+
+Number = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+"""The number of a version, attempt or run: counted from 1 within its parent."""
 
 
 def kubernetes_run_name(job_id: str, run: int) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from windlass.domain.artifacts import Manifest
+from windlass.domain.ids import MAX_INTEGER, Number
 
 
 class _Item(BaseModel):
@@ -22,7 +23,7 @@ class MetricItem(_Item):
 
     type: Literal["metric"] = "metric"
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-    step: int = Field(ge=0)
+    step: int = Field(ge=0, le=MAX_INTEGER)
     value: float
     time: datetime
 
@@ -49,7 +50,7 @@ class CheckpointItem(_Item):
     """A checkpoint whose files and commit marker are in place at ``prefix``."""
 
     type: Literal["checkpoint"] = "checkpoint"
-    step: int = Field(ge=0)
+    step: int = Field(ge=0, le=MAX_INTEGER)
     prefix: str
     manifest: Manifest
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -85,7 +86,7 @@ class ReportBatch(_Item):
     """One numbered batch of a source; an empty one is a heartbeat."""
 
     source: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-    sequence: int = Field(ge=1)
+    sequence: Number
     items: tuple[ReportItem, ...] = Field(default=(), max_length=2000)
 
 

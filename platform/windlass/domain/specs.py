@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from windlass.domain.ids import Name
+from windlass.domain.ids import MAX_INTEGER, Name
 
 
 class Spec(BaseModel):
@@ -72,8 +72,8 @@ class TrainingSpec(Spec):
     max_length: int = Field(default=128, ge=8, le=131_072, description="tokens per row; longer rows are cut")
     packing: bool = Field(default=False, description="chat: put several rows into one sequence of max_length tokens")
     early_stopping: EarlyStopping | None = None
-    eval_every_steps: int | None = Field(default=None, ge=1, description="default: once per epoch")
-    checkpoint_every_steps: int = Field(default=50, ge=1)
+    eval_every_steps: int | None = Field(default=None, ge=1, le=MAX_INTEGER, description="default: once per epoch")
+    checkpoint_every_steps: int = Field(default=50, ge=1, le=MAX_INTEGER)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="after")

@@ -2,10 +2,10 @@
 
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx2
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from windlass.domain.errors import (
     AttemptHeldError,
@@ -21,6 +21,7 @@ from windlass.domain.errors import (
 from windlass.domain.reports import ClaimReply, ClaimRequest, ReportReply
 from windlass.runtime.context import RunContext
 
+_Reply = TypeVar("_Reply", bound=BaseModel)
 _SERVER_ERROR = 500
 _CLIENT_ERROR = 400
 _TOO_MANY = 429
@@ -64,13 +65,16 @@ class RunClient:
         try:
             headers = {} if body is None else {"content-type": "application/json"}
             reply = self._http.request(method, self._run_url + path, content=body, headers=headers)
-        except httpx2.TransportError as error:
+        except httpx2.HTTPError as error:
             raise UnavailableError(f"the control plane cannot be reached: {type(error).__name__}") from error
         if reply.status_code >= _SERVER_ERROR or reply.status_code == _TOO_MANY:
             raise UnavailableError(f"the control plane answered {reply.status_code}")
         if reply.status_code >= _CLIENT_ERROR:
             raise _problem(reply)
-        return reply.json() if reply.content else None
+        try:
+            return reply.json() if reply.content else None
+        except ValueError as error:
+            raise UnavailableError("the control plane's answer is no JSON") from error
 
     def claim(self, trainer: str) -> ClaimReply:
         """Ask once for the fence.
@@ -80,7 +84,7 @@ class RunClient:
             FencedError: the job or the run has ended.
             UnavailableError: the control plane is away.
         """
-        return ClaimReply.model_validate(self.post("/attempts:claim", _body(ClaimRequest(trainer=trainer))))
+        return _read(ClaimReply, self.post("/attempts:claim", ClaimRequest(trainer=trainer).model_dump_json().encode()))
 
     def report(self, attempt: int, batch: bytes) -> ReportReply:
         """Send one serialised ``ReportBatch``.
@@ -89,7 +93,7 @@ class RunClient:
             FencedError: the attempt is over.
             UnavailableError: the control plane is away.
         """
-        return ReportReply.model_validate(self.post(f"/attempts/{attempt}/reports", batch))
+        return _read(ReportReply, self.post(f"/attempts/{attempt}/reports", batch))
 
 
 def claim_fence(context: RunContext, trainer: str, *, patience: float = 300.0, pause: float = 1.0) -> ClaimReply:
@@ -113,8 +117,11 @@ def claim_fence(context: RunContext, trainer: str, *, patience: float = 300.0, p
             time.sleep(pause)
 
 
-def _body(model: BaseModel) -> bytes:
-    return model.model_dump_json().encode()
+def _read(kind: type[_Reply], content: Any) -> _Reply:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise UnavailableError(f"the control plane's answer is no {kind.__name__}") from error
 
 
 def _problem(reply: httpx2.Response) -> WindlassError:

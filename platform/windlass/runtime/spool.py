@@ -81,10 +81,21 @@ class Journal:
     def put(self, item: str) -> int:
         """Append an item (JSON without newlines); it survives the process from here on. Returns its ordinal."""
         with self._lock:
-            self._stream.write(f'{{"item":{item}}}\n'.encode())
+            self._append(f'{{"item":{item}}}\n')
             self._pending.append(item)
             self._put += 1
             return self._put
+
+    def _append(self, line: str) -> None:
+        """Write a line, or none of it when the disk is full: what is in memory is still sent, training goes on."""
+        place = self._stream.tell()
+        try:
+            done = self._stream.write(line.encode()) == len(line.encode())
+        except OSError:
+            done = False
+        if not done:
+            self._stream.truncate(place)
+            self._stream.seek(place)
 
     def empty(self) -> bool:
         """Tell whether everything put is acknowledged."""
@@ -118,7 +129,7 @@ class Journal:
             self._pending = rest
             self._rewrite()
             return
-        self._stream.write(f'{{"cut":{self.sequence}}}\n'.encode())
+        self._append(f'{{"cut":{self.sequence}}}\n')
         if items:
             os.fdatasync(self._stream.fileno())
         self._batches.append(Batch(self.sequence, items, self._put))
@@ -128,7 +139,7 @@ class Journal:
         """Drop the batches up to ``sequence``."""
         with self._lock:
             self._forget(sequence)
-            self._stream.write(f'{{"ack":{sequence}}}\n'.encode())
+            self._append(f'{{"ack":{sequence}}}\n')
             if not self._batches and self._stream.tell() > _COMPACT_BYTES:
                 self._rewrite()
 

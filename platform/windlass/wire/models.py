@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from windlass.domain.endpoints import EndpointSpec, EndpointState
-from windlass.domain.ids import Name
+from windlass.domain.ids import Name, Number
 from windlass.domain.specs import Task
 from windlass.wire.base import In, Out, ReasonOut, shown
 
@@ -73,7 +73,7 @@ class AliasIn(In):
 
     model_config = shown({"version": 3})
 
-    version: int = Field(ge=1)
+    version: Number
 
 
 class EndpointIn(In):

@@ -8,6 +8,9 @@ from pydantic import Field
 from windlass.domain.ids import Name
 from windlass.wire.base import In, Out, shown
 
+MAX_GPUS = 1_000_000
+"""Far above any pool, far below what would overflow a sum."""
+
 Role = Literal["viewer", "editor", "owner"]
 """viewer reads and predicts; editor also uploads, trains and deploys; owner also manages members."""
 
@@ -95,10 +98,10 @@ class PoolIn(In):
     model_config = shown({"name": "a100", "capacity": 16, "gpu_type": "NVIDIA A100", "price_per_gpu_hour": 2.5})
 
     name: Name
-    capacity: int = Field(ge=0, le=1_000_000)
+    capacity: int = Field(ge=0, le=MAX_GPUS)
     gpu_type: str = Field(default="", max_length=100)
-    max_gpus_per_job: int | None = Field(default=None, ge=1)
-    price_per_gpu_hour: float = Field(default=0.0, ge=0)
+    max_gpus_per_job: int | None = Field(default=None, ge=1, le=MAX_GPUS)
+    price_per_gpu_hour: float = Field(default=0.0, ge=0, le=1_000_000, allow_inf_nan=False)
 
 
 class PoolPatch(In):
@@ -106,10 +109,10 @@ class PoolPatch(In):
 
     model_config = shown({"capacity": 24})
 
-    capacity: int | None = Field(default=None, ge=0, le=1_000_000)
+    capacity: int | None = Field(default=None, ge=0, le=MAX_GPUS)
     gpu_type: str | None = Field(default=None, max_length=100)
-    max_gpus_per_job: int | None = Field(default=None, ge=1)
-    price_per_gpu_hour: float | None = Field(default=None, ge=0)
+    max_gpus_per_job: int | None = Field(default=None, ge=1, le=MAX_GPUS)
+    price_per_gpu_hour: float | None = Field(default=None, ge=0, le=1_000_000, allow_inf_nan=False)
 
 
 class PoolOut(Out):
@@ -130,9 +133,9 @@ class QuotaIn(In):
 
     model_config = shown({"nominal": 4, "borrowing_limit": 8, "lending_limit": 4})
 
-    nominal: int = Field(ge=0, le=1_000_000)
-    borrowing_limit: int | None = Field(default=None, ge=0)
-    lending_limit: int | None = Field(default=None, ge=0)
+    nominal: int = Field(ge=0, le=MAX_GPUS)
+    borrowing_limit: int | None = Field(default=None, ge=0, le=MAX_GPUS)
+    lending_limit: int | None = Field(default=None, ge=0, le=MAX_GPUS)
 
 
 class QuotaOut(Out):

@@ -57,7 +57,12 @@ def test_the_manifest_lists_the_splits_and_its_digest_is_the_results(tmp_path: P
     assert all(sha256_file(tmp_path / "out" / name) == entry for name, entry in manifest.files.items())
     assert result.digest == manifest.digest()
     assert json.loads((tmp_path / "out" / "result.json").read_bytes()) == result.model_dump(mode="json")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*manifest.files, "manifest.json", "result.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *manifest.files,
+        "manifest.json",
+        "report.html",
+        "result.json",
+    }
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,7 @@ def test_bad_input_is_rejected_with_its_place(
     assert result.digest is None
     found = only(result, code)
     assert (found.severity, found.file, found.line) == ("error", name, line)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"result.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.html", "result.json"}
 
 
 def test_an_unknown_column_is_answered_with_the_columns_there_are(tmp_path: Path) -> None:

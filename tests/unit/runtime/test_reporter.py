@@ -144,6 +144,18 @@ def test_server_errors_are_an_outage(plane: FakeControlPlane, context: RunContex
     assert reporter.close()
 
 
+def test_an_answer_that_makes_no_sense_is_an_outage(
+    plane: FakeControlPlane, context: RunContext, attempt: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(plane, "report", lambda _number, _body: {"hello": "world"})
+        reporter = Reporter(context, attempt, "rank0", pace=QUICK)
+        reporter.metric("train_loss", 1, 1.0)
+        plane.wait_for(lambda p: len(p.operations) >= 2)
+    assert reporter.close()
+    assert plane.raw_metrics("train_loss") == [(attempt, 1, 1.0)]
+
+
 def test_a_batch_that_is_refused_for_its_content_does_not_block_the_next(
     plane: FakeControlPlane, context: RunContext, attempt: int
 ) -> None:

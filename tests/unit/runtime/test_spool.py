@@ -1,10 +1,12 @@
 """The journal: what is put survives, batches keep their content, a torn end is dropped."""
 
+import errno
 import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -120,6 +122,34 @@ def test_the_file_does_not_grow_for_ever(tmp_path: Path, journal_at: Open, monke
     last = journal.sequence
     journal.close()
     assert journal_at(path).next().sequence == last + 1
+
+
+def test_a_full_disk_costs_the_spool_and_not_what_is_in_memory(
+    tmp_path: Path, journal_at: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        """A file on a disk that takes half a line."""
+
+        def __init__(self, stream: Any) -> None:
+            self.stream = stream
+
+        def write(self, content: bytes) -> int:
+            self.stream.write(content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stream, name)
+
+    path = tmp_path / "1-rank0.jsonl"
+    journal = journal_at(path)
+    journal.put(item(1))
+    stream = journal._stream
+    monkeypatch.setattr(journal, "_stream", Full(stream))
+    journal.put(item(2))
+    monkeypatch.setattr(journal, "_stream", stream)
+    journal.put(item(3))
+    assert numbers(journal) == [1, 2, 3]
+    assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
 @given(st.lists(st.sampled_from(["put", "cut", "acknowledge", "restart"]), max_size=60))

@@ -7,12 +7,10 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import ValidationError
 
-from windlass.domain.errors import InvalidError, UpstreamError
+from windlass.domain.errors import BusyError, ContextLengthError, InvalidError, UpstreamError
 from windlass_pipelines.serve.chat import SSE_DONE, sse
 from windlass_pipelines.serve.limits import MAX_MESSAGES, MAX_NEW_TOKENS
 from windlass_pipelines.serve.openai_shapes import Answer, ChatRequest, error_response, usage
-from windlass_pipelines.serve.templates import ContextLengthError
-from windlass_pipelines.serve.web import BusyError
 
 HELLO = {"role": "user", "content": "hello"}
 
@@ -99,7 +97,7 @@ def test_an_event_is_one_line_of_json_whatever_the_text_holds() -> None:
         (InvalidError.field("/messages/0/role", "unknown"), 400, "invalid_request_error", "messages.0.role"),
         (ContextLengthError.field("/messages", "too long"), 400, "invalid_request_error", "messages"),
         (BusyError("full"), 429, "server_error", None),
-        (UpstreamError("broken"), 500, "server_error", None),
+        (UpstreamError("broken"), 502, "server_error", None),
     ],
 )
 def test_errors_have_the_shape_and_status_of_the_api(error: Any, status: int, kind: str, param: str | None) -> None:

@@ -11,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.serve.tiny_artifacts import CONTEXT, seal
 
-from windlass.domain.errors import InvalidError
+from windlass.domain.errors import BusyError, ContextLengthError, InvalidError
 from windlass.domain.specs import Task
 from windlass_pipelines.serve import generation as module
 from windlass_pipelines.serve.artifact import admit
 from windlass_pipelines.serve.generation import Delta, Engine, Sampling, choose
 from windlass_pipelines.serve.loading import LoadedModel, end_tokens, load
-from windlass_pipelines.serve.templates import ContextLengthError, render
-from windlass_pipelines.serve.web import BusyError
+from windlass_pipelines.serve.templates import render
 from windlass_pipelines.train.collective import Ranks
 from windlass_pipelines.train.tasks.conversations import Conversations
 from windlass_pipelines.train.tasks.generation import generate

@@ -9,10 +9,18 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from windlass.domain.errors import ForbiddenError, InvalidError, NotFoundError, TooLargeError
+from windlass.domain.errors import (
+    BusyError,
+    ForbiddenError,
+    InvalidError,
+    MethodNotAllowedError,
+    NotFoundError,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+)
 from windlass_pipelines.serve.classifier import PredictRequest
 from windlass_pipelines.serve.limits import MAX_INPUT_CHARACTERS, MAX_INPUTS
-from windlass_pipelines.serve.web import BusyError, MediaTypeError, MethodError, dispatch, problem, read_json
+from windlass_pipelines.serve.web import dispatch, problem, read_json
 
 JSON = {"content-type": "application/json"}
 
@@ -83,7 +91,7 @@ def test_reading_stops_at_the_limit_when_nothing_was_announced() -> None:
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
 def test_a_body_that_a_web_page_could_post_across_origins_is_refused(kind: str) -> None:
-    with pytest.raises(MediaTypeError):
+    with pytest.raises(UnsupportedMediaTypeError):
         read(http([b'{"inputs": ["a"]}'], {"content-type": kind}))
 
 
@@ -127,7 +135,7 @@ def test_an_unknown_path_names_those_that_exist() -> None:
 
 
 def test_another_method_is_refused_with_those_that_work() -> None:
-    with pytest.raises(MethodError, match="answers POST, not GET"):
+    with pytest.raises(MethodNotAllowedError, match="answers POST, not GET"):
         send(http(method="GET"))
 
 
@@ -153,6 +161,9 @@ def test_a_problem_says_what_is_wrong_and_where() -> None:
         "detail": "inputs: must not be empty",
         "hint": "send a text",
         "errors": [{"pointer": "/inputs", "detail": "must not be empty"}],
+        "facts": {},
+        "retryable": False,
+        "request_id": "",
     }
 
 

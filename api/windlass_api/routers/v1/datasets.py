@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from windlass.domain.artifacts import FileEntry
 from windlass.domain.datasets import Split, UploadFile
 from windlass.domain.errors import BadRequestError
+from windlass.domain.ids import Number
 from windlass.domain.projects import Permission
 from windlass.services.datasets import Datasets
 from windlass.services.uploads import Uploads
@@ -94,7 +95,9 @@ def list_dataset_versions(
 
 
 @router.get("/datasets/{dataset}/versions/{number}", operation_id="getDatasetVersion", tags=["datasets"])
-def get_dataset_version(project: str, dataset: str, number: int, response: Response, visit: Read) -> DatasetVersionOut:
+def get_dataset_version(
+    project: str, dataset: str, number: Number, response: Response, visit: Read
+) -> DatasetVersionOut:
     """Show one version."""
     return dataset_version_out(dataset, visit.use(Datasets).version(dataset, number), response)
 
@@ -107,7 +110,7 @@ def get_dataset_version(project: str, dataset: str, number: int, response: Respo
     response_model=DatasetReportOut,
 )
 def get_dataset_report(
-    project: str, dataset: str, number: int, visit: Read, accept: Annotated[str, Header()] = "application/json"
+    project: str, dataset: str, number: Number, visit: Read, accept: Annotated[str, Header()] = "application/json"
 ) -> DatasetReportOut | HTMLResponse:
     """The validation report: JSON, or a page for people with ``Accept: text/html``."""
     version, report = visit.use(Datasets).report(dataset, number)
@@ -121,7 +124,7 @@ def get_dataset_report(
 def list_dataset_rows(
     project: str,
     dataset: str,
-    number: int,
+    number: Number,
     visit: Read,
     split: Split = Split.TRAIN,
     limit: Limit = 50,
@@ -139,7 +142,7 @@ def list_dataset_rows(
     tags=["datasets"],
 )
 def clean_dataset_version(
-    project: str, dataset: str, number: int, body: CleanIn, response: Response, once: Once, visit: Write
+    project: str, dataset: str, number: Number, body: CleanIn, response: Response, once: Once, visit: Write
 ) -> DatasetVersionOut:
     """Make a new version by recorded cleaning steps."""
     datasets = visit.use(Datasets)
@@ -151,7 +154,7 @@ def clean_dataset_version(
 @router.delete(
     "/datasets/{dataset}/versions/{number}", status_code=204, operation_id="deleteDatasetVersion", tags=["datasets"]
 )
-def delete_dataset_version(project: str, dataset: str, number: int, version: IfMatch, visit: Write) -> None:
+def delete_dataset_version(project: str, dataset: str, number: Number, version: IfMatch, visit: Write) -> None:
     """Remove a version and its files."""
     visit.use(Datasets).delete_version(dataset, number, version)
 
@@ -193,7 +196,7 @@ async def put_upload_file(
     name: str,
     request: Request,
     visit: Write,
-    offset: Annotated[int, Header(alias="Upload-Offset", ge=0)] = 0,
+    offset: Annotated[int, Header(alias="Upload-Offset", ge=0, le=1 << 40)] = 0,
 ) -> UploadFileOut:
     """Send a file's bytes from ``Upload-Offset`` on. What arrives before a cut is kept: ask, and go on from there."""
     uploads = _uploads(visit)

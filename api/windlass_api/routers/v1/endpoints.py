@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from windlass.domain.endpoints import AppState, Endpoint, LiveTarget
-from windlass.domain.errors import EndpointNotReadyError, FieldProblem, InvalidError, UpstreamError
+from windlass.domain.errors import BusyError, EndpointNotReadyError, FieldProblem, InvalidError, UpstreamError
 from windlass.domain.projects import Permission
 from windlass.domain.specs import Task
 from windlass.services.endpoints import Endpoints
@@ -91,7 +91,7 @@ async def predict(project: str, endpoint: str, body: PredictIn, request: Request
                             "messages": {"type": "array", "items": {"type": "object"}},
                             "stream": {"type": "boolean"},
                             "temperature": {"type": "number"},
-                            "max_tokens": {"type": "integer"},
+                            "max_tokens": {"type": "integer", "minimum": 1, "maximum": 4096},
                         },
                     }
                 }
@@ -170,8 +170,10 @@ def _raise_for(reply: httpx2.Response, answer: Any) -> None:
         return
     problem = Problem.model_validate(answer) if "problem+json" in reply.headers.get("content-type", "") else None
     said = problem.detail if problem else ""
-    if reply.status_code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        raise EndpointNotReadyError(said or "the model server is busy", hint="try again in a few seconds")
+    if reply.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        raise BusyError(said or "the model server is busy", hint="try again in a few seconds")
+    if reply.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        raise EndpointNotReadyError(said or "the model server is not ready", hint="try again in a few seconds")
     if reply.is_client_error:
         fields = [FieldProblem(one.pointer, one.detail) for one in problem.errors] if problem else []
         raise InvalidError(said or "the model server refused the input", fields=fields)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
+from windlass.domain.ids import MAX_INTEGER
 from windlass.domain.jobs import JobState
 from windlass.domain.projects import Permission
 from windlass.domain.records import Event, MetricPoint
@@ -167,7 +168,7 @@ def get_job_metrics(
     job: str,
     visit: Read,
     names: Annotated[str, Query(max_length=1000, description="comma-separated; default all")] = "",
-    after: Annotated[int, Query(ge=-1, description="points beyond this step")] = -1,
+    after: Annotated[int, Query(ge=-1, le=MAX_INTEGER, description="points beyond this step")] = -1,
 ) -> MetricsOut:
     """The numeric series of a job; each step once."""
     wanted = [name for name in names.split(",") if name]
@@ -197,7 +198,7 @@ def get_job_logs(
     project: str,
     job: str,
     visit: Read,
-    offset: Annotated[int, Query(ge=0, description="bytes to skip")] = 0,
+    offset: Annotated[int, Query(ge=0, le=1 << 40, description="bytes to skip")] = 0,
     limit: Annotated[int, Query(ge=4, le=1 << 20, description="bytes at most")] = 1 << 18,
     accept: Accept = "text/plain",
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)] = None,

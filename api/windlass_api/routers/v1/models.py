@@ -6,7 +6,7 @@ from typing import Annotated, BinaryIO
 from fastapi import APIRouter, Path, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 
-from windlass.domain.ids import Name
+from windlass.domain.ids import Name, Number
 from windlass.domain.models import ModelVersion
 from windlass.domain.projects import Permission
 from windlass.services.models import Models
@@ -84,20 +84,20 @@ def list_model_versions(
 
 
 @router.get("/{model}/versions/{number}", operation_id="getModelVersion")
-def get_model_version(project: str, model: str, number: int, visit: Read) -> ModelVersionOut:
+def get_model_version(project: str, model: str, number: Number, visit: Read) -> ModelVersionOut:
     """Show one version with its evaluation, files and lineage."""
     models = visit.use(Models)
     return _version_out(models, model, models.version(model, number), lineage=True)
 
 
 @router.delete("/{model}/versions/{number}", status_code=204, operation_id="deleteModelVersion")
-def delete_model_version(project: str, model: str, number: int, visit: Write) -> None:
+def delete_model_version(project: str, model: str, number: Number, visit: Write) -> None:
     """Remove a version that no alias names and no endpoint serves."""
     visit.use(Models).delete_version(model, number)
 
 
 @router.get("/{model}/versions/{number}/report", operation_id="getModelReport", response_class=HTMLResponse)
-def get_model_report(project: str, model: str, number: int, visit: Read) -> HTMLResponse:
+def get_model_report(project: str, model: str, number: Number, visit: Read) -> HTMLResponse:
     """The training and evaluation report, a self-contained page."""
     stream, _ = visit.use(Models).open_file(model, number, "report.html")
     with stream:
@@ -107,7 +107,7 @@ def get_model_report(project: str, model: str, number: int, visit: Read) -> HTML
 @router.get(
     "/{model}/versions/{number}/files/{path:path}", operation_id="getModelFile", response_class=StreamingResponse
 )
-def get_model_file(project: str, model: str, number: int, path: str, visit: Read) -> StreamingResponse:
+def get_model_file(project: str, model: str, number: Number, path: str, visit: Read) -> StreamingResponse:
     """The bytes of a file that the version's manifest lists."""
     stream, length = visit.use(Models).open_file(model, number, path)
     headers = {

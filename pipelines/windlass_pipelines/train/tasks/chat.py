@@ -117,10 +117,11 @@ class Chat:
     ) -> Judgement | None:
         """Measure the base model's perplexity, and let it answer the first rows."""
         scores = self.evaluate(model, examples, ranks)
-        few = rows[:_ASKED_BEFORE]
+        asked = _answered(rows)
+        few = asked[:_ASKED_BEFORE]
         answers = self._answers(model, few, ranks)
         metrics = {"eval_loss": scores["loss"], "perplexity": scores["perplexity"]}
-        if len(few) == len(rows):
+        if len(few) == len(asked):
             metrics["exact_answer_rate"] = _exact_rate(answers, few)
         return Judgement(metrics=metrics, answers=answers)
 
@@ -129,6 +130,7 @@ class Chat:
     ) -> Judgement:
         """Return perplexity, the share of rows whose last answer comes out exactly, and samples."""
         scores = self.evaluate(model, examples, ranks)
+        rows = _answered(rows)
         answers = self._answers(model, rows, ranks)
         earlier = before.answers if before else ()
         samples = tuple(
@@ -165,6 +167,10 @@ class Chat:
             pad=int(self._tokenizer.pad_token_id),
         )
         return tuple(self._conversations.text(answer) for answer in ids)
+
+
+def _answered(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if any(message["role"] == "assistant" for message in row["messages"])]
 
 
 def _last_answer(row: Row) -> int:
