@@ -47,7 +47,7 @@ class Ending:
     ],
 )
 def test_an_expected_end_is_a_conclusion(error: Exception, outcome: Outcome, code: str) -> None:
-    found = conclude(Ending(error))  # type: ignore[arg-type] - has what is used of a run
+    found = conclude(Ending(error))  # type: ignore[arg-type]  # has what is used of a run
     assert (found.outcome, found.code) == (outcome, code)
     assert found.fenced == (code == "fenced")
     assert code == "fenced" or found.trained_seconds == 7.0
@@ -55,7 +55,7 @@ def test_an_expected_end_is_a_conclusion(error: Exception, outcome: Outcome, cod
 
 def test_an_unexpected_error_goes_through() -> None:
     with pytest.raises(KeyError):
-        conclude(Ending(KeyError("surprise")))  # type: ignore[arg-type] - has what is used of a run
+        conclude(Ending(KeyError("surprise")))  # type: ignore[arg-type]  # has what is used of a run
 
 
 def user_error(text: str) -> Exception:
