@@ -120,6 +120,7 @@ def build(home: Home, url: str) -> Embedded:
     gatekeeper = Gatekeeper(database, clock, pepper)
     ray = LocalRay(home.path / "ray", sys.executable)
     backend = LocalPipelineBackend(home.path / "runs", sys.executable, environment=ray.environment())
+    backend.readdress(url)
     serving = LocalServing(home.path / "serve", ray, sys.executable)
     processor = EmbeddedDataProcessor(home.path / "data", sys.executable)
     importer = EmbeddedModelImporter(home.path / "imports", sys.executable)

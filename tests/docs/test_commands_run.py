@@ -18,7 +18,6 @@ PAGES = [page for page in all_pages() if any(not c.skip for c in commands_of(pag
 
 @pytest.mark.models
 @pytest.mark.processes
-@pytest.mark.xdist_group("pages")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_the_commands_of_the_page_run(page: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Servers with a small model and a small dataset, ready for jobs."""
 
 import csv
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ SPEC: dict[str, Any] = {
     "task": "text-classification",
     "base_model": "tiny",
     "dataset": "rows",
-    "model": "tuned",
     "method": {"type": "full"},
     "training": {"max_steps": 400, "batch_size": 32, "checkpoint_every_steps": 20, "eval_every_steps": 400},
 }
@@ -30,11 +30,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def furnish(client: Client, tiny: Path, folder: Path, project: str = "default") -> None:
-    """Add the base model, and a dataset with two splits to a project."""
-    known = {model.name for model in client.base_models.list()}
-    if "tiny" not in known:
+    """Add the base model, and a dataset with two splits to a project, unless they are there."""
+    if "tiny" not in {model.name for model in client.base_models.list()}:
         client.base_models.add("tiny", str(tiny))
         client.base_models.wait("tiny")
+    inside = client.in_project(project)
+    if any(True for _ in inside.datasets.list()):
+        return
     source = folder / "rows.csv"
     with source.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, ["text", "label"])
@@ -42,14 +44,32 @@ def furnish(client: Client, tiny: Path, folder: Path, project: str = "default") 
         writer.writerows(
             {"text": f"{row['text']} {n}", "label": row["label"]} for n, row in enumerate(review_rows(200))
         )
-    inside = client.in_project(project)
     uploaded = inside.datasets.upload("rows", [source], task="text-classification")
     inside.datasets.wait(uploaded.ref)
     cleaned = inside.datasets.clean(uploaded.ref, [SplitRows(train=0.8, validation=0.2)])
     assert inside.datasets.wait(cleaned.ref).state == "ready"
 
 
-@pytest.fixture
-def one(tmp_path: Path) -> Iterator[Server]:
-    with server(tmp_path / "home") as running:
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One data folder for all tests; each may kill what runs on it, and the next starts it again."""
+    with server(tmp_path_factory.mktemp("shared") / "home") as running:
         yield running
+
+
+@pytest.fixture
+def one(shared: Server, tiny: Path, tmp_path: Path) -> Server:
+    """A running server with a base model and a dataset in the default project, and no job at work."""
+    client = shared.start()
+    furnish(client, tiny, tmp_path)
+    for job in client.jobs.list():
+        if job.state not in ("succeeded", "failed", "cancelled"):
+            client.jobs.cancel(job.id)
+            client.jobs.wait(job.id, timeout=60)
+    return shared
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A model name that no other test uses."""
+    return f"m-{hashlib.sha256(request.node.name.encode()).hexdigest()[:8]}"

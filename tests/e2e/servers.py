@@ -26,19 +26,28 @@ class Server:
 
     home: Path
     port: int
+    prefix: tuple[str, ...] = ()
+    """What the server's command is given to, to run in a world of its own."""
     process: subprocess.Popen[bytes] | None = None
     clients: list[Client] = field(default_factory=list)
 
+    @property
+    def seen(self) -> Path:
+        """The data folder as the server sees it, also where that is a mount of its own."""
+        return Path(f"/proc/{self.process.pid}/root{self.home}") if self.process and self.prefix else self.home
+
     def start(self) -> Client:
-        """Start a server and return a client of its admin."""
-        (self.home / "server.json").unlink(missing_ok=True)
-        environment = os.environ | {"WINDLASS_WORKER_HEARTBEAT_SECONDS": "6"}
-        argv = [sys.executable, "-P", "-m", "windlass_api.embedded", "--home", str(self.home), "--port", str(self.port)]
-        with (self.home / "out.log").open("ab") as log:
-            self.process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log, start_new_session=True)
-        self.until((self.home / "server.json").exists, "the server answers")
-        key = (self.home / "admin.key").read_text().strip()
-        self.clients.append(Client(json.loads((self.home / "server.json").read_text())["url"], key))
+        """Start a server, unless one runs, and return a client of its admin."""
+        if not (self.process and self.process.poll() is None):
+            (self.home / "server.json").unlink(missing_ok=True)
+            environment = os.environ | {"WINDLASS_WORKER_HEARTBEAT_SECONDS": "6"}
+            module = [sys.executable, "-P", "-m", "windlass_api.embedded"]
+            argv = [*self.prefix, *module, "--home", str(self.home), "--port", str(self.port)]
+            with self.home.with_suffix(".log").open("ab") as log:
+                self.process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log, start_new_session=True)
+        self.until((self.seen / "server.json").exists, "the server answers")
+        key = (self.seen / "admin.key").read_text().strip()
+        self.clients.append(Client(json.loads((self.seen / "server.json").read_text())["url"], key))
         return self.clients[-1]
 
     def until(self, true: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
@@ -49,7 +58,7 @@ class Server:
             if found:
                 return found
             time.sleep(0.05)
-        log = (self.home / "out.log").read_text(errors="replace")[-3000:]
+        log = self.home.with_suffix(".log").read_text(errors="replace")[-3000:]
         raise AssertionError(f"waited {seconds:.0f} s in vain: {what}\n{log}")
 
     def kill(self) -> None:
@@ -92,14 +101,19 @@ class Server:
         self.until(lambda: not self.processes(), "everything is dead")
 
 
-@contextlib.contextmanager
-def server(home: Path) -> Iterator[Server]:
-    """A server's data folder on a port of its own; nothing of it is left afterwards."""
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def server(home: Path, prefix: tuple[str, ...] = ()) -> Iterator[Server]:
+    """A server's data folder on a port of its own; nothing of it is left afterwards."""
     home.mkdir(parents=True, exist_ok=True)
-    one = Server(home, port)
+    one = Server(home, free_port(), prefix)
     try:
         yield one
     finally:

@@ -150,9 +150,19 @@ def failure_of(failures: dict[int, Exception]) -> Conclusion:
 def _trainer(workers: int, **arguments: Any) -> Any:
     """Return Ray Train's trainer: one worker needs no process group, and so no torch in driver and controller."""
     if workers == 1:
-        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer as Trainer  # noqa: PLC0415 - imported when used: it is slow to load
+        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer as Base  # noqa: PLC0415 - imported when used: it is slow to load
     else:
-        from ray.train.torch import TorchTrainer as Trainer  # noqa: PLC0415 - imported when used: it is slow to load
+        from ray.train.torch import TorchTrainer as Base  # noqa: PLC0415 - imported when used: it is slow to load
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback  # noqa: PLC0415 - as above
+
+    class Trainer(Base):  # type: ignore[misc]  # Ray is untyped
+        def _create_default_callbacks(self) -> list[Any]:
+            # The cleaner is a detached process that outlives a killed controller. It asks Ray's state API, which a
+            # head without dashboard lacks, for 10 s at a time, and the end of a training waits for its answer. The
+            # placement group goes with this driver anyway.
+            found = super()._create_default_callbacks()
+            return [callback for callback in found if not isinstance(callback, PlacementGroupCleanerCallback)]
+
     return Trainer(_worker_entry, **arguments)
 
 

@@ -9,7 +9,7 @@ from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
 from windlass.orchestration.run_end import RunEnd
 from windlass.ports import BackendRun, BackendState
-from windlass.runtime.context import CONTEXT_VARIABLE, RunContext
+from windlass.runtime.context import CONTEXT_NAME, CONTEXT_VARIABLE, RunContext
 
 _MODULE = "windlass_pipelines.run"
 _RUN_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -48,15 +48,23 @@ class LocalPipelineBackend:
             except FileExistsError:
                 return
             try:
-                context.write(folder / "context.json")
+                context.write(folder / CONTEXT_NAME)
                 argv = [self._python, "-m", _MODULE]
-                extra = {**self._environment, CONTEXT_VARIABLE: str(folder.resolve() / "context.json")}
+                extra = {**self._environment, CONTEXT_VARIABLE: str(folder.resolve() / CONTEXT_NAME)}
                 environment = processes.clean_environment(extra)
                 started = processes.start(argv, environment=environment, log=folder / "run.log", record=claim)
             except (OSError, UnavailableError):
                 _record(folder).unlink()
                 raise
             started.save(_record(folder))
+
+    def readdress(self, api_url: str) -> None:
+        """Tell every run where the control plane is now; those that still work look when their calls fail."""
+        for path in self._root.glob(f"*/{CONTEXT_NAME}"):
+            with processes.exclusive(path.parent, wait_for_it=True):
+                context = RunContext.model_validate_json(path.read_bytes())
+                if context.api_url != api_url:
+                    context.model_copy(update={"api_url": api_url}).write(path)
 
     def poll(self, run_name: str) -> BackendRun:
         """Look. ``lost`` is answered when nothing of the run is left, ``unknown`` when it was never submitted here."""
@@ -104,7 +112,7 @@ def _record(folder: Path) -> Path:
 
 def _end(folder: Path) -> RunEnd | None:
     try:
-        context = RunContext.model_validate_json((folder / "context.json").read_bytes())
+        context = RunContext.model_validate_json((folder / CONTEXT_NAME).read_bytes())
     except FileNotFoundError:
         return None
     return RunEnd.load(context.workspace)

@@ -32,7 +32,7 @@ class RunClient:
     """One keep-alive connection to ``/internal/v1/runs/{run}``. Not shared between threads."""
 
     def __init__(self, context: RunContext, *, timeout: float = 10.0) -> None:
-        self._run_url = f"{context.api_url}/internal/v1/runs/{context.run}"
+        self._context, self._api_url = context, context.current_api_url()
         self._http = httpx2.Client(
             headers={"authorization": f"Bearer {context.run_token}"},
             timeout=timeout,
@@ -64,8 +64,10 @@ class RunClient:
         """
         try:
             headers = {} if body is None else {"content-type": "application/json"}
-            reply = self._http.request(method, self._run_url + path, content=body, headers=headers)
+            url = f"{self._api_url}/internal/v1/runs/{self._context.run}{path}"
+            reply = self._http.request(method, url, content=body, headers=headers)
         except httpx2.HTTPError as error:
+            self._api_url = self._context.current_api_url()
             raise UnavailableError(f"the control plane cannot be reached: {type(error).__name__}") from error
         if reply.status_code >= _SERVER_ERROR or reply.status_code == _TOO_MANY:
             raise UnavailableError(f"the control plane answered {reply.status_code}")

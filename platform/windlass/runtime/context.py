@@ -3,12 +3,15 @@
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from windlass.domain.specs import JobSpec
 
 CONTEXT_VARIABLE = "WINDLASS_RUN_CONTEXT"
 """Environment variable with the path of the context file; steps and trainer read it."""
+
+
+CONTEXT_NAME = "context.json"
 
 
 class RunContext(BaseModel):
@@ -47,6 +50,13 @@ class RunContext(BaseModel):
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
             stream.write(self.model_dump_json())
         draft.replace(path)
+
+    def current_api_url(self) -> str:
+        """Return where the control plane is now: a server that comes back on another port says so in the run folder."""
+        try:
+            return RunContext.model_validate_json((self.workspace / CONTEXT_NAME).read_bytes()).api_url
+        except (OSError, ValidationError):
+            return self.api_url
 
     @classmethod
     def load(cls) -> "RunContext":

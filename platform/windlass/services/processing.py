@@ -65,6 +65,7 @@ class Processing:
             except NotFoundError:
                 continue  # its intent has not been carried out yet
             except UnavailableError as error:
+                self.backing.store.delete(version.prefix)  # half of a version is worth nothing and fills the disk
                 self._flip(version, {"state": VersionState.FAILED, "problem": error.message})
                 continue
             if result is None:

@@ -26,7 +26,7 @@ from windlass.orchestration.processes import ProcessRecord
 from windlass.orchestration.ray_head import LocalRay
 from windlass.serving.local import LocalServing
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(400), pytest.mark.xdist_group("local-serving")]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 
 CONTEXT = 8192
 HELLO: Any = [{"role": "user", "content": "hello"}]

@@ -28,12 +28,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to send back; ``cut`` drops the connection after the body (or, without a status, at once)."""
+    """What to send back; ``cut`` drops the connection after the body (or, without a status, at once).
+
+    ``hold`` keeps the connection open after the body until it is set, as an answer that is still being made.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
+    hold: threading.Event | None = None
 
 
 def ok(data: Any, status: int = 200, **headers: str) -> Answer:
@@ -118,6 +122,8 @@ class StandIn:
                 answer = stand_in._answer(Seen(self.command, path, query, headers, body))
                 if answer.status:
                     self._send(answer)
+                if answer.hold is not None:
+                    answer.hold.wait(30)
                 if answer.cut:
                     # linger 0: the peer sees a reset, as when a process is killed
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

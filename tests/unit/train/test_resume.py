@@ -70,6 +70,20 @@ def test_a_killed_training_repeats_only_what_came_after_its_checkpoint(
     assert again == {step: value for step, value in first.series("train_loss").items() if step > 4}
 
 
+def test_a_training_that_was_lost_after_its_last_step_is_judged_and_written_again(
+    spec: JobSpec, run_for: MakeRun, attempt: Attempt, newest: Newest
+) -> None:
+    context = run_for(spec)
+    first = RecordingVoice()
+    straight = attempt(context, first)
+    assert first.checkpoints[-1].step == max(first.series("train_loss"))
+    second = RecordingVoice()
+    resumed = attempt(context, second, 2, resume=newest(first))
+    assert second.series("train_loss") == {}
+    assert resumed.evaluation == straight.evaluation
+    assert second.codes()[0] == "training_resumed"
+
+
 def test_early_stopping_counts_on_after_a_resume(run_for: MakeRun, attempt: Attempt, newest: Newest) -> None:
     # nothing improves by that much after the first evaluation, so it stops at the third one
     rule = {"patience": 2, "min_delta": 100.0}

@@ -7,7 +7,6 @@ from torch import nn
 from windlass.domain.specs import FrozenBodyMethod, FullMethod, LoraMethod, Method
 from windlass_pipelines.train.methods.frozen_body import FrozenBody
 from windlass_pipelines.train.methods.full import Full
-from windlass_pipelines.train.methods.lora import Lora
 
 
 class MethodAdapter(Protocol):
@@ -30,4 +29,6 @@ def method_for(spec: Method) -> MethodAdapter:
         case FrozenBodyMethod():
             return FrozenBody()
         case LoraMethod():
+            from windlass_pipelines.train.methods.lora import Lora  # noqa: PLC0415 - peft takes 3 s to load
+
             return Lora(spec)

@@ -8,6 +8,10 @@ import typer
 from windlass.cli import failures
 from windlass.cli.safe_text import lines
 from windlass.cli.session import Session, verb
+from windlass.domain.errors import InvalidError, UnavailableError, UpstreamError
+
+_PASSING = (InvalidError, UnavailableError, UpstreamError)
+"""What one question may meet without the conversation being over."""
 
 app = typer.Typer(add_completion=False)
 
@@ -44,6 +48,10 @@ def chat(
         try:
             answer = _answer(session, endpoint, conversation, parameters)
         except typer.Exit:
+            conversation.pop()
+            continue
+        except _PASSING as error:
+            failures.show(error)
             conversation.pop()
             continue
         conversation.append({"role": "assistant", "content": answer})
