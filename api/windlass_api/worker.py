@@ -164,6 +164,8 @@ class Worker:
                 self.processing.start_dataset(intent.subject)
             case "base-model.import":
                 self.processing.start_import(intent.subject)
+            case "upload.expire":
+                self.processing.expire_upload(intent.project, intent.subject)
             case _:
                 self.processing.purge(intent.kind, intent.project, intent.subject)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from windlass.domain.artifacts import MANIFEST_NAME, Manifest
-from windlass.domain.datasets import DataRequest, DatasetVersion, VersionState
+from windlass.domain.datasets import DataRequest, DatasetVersion, UploadState, VersionState
 from windlass.domain.errors import InvalidError, NotFoundError, UnavailableError
 from windlass.domain.models import BaseModelState, CatalogueModel
 from windlass.domain.specs import Task
@@ -125,6 +125,15 @@ class Processing:
             if work.base_models.find(id=entry.id) is not None:
                 work.base_models.save(entry.model_copy(update=update))
         self.importer.forget(entry.id)
+
+    def expire_upload(self, project: str, upload_id: str) -> None:
+        """Close an upload that nobody has committed in its time, and drop its bytes."""
+        with self.backing.database.write() as work:
+            uploads = work.of(project).uploads
+            upload = uploads.find(id=upload_id)
+            if upload is not None and upload.state is UploadState.OPEN:
+                uploads.save(upload.model_copy(update={"state": UploadState.ABORTED}))
+                work.outbox.put("upload.purge", project, upload_id)
 
     def purge(self, kind: str, project: str, subject: str) -> None:
         """Delete what no row names any more."""

@@ -1,6 +1,7 @@
 """Uploads: bytes arrive in a staging area, resumable; a commit checks length and sha256 and makes a dataset version."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import BinaryIO
 
 from windlass.domain.artifacts import FileEntry
@@ -30,6 +31,8 @@ class Uploads(ProjectUseCases):
     """Open, fill, commit and abort uploads of one project."""
 
     largest: int
+    kept: timedelta
+    """How long an upload may stay open."""
 
     def open(
         self, dataset: str, files: tuple[UploadFile, ...], options: IngestOptions, once: Idempotency | None
@@ -66,6 +69,7 @@ class Uploads(ProjectUseCases):
                 created_at=self.backing.clock.now(),
             )
             inside.uploads.add(upload)
+            work.outbox.put("upload.expire", self.project, upload.id, after=self.kept)
             if once:
                 once.remember(inside, self.project, upload.id, self.backing.clock.now())
             self.audit(work, "upload.create", upload.id, self.project)

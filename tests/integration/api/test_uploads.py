@@ -96,3 +96,19 @@ def test_more_bytes_than_announced_are_refused(opened: House) -> None:
     reply = put(opened, upload["files"][0]["url"], b"123456")
     assert reply.status_code == 400
     assert "5 that were announced" in reply.json()["detail"]
+
+
+def test_an_upload_that_nobody_commits_is_closed_and_its_bytes_go(opened: House) -> None:
+    content = CSV.encode()
+    upload = opened.client.post("/v1/projects/ours/uploads", json=announce(content)).json()
+    put(opened, upload["files"][0]["url"], content[:100])
+    url = f"/v1/projects/ours/uploads/{upload['id']}"
+    opened.clock.forward(71 * 3600)
+    opened.turn(2)
+    assert opened.client.get(url).json()["files"][0]["received"] == 100
+    opened.clock.forward(2 * 3600)
+    opened.turn(2)
+    assert opened.client.get(url).json()["state"] == "aborted"
+    assert not [path for path in (opened.home / "store").rglob("uploads/*/*") if path.is_file()]
+    late = put(opened, upload["files"][0]["url"], content[100:], offset=100)
+    assert (late.status_code, late.json()["hint"]) == (409, "open a new upload")

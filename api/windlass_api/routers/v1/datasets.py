@@ -1,6 +1,7 @@
 """Routes of datasets, their versions and uploads."""
 
 import io
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
@@ -160,7 +161,8 @@ def delete_dataset_version(project: str, dataset: str, number: Number, version: 
 
 
 def _uploads(visit: Visit) -> Uploads:
-    return visit.use(Uploads, largest=visit.wiring.limits.upload_bytes)
+    limits = visit.wiring.limits
+    return visit.use(Uploads, largest=limits.upload_bytes, kept=timedelta(hours=limits.upload_hours))
 
 
 @router.post("/uploads", status_code=201, operation_id="createUpload", tags=["uploads"])
