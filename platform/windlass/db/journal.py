@@ -1,9 +1,10 @@
 """Events, metrics and log chunks of jobs: append-mostly tables on the hot path."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from sqlalchemy import delete, func, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
 
 from windlass.db.rows import table_of, to_fact, to_row
@@ -21,7 +22,11 @@ class SqlJournal:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._upsert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        self._upsert: Callable[[Any], Any] = sqlite.insert
+        if connection.dialect.name == "postgresql":
+            from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - a fifth of a second that SQLite can start without
+
+            self._upsert = postgresql.insert
 
     def append_event(self, event: Event) -> Event:
         last = select(func.max(_EVENTS.c.sequence)).where(_EVENTS.c.job == event.job)
