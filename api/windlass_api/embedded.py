@@ -116,7 +116,7 @@ def build(home: Home, url: str) -> Embedded:
     engine = sqlite_engine(home.path / "windlass.db")
     migrate(engine)
     database = SqlDatabase(engine, clock)
-    backing = Backing(database, LocalObjectStore(home.path / "store"), clock)
+    backing = Backing(database, LocalObjectStore(home.path / "store", limits.reserve_bytes), clock)
     pepper = home.private_file("pepper", secrets.token_hex(32)).encode()
     gatekeeper = Gatekeeper(database, clock, pepper)
     ray = LocalRay(home.path / "ray", sys.executable)
@@ -130,7 +130,7 @@ def build(home: Home, url: str) -> Embedded:
         backing=backing,
         gatekeeper=gatekeeper,
         scheduling=scheduling(backing, backend, worker_settings),
-        processing=Processing(backing, processor, importer),
+        processing=Processing(backing, processor, importer, limits.reserve_bytes),
         rollouts=Rollouts(
             backing, serving, probe, patience=timedelta(seconds=worker_settings.rollout_seconds), since=clock.now()
         ),

@@ -9,6 +9,7 @@ from tests.integration.api.test_endpoints import change, create, look, traffic, 
 
 from windlass.domain.endpoints import AppState
 from windlass.domain.errors import UnavailableError
+from windlass.domain.specs import Task
 from windlass.ports import BackendRun, BackendState
 
 
@@ -49,13 +50,13 @@ def test_the_deploy_step_asks_for_what_the_worker_wished_already_without_a_secon
 
 
 def test_a_deployment_that_cannot_be_is_said_on_the_job(ready: House) -> None:
-    ready.base_model("speaker", task="chat")
+    ready.base_model("speaker", task=Task.CHAT)
     train(ready, "first")
     create(ready, 1)
     with ready.database.write() as work:
         everywhere = work.everywhere()
         [endpoint] = everywhere.endpoints.all()
-        work.of(endpoint.project).endpoints.save(endpoint.model_copy(update={"task": "chat"}))
+        work.of(endpoint.project).endpoints.save(endpoint.model_copy(update={"task": Task.CHAT}))
     job = registered(ready, deploy={"endpoint": "live"}, model="classifier")
     reason = shown(ready, job)["reason"]
     assert (reason["code"], reason["owner"]) == ("deploy_failed", "you")
