@@ -56,10 +56,11 @@ class House:
     serving: MemoryServing = field(default_factory=MemoryServing)
     limits: LimitSettings = field(default_factory=lambda: LimitSettings(key_cache_seconds=0))
     complaint: str = ""
+    connections: int = 64
 
     def __post_init__(self) -> None:
         shutil.copy(_migrated(), self.home / "windlass.db")
-        self.engine = sqlite_engine(self.home / "windlass.db")
+        self.engine = sqlite_engine(self.home / "windlass.db", connections=self.connections, patience=0.5)
         self.database = SqlDatabase(self.engine, self.clock)
         self.store = LocalObjectStore(self.home / "store")
         self.backing = Backing(self.database, self.store, self.clock)
