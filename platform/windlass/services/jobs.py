@@ -8,13 +8,16 @@ from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, Qu
 from windlass.domain.jobs import Attempt, Job, JobState, Run, move
 from windlass.domain.models import BaseModelState, CatalogueModel
 from windlass.domain.quota import Simulation, simulate
-from windlass.domain.records import Checkpoint, Event, LineageEdge, LogChunk, MetricPoint
+from windlass.domain.records import Checkpoint, Event, LineageEdge, MetricPoint
 from windlass.domain.specs import JobSpec
 from windlass.ports import ProjectData, UnitOfWork
 from windlass.services.admission import claim_of, take_snapshot
 from windlass.services.backing import ProjectUseCases
 from windlass.services.history import tell
 from windlass.services.idempotency import Idempotency
+
+_LOG_CHUNKS = 256
+_LONGEST_CHARACTER = 4
 
 
 @dataclass(frozen=True)
@@ -172,20 +175,29 @@ class Jobs(ProjectUseCases):
         with self.backing.database.read() as work:
             inside = work.of(self.project)
             job = inside.jobs.get(id=job_id)
-            chunks = inside.journal.log_chunks(job.id, offset, 256)
+            chunks = inside.journal.log_chunks(job.id, offset, _LOG_CHUNKS)
             length = inside.journal.log_length(job.id)
-        text = b"".join(_piece(self, chunk, offset) for chunk in chunks)[:limit]
+        text = b""
+        for chunk in chunks:
+            if len(text) == limit:
+                break
+            with self.backing.store.open(chunk.key) as stream:
+                stream.seek(max(0, offset - chunk.start))
+                text += stream.read(limit - len(text))
         # A reply never ends within a character: the reader decodes each alone.
-        while text and len(text) == limit and text[-1] & 0x80:
-            text = text[:-1]
-        following = offset + len(text) if text else max(offset, 0)
+        text = _whole_characters(text)
+        following = offset + len(text)
         return text, following, job.state.terminal and following >= length
 
 
-def _piece(jobs: Jobs, chunk: LogChunk, offset: int) -> bytes:
-    with jobs.backing.store.open(chunk.key) as stream:
-        stream.seek(max(0, offset - chunk.start))
-        return stream.read()
+def _whole_characters(text: bytes) -> bytes:
+    """Return UTF-8 without the beginning of a character at its end."""
+    for back in range(1, min(len(text), _LONGEST_CHARACTER) + 1):
+        byte = text[-back]
+        if byte & 0xC0 != 0x80:  # noqa: PLR2004 - the first byte of a character, whose leading ones count its bytes
+            bytes_of_it = 1 if byte < 0x80 else f"{byte:08b}".index("0")  # noqa: PLR2004 - ASCII ends here
+            return text if back >= bytes_of_it else text[:-back]
+    return text
 
 
 def _usable_version(inside: ProjectData, spec: JobSpec) -> DatasetVersion:
