@@ -251,7 +251,11 @@ class ObjectStore(Protocol):
         ...
 
     def delete(self, prefix: str) -> None:
-        """Remove a key or everything below a prefix; no error when there is nothing."""
+        """Remove a key or everything below a prefix; no error when there is nothing.
+
+        Raises:
+            OSError: some of it could not be removed; ask again.
+        """
         ...
 
     def local_path(self, key: str) -> Path:

@@ -21,6 +21,7 @@ from windlass.domain.projects import Pool, Principal, StoredQuota
 from windlass.domain.specs import Task
 from windlass.orchestration.data_process import EmbeddedDataProcessor
 from windlass.orchestration.model_import import EmbeddedModelImporter
+from windlass.ports import DataProcessor
 from windlass.services.access import Gatekeeper, Keys
 from windlass.services.backing import Backing, Caller
 from windlass.services.processing import Processing
@@ -57,6 +58,8 @@ class House:
     limits: LimitSettings = field(default_factory=lambda: LimitSettings(key_cache_seconds=0))
     complaint: str = ""
     connections: int = 64
+    processor: DataProcessor | None = None
+    """What parses datasets; real child processes by default."""
 
     def __post_init__(self) -> None:
         shutil.copy(_migrated(), self.home / "windlass.db")
@@ -69,7 +72,7 @@ class House:
         self.scheduling = scheduling(self.backing, self.pipelines, settings)
         self.processing = Processing(
             self.backing,
-            EmbeddedDataProcessor(self.home / "data"),
+            self.processor or EmbeddedDataProcessor(self.home / "data"),
             EmbeddedModelImporter(self.home / "imports", "/usr/bin/false"),
         )
         self.rollouts = Rollouts(self.backing, self.serving, lambda _, __: self.complaint, timedelta(seconds=300))

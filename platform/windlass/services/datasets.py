@@ -98,6 +98,8 @@ class Datasets(ProjectUseCases):
             check_version("dataset", dataset.version, version)
             for one in inside.dataset_versions.all(dataset=dataset.id):
                 self._discard(work, one)
+            for upload in inside.uploads.all(dataset=dataset.id):
+                work.outbox.put("upload.purge", self.project, upload.id)
             inside.uploads.delete(dataset=dataset.id)
             inside.datasets.delete(id=dataset.id)
             self.audit(work, "dataset.delete", dataset.id, self.project)
@@ -177,11 +179,17 @@ class Datasets(ProjectUseCases):
         """Remove a version and its files.
 
         Raises:
-            ConflictError: a live job trains on it.
+            ConflictError: a live job trains on it, or a version is being made from it.
         """
         with self.backing.database.write() as work:
-            version = _version(work.of(self.project), name, number)
+            inside = work.of(self.project)
+            version = _version(inside, name, number)
             check_version("dataset version", version.version, row_version)
+            child = inside.dataset_versions.find(parent=version.id, state=VersionState.PROCESSING)
+            if child is not None:
+                raise ConflictError(
+                    f"{name}@{child.number} is being made from it", hint="wait until that is done, or delete that first"
+                )
             self._discard(work, version)
             self.audit(work, "dataset-version.delete", version.id, self.project)
 
@@ -196,6 +204,8 @@ class Datasets(ProjectUseCases):
             )
         inside.dataset_versions.delete(id=version.id)
         work.outbox.put("dataset.purge", self.project, version.id)
+        if version.upload is not None:
+            work.outbox.put("upload.purge", self.project, version.upload)
 
 
 def _version(inside: ProjectData, name: str, number: int) -> DatasetVersion:

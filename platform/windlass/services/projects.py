@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from windlass.domain.datasets import VersionState
 from windlass.domain.errors import ConflictError, PreconditionFailedError
 from windlass.domain.jobs import JobState
 from windlass.domain.projects import Member, Principal, Project, Role
@@ -88,6 +89,8 @@ class Projects(UseCases):
                     f"project {project.name} has {len(jobs)} live jobs and {len(endpoints)} endpoints",
                     hint="cancel the jobs and delete the endpoints first",
                 )
+            for unfinished in inside.dataset_versions.all(state=VersionState.PROCESSING):
+                work.outbox.put("dataset.purge", uid, unfinished.id)  # ends the process that would go on writing
             work.projects.delete(id=uid)
             work.outbox.put("project.purge", uid, uid)
             self.audit(work, "project.delete", uid, uid)

@@ -106,9 +106,22 @@ class Uploads(ProjectUseCases):
             raise NotFoundError(f"upload {upload_id} announced no file {name}")
         return staging_key(upload, name), file.entry
 
-    def append(self, key: str, due: FileEntry, offset: int, piece: BinaryIO) -> int:
-        """Add a piece at ``offset`` and return how many bytes have arrived. Raises as ``ObjectStore.append``."""
-        return self.backing.store.append(key, offset, piece, due.bytes)
+    def append(self, upload_id: str, key: str, due: FileEntry, offset: int, piece: BinaryIO) -> int:
+        """Add a piece at ``offset`` and return how many bytes have arrived. Raises as ``ObjectStore.append``.
+
+        Raises:
+            NotFoundError: the upload was deleted, with its dataset or project.
+            ConflictError: it was aborted.
+        """
+        arrived = self.backing.store.append(key, offset, piece, due.bytes)
+        with self.backing.database.read() as work:
+            upload = work.of(self.project).uploads.find(id=upload_id)
+        if upload is None or upload.state is UploadState.ABORTED:
+            self.backing.store.delete(key)  # the purge may have been here before this piece was
+            if upload is None:
+                raise NotFoundError(f"no upload {upload_id}")
+            raise ConflictError(f"upload {upload_id} is {upload.state}", hint="open a new upload")
+        return arrived
 
     def commit(self, upload_id: str) -> DatasetVersion:
         """Check what arrived and make a dataset version of it; committing again returns the same version.

@@ -1,6 +1,6 @@
 """A job's log, read in pieces: whole characters, and no more bytes from the store than were asked for."""
 
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import pytest
 from tests.fakes.house import House
@@ -53,7 +53,7 @@ def test_a_small_request_reads_little(ready: House, monkeypatch: pytest.MonkeyPa
         taken.append(0)
 
         class Counted:
-            def __enter__(self) -> "Counted":
+            def __enter__(self) -> Self:
                 return self
 
             def __exit__(self, *_: object) -> None:

@@ -213,10 +213,10 @@ async def put_upload_file(
     async for chunk in request.stream():
         piece += chunk
         if len(piece) >= _PIECE:
-            offset = await run_in_threadpool(uploads.append, key, due, offset, io.BytesIO(bytes(piece)))
+            offset = await run_in_threadpool(uploads.append, upload, key, due, offset, io.BytesIO(bytes(piece)))
             piece.clear()
     if piece:
-        offset = await run_in_threadpool(uploads.append, key, due, offset, io.BytesIO(bytes(piece)))
+        offset = await run_in_threadpool(uploads.append, upload, key, due, offset, io.BytesIO(bytes(piece)))
     found, dataset, made = await run_in_threadpool(uploads.get, upload)
     return next(file for file in upload_out(project, found, dataset, made).files if file.name == name)
 
