@@ -69,6 +69,10 @@ class Repository(Protocol[F]):
         """Return every match in key order; only for kinds that stay few, or under a narrow ``where``."""
         ...
 
+    def count(self, **where: Any) -> int:
+        """Return how many match."""
+        ...
+
     def page(self, limit: int, after: str | int | None, *, newest_first: bool = False, **where: Any) -> list[F]:
         """Return at most ``limit`` matches beyond the key ``after`` (keyset paging on the last key column)."""
         ...

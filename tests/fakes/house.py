@@ -155,6 +155,7 @@ class House:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 rows = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(4)]
                 target.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            inside.datasets.save(dataset.model_copy(update={"last_number": 1}))
             inside.dataset_versions.add(
                 DatasetVersion(
                     id=key,

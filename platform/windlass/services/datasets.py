@@ -16,7 +16,7 @@ from windlass.domain.datasets import (
     ValidationReport,
     VersionState,
 )
-from windlass.domain.errors import BadRequestError, ConflictError, NotFoundError
+from windlass.domain.errors import BadRequestError, ConflictError, LimitReachedError, NotFoundError
 from windlass.domain.records import LineageEdge
 from windlass.domain.specs import Task
 from windlass.ports import ProjectData, UnitOfWork
@@ -25,11 +25,6 @@ from windlass.services.idempotency import Idempotency
 from windlass.services.projects import LIVE_JOBS, check_version
 
 _ROW_BYTES = 4 << 20
-
-
-def next_number(inside: ProjectData, dataset: Dataset) -> int:
-    """Return the number of the dataset's next version."""
-    return max((version.number for version in inside.dataset_versions.all(dataset=dataset.id)), default=0) + 1
 
 
 def version_prefix(project: str, version: str) -> str:
@@ -150,11 +145,19 @@ class Datasets(ProjectUseCases):
         return rows, base64.urlsafe_b64encode(b"%d" % at).decode() if more else None
 
     def clean(
-        self, name: str, number: int, steps: tuple[CleaningStep, ...], *, allow_overlap: bool, once: Idempotency | None
+        self,
+        name: str,
+        number: int,
+        steps: tuple[CleaningStep, ...],
+        *,
+        allow_overlap: bool,
+        once: Idempotency | None,
+        unfinished: int,
     ) -> DatasetVersion:
         """Make a new version from this one by recorded steps; it is processed after the reply.
 
         Raises:
+            LimitReachedError: ``unfinished`` versions of the project wait, or are processed, already.
             ConflictError: the parent has no rows to clean: still processing, or its files could not be read.
         """
         with self.backing.database.write() as work:
@@ -167,6 +170,7 @@ class Datasets(ProjectUseCases):
                     f"{name}@{number} is {parent.state} and holds no rows to clean",
                     hint="wait until it is processed; a version whose files could not be read must be uploaded again",
                 )
+            refuse_beyond(inside, unfinished)
             dataset = inside.datasets.get(name=name)
             options = IngestOptions(allow_overlap=allow_overlap)  # the internal form has no other columns or formats
             version = new_version(self, work, dataset, "clean", options, parent=parent, steps=steps)
@@ -216,6 +220,21 @@ def _version(inside: ProjectData, name: str, number: int) -> DatasetVersion:
     return found
 
 
+def refuse_beyond(inside: ProjectData, unfinished: int) -> None:
+    """Refuse another version while this many of the project are not processed.
+
+    Raises:
+        LimitReachedError: they are.
+    """
+    waiting = inside.dataset_versions.count(state=VersionState.PROCESSING)
+    if waiting >= unfinished:
+        raise LimitReachedError(
+            f"{waiting} dataset versions of this project are in processing, which is as many as may be",
+            hint="wait for some of them, or delete what you no longer need",
+            facts={"unfinished": waiting, "limit": unfinished},
+        )
+
+
 def new_version(
     self: ProjectUseCases,
     work: UnitOfWork,
@@ -230,11 +249,12 @@ def new_version(
     """Store the next version of a dataset with its lineage, and the intent to process it."""
     inside = work.of(self.project)
     key = self.backing.new_id("dsv")
+    dataset = inside.datasets.save(dataset.model_copy(update={"last_number": dataset.last_number + 1}))
     version = DatasetVersion(
         id=key,
         project=self.project,
         dataset=dataset.id,
-        number=next_number(inside, dataset),
+        number=dataset.last_number,
         state=VersionState.PROCESSING,
         task=dataset.task,
         origin=origin,

@@ -16,7 +16,7 @@ from windlass.domain.errors import (
 )
 from windlass.ports import ProjectData
 from windlass.services.backing import ProjectUseCases
-from windlass.services.datasets import new_version
+from windlass.services.datasets import new_version, refuse_beyond
 from windlass.services.idempotency import Idempotency
 
 
@@ -33,6 +33,8 @@ class Uploads(ProjectUseCases):
     largest: int
     kept: timedelta
     """How long an upload may stay open."""
+    unfinished: int
+    """How many versions of the project may be in processing at once."""
 
     def open(
         self, dataset: str, files: tuple[UploadFile, ...], options: IngestOptions, once: Idempotency | None
@@ -129,6 +131,7 @@ class Uploads(ProjectUseCases):
         Raises:
             ConflictError: bytes are missing; says of which file and how many.
             ChecksumMismatchError: a file is not the announced one; it is dropped and can be sent again.
+            LimitReachedError: too many versions are in processing; commit again later.
         """
         with self.backing.database.read() as work:
             inside = work.of(self.project)
@@ -144,6 +147,7 @@ class Uploads(ProjectUseCases):
             if upload.dataset_version:
                 return inside.dataset_versions.get(id=upload.dataset_version)
             upload = _open_upload(inside, upload_id)
+            refuse_beyond(inside, self.unfinished)
             dataset = inside.datasets.get(id=upload.dataset)
             version = new_version(self, work, dataset, "upload", upload.options, upload=upload)
             inside.uploads.save(

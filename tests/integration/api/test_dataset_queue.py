@@ -12,6 +12,7 @@ from tests.fakes.house import House
 
 from windlass.domain.datasets import DatasetVersion, VersionState
 from windlass.domain.errors import UnavailableError
+from windlass.settings import LimitSettings
 
 CLEAN = {"steps": [{"op": "deduplicate"}]}
 
@@ -201,3 +202,24 @@ def test_an_upload_that_expires_is_audited_as_the_systems_doing(busy: House) -> 
     assert [(row["actor"], row["subject"]) for row in rows if row["action"] == "upload.expire"] == [
         ("system", made["id"])
     ]
+
+
+def test_a_number_is_never_given_twice(busy: House, processor: MemoryProcessor) -> None:
+    second = clean(busy, "ours")
+    assert second["number"] == 2
+    assert delete(busy, url("ours", 2)) == 204
+    assert clean(busy, "ours")["number"] == 3
+
+
+def test_a_project_may_have_so_many_versions_in_processing(tmp_path: Path) -> None:
+    limits = LimitSettings(unfinished_versions=1)
+    house = House(tmp_path, processor=MemoryProcessor(), limits=limits)
+    house.project("ours")
+    house.dataset("ours")
+    made = upload(house, "ours")
+    clean(house, "ours")
+    for path in (f"{url('ours', 1)}:clean", f"/v1/projects/ours/uploads/{made['id']}:commit"):
+        refused = house.client.post(path, json=CLEAN)
+        assert (refused.status_code, refused.json()["code"]) == (409, "limit_reached")
+        assert refused.json()["facts"] == {"unfinished": 1, "limit": 1}
+    house.close()

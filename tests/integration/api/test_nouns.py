@@ -1,12 +1,14 @@
 """The nouns of the platform over HTTP: create, list by cursor, change under a version, delete."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes.house import House
 
 from windlass.domain.records import AuditEntry
+from windlass.settings import LimitSettings
 
 
 def audit(house: House) -> list[AuditEntry]:
@@ -187,6 +189,37 @@ def test_a_retried_job_is_a_new_one_with_the_same_spec(ready: House) -> None:
     assert again["retry_of"] == job["id"]
     assert again["dataset"] == "reviews@1"
     assert ready.client.post(f"{url}:retry", headers={"Idempotency-Key": "r"}).json()["id"] == again["id"]
+
+
+def test_a_retry_trains_on_the_same_rows_or_not_at_all(ready: House) -> None:
+    job = ready.submit("ours", key="1")
+    url = f"/v1/projects/ours/jobs/{job['id']}"
+    ready.client.post(f"{url}:cancel")
+    assert ready.client.delete("/v1/projects/ours/datasets/reviews", headers={"If-Match": '"2"'}).status_code == 204
+    gone = ready.client.post(f"{url}:retry", headers={"Idempotency-Key": "r"})
+    assert (gone.status_code, gone.json()["errors"][0]["pointer"]) == (422, "/spec/dataset")
+    ready.dataset("ours")
+    other = ready.client.post(f"{url}:retry", headers={"Idempotency-Key": "r"})
+    assert (other.status_code, other.json()["errors"][0]["pointer"]) == (422, "/spec/dataset")
+    assert f"is not what job {job['id']} trained on" in other.json()["detail"]
+
+
+def test_a_project_may_have_so_many_unfinished_jobs(tmp_path: Path) -> None:
+    house = House(tmp_path, limits=LimitSettings(unfinished_jobs=2))
+    house.project("ours")
+    house.base_model()
+    house.dataset("ours")
+    first = house.submit("ours", key="1")
+    house.submit("ours", key="2")
+    spec = {"task": "text-classification", "base_model": "tiny", "dataset": "reviews", "model": "m"}
+    asked = {"json": {"spec": spec}, "headers": {"Idempotency-Key": "3"}}
+    refused = house.client.post("/v1/projects/ours/jobs", **asked)  # type: ignore[arg-type]  # the values are of two kinds
+    assert (refused.status_code, refused.json()["code"]) == (409, "limit_reached")
+    assert refused.json()["facts"] == {"unfinished": 2, "limit": 2}
+    assert house.submit("ours", key="1")["id"] == first["id"]
+    house.client.post(f"/v1/projects/ours/jobs/{first['id']}:cancel")
+    assert house.client.post("/v1/projects/ours/jobs", **asked).status_code == 202  # type: ignore[arg-type]  # as above
+    house.close()
 
 
 def test_a_stream_tells_all_and_goes_on_where_the_reader_stopped(ready: House) -> None:
