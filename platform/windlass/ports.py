@@ -102,6 +102,10 @@ class Outbox(Protocol):
         """Tell whether there is an intent to claim now."""
         ...
 
+    def oldest(self) -> datetime | None:
+        """Return since when the intent that waits longest could have been claimed, None when none is due."""
+        ...
+
     def claim(self, limit: int, lease: timedelta) -> list[Intent]:
         """Take due intents, oldest first: nobody else gets them until the lease is over."""
         ...

@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from windlass.domain.datasets import (
     CleaningStep,
@@ -25,6 +25,8 @@ from windlass.services.idempotency import Idempotency
 from windlass.services.projects import LIVE_JOBS, check_version
 
 _ROW_BYTES = 4 << 20
+_LONGEST_OFFSET = 15
+_NO_CURSOR = "is not a cursor of this list"
 
 
 def version_prefix(project: str, version: str) -> str:
@@ -129,7 +131,11 @@ class Datasets(ProjectUseCases):
     def rows(
         self, name: str, number: int, split: Split, limit: int, cursor: str | None
     ) -> tuple[list[Any], str | None]:
-        """Return rows of a split in the internal form, and the cursor behind them (a byte offset, encoded)."""
+        """Return rows of a split in the internal form, and the cursor behind them (a byte offset, encoded).
+
+        Raises:
+            BadRequestError: the cursor is none of this split.
+        """
         version = self.version(name, number)
         if split not in version.rows:
             raise NotFoundError(
@@ -137,7 +143,7 @@ class Datasets(ProjectUseCases):
             )
         rows: list[Any] = []
         with self.backing.store.open(f"{version.prefix}/{split}.jsonl") as stream:
-            stream.seek(_decode_offset(cursor))
+            _seek_row(stream, _decode_offset(cursor))
             while len(rows) < limit and (line := stream.readline(_ROW_BYTES)):
                 rows.append(json.loads(line))
             more = bool(stream.read(1))
@@ -284,6 +290,16 @@ def _decode_offset(cursor: str | None) -> int:
     if cursor is None:
         return 0
     try:
-        return max(0, int(base64.urlsafe_b64decode(cursor.encode())))
+        text = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error) as error:
-        raise BadRequestError.field("/query/cursor", "is not a cursor of this list") from error
+        raise BadRequestError.field("/query/cursor", _NO_CURSOR) from error
+    if not text.isdigit() or len(text) > _LONGEST_OFFSET:
+        raise BadRequestError.field("/query/cursor", _NO_CURSOR)
+    return int(text)
+
+
+def _seek_row(stream: BinaryIO, offset: int) -> None:
+    """Go to a row's first byte: rows are lines, so the byte before it ends one."""
+    stream.seek(max(0, offset - 1))
+    if offset and stream.read(1) != b"\n":
+        raise BadRequestError.field("/query/cursor", _NO_CURSOR)
