@@ -9,7 +9,7 @@ WINDLASS_HOME ?= $(CURDIR)/.windlass
 export WINDLASS_HOME
 
 BIN := .venv/bin
-SOURCES := platform api pipelines tests docs
+SOURCES := platform api operators pipelines tests docs
 TESTS ?=
 
 .PHONY: help
@@ -58,8 +58,9 @@ fmt: dev ## Format, and mend what ruff can mend
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
 
-docs: dev ## Write the generated pages of docs/reference
+docs: dev ## Write what is generated: pages of docs/reference, the custom resource definitions
 	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m windlass.kube helm/windlass/crds
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)

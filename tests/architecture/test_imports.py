@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.architecture.tree import ROOT, parsed, python_files
 
-OURS = {"windlass", "windlass_api", "windlass_pipelines"}
+OURS = {"windlass", "windlass_api", "windlass_operators", "windlass_pipelines"}
 BASE = {"pydantic"}
 ARRAYS = {"numpy", "torch", "transformers", "safetensors"}
 
@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "windlass.cli": BASE | {"httpx2", "platformdirs", "psutil", "rich", "typer", "yaml"},
     "windlass.db": BASE | {"alembic", "sqlalchemy", "sqlmodel"},
     "windlass.examples": BASE | {"yaml"},
+    "windlass.kube": BASE | {"yaml"},
     "windlass.orchestration": BASE | {"psutil"},
     "windlass.runtime": BASE | {"httpx2"},
     "windlass.sdk": BASE | {"httpx2", "platformdirs", "yaml"},
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "windlass_api": BASE
     | {"anyio", "fastapi", "httpx2", "orjson", "prometheus_client", "psutil", "pydantic_settings", "starlette"}
     | {"structlog", "uvicorn"},
+    "windlass_operators": BASE,
     "windlass_pipelines": BASE,
     "windlass_pipelines.compile": BASE | {"kfp"},
     "windlass_pipelines.data": BASE | {"datasketch", "numpy", "pyarrow", "tokenizers"},
