@@ -14,7 +14,7 @@ from windlass.domain.reports import Outcome, ResultItem
 from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
 from windlass.runtime.context import RunContext
-from windlass.runtime.reporter import drain
+from windlass.runtime.draining import drain
 from windlass_pipelines.steps.client import RUN_IS_OVER, ControlPlane
 from windlass_pipelines.steps.progress import STOPPED, StepLog, step
 from windlass_pipelines.steps.settings import StepSettings

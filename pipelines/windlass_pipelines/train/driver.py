@@ -13,7 +13,8 @@ from windlass.domain.reports import ClaimReply, Outcome, ResultItem
 from windlass.runtime.artifacts import write_synced
 from windlass.runtime.client import claim_fence
 from windlass.runtime.context import CONTEXT_VARIABLE, RunContext
-from windlass.runtime.reporter import Reporter, drain
+from windlass.runtime.draining import drain
+from windlass.runtime.reporter import Reporter
 from windlass_pipelines.train.outcome import Conclusion
 
 REPORTED, LOST, FENCED = 0, 1, 3

@@ -14,7 +14,8 @@ from tests.fakes.control_plane import FakeControlPlane
 
 from windlass.domain.reports import Outcome, ResultItem
 from windlass.runtime.context import RunContext
-from windlass.runtime.reporter import Pace, Reporter, drain
+from windlass.runtime.draining import drain
+from windlass.runtime.reporter import Pace, Reporter
 from windlass_pipelines.train.driver import FENCED, REPORTED, failure_of, finish, write_attempt
 from windlass_pipelines.train.logs import captured
 from windlass_pipelines.train.outcome import Conclusion, FencedOutError, StoppedError, TrainingError
