@@ -145,6 +145,17 @@ def test_the_death_of_a_worker_is_the_loss_of_the_attempt(
     assert plane.state.result is None
 
 
+def test_a_trainer_whose_ray_is_gone_says_so_at_once(
+    plane: FakeControlPlane, context_for: MakeContext, start_trainer: StartTrainer
+) -> None:
+    context = context_for(job_spec()).model_copy(update={"ray_address": "127.0.0.1:1"})
+    with start_trainer(context) as trainer:
+        output, _ = trainer.communicate(timeout=60)
+    assert trainer.returncode == LOST, output
+    assert "nobody listens at Ray's address" in output
+    assert not (context.workspace / "ray").exists()
+
+
 def _worker_of(context: RunContext) -> int:
     """Return the process that writes the journal of rank 0."""
     journal = str(folder_of(context.workspace) / "1-rank0.jsonl")
