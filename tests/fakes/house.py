@@ -71,7 +71,7 @@ class House:
             EmbeddedDataProcessor(self.home / "data"),
             EmbeddedModelImporter(self.home / "imports", "/usr/bin/false"),
         )
-        self.rollouts = Rollouts(self.backing, self.serving, lambda _, __: self.complaint, timedelta(seconds=300))
+        self.restart_rollouts()
         self.worker = Worker(
             backing=self.backing,
             gatekeeper=self.gatekeeper,
@@ -206,6 +206,12 @@ class House:
         with self.database.read() as work:
             run = work.everywhere().runs.all(job=job["id"])[-1]
         return RunClient(self, run.id, run.name, self.client_with(self.gatekeeper.run_token(run.id)))
+
+    def restart_rollouts(self) -> None:
+        """Look after endpoints as a server does that starts now."""
+        self.rollouts = Rollouts(
+            self.backing, self.serving, lambda _, __: self.complaint, timedelta(seconds=300), self.clock.now()
+        )
 
     def close(self) -> None:
         """Release the database."""

@@ -22,6 +22,8 @@ class Processing:
     backing: Backing
     processor: DataProcessor
     importer: ModelImporter
+    reserve_bytes: int = 0
+    """What processing leaves free on the disk."""
 
     def start_dataset(self, version_id: str) -> None:
         """Begin to process a version; a version that is gone or done needs nothing."""
@@ -53,6 +55,7 @@ class Processing:
             steps=version.steps,
             output=str(store.local_path(version.prefix)),
             tokenizer=str(store.local_path(tokenizer)) if tokenizer else None,
+            reserve_bytes=self.reserve_bytes,
         )
 
     def watch_datasets(self) -> None:
