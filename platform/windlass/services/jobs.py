@@ -7,6 +7,7 @@ from windlass.domain.datasets import DatasetVersion, Split, VersionState
 from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, QuotaExceededError
 from windlass.domain.jobs import Attempt, Job, JobState, Run, move
 from windlass.domain.models import BaseModelState, CatalogueModel
+from windlass.domain.projects import Project
 from windlass.domain.quota import Simulation, simulate
 from windlass.domain.records import Checkpoint, Event, LineageEdge, LogChunk, MetricPoint
 from windlass.domain.specs import JobSpec
@@ -62,10 +63,11 @@ class Jobs(ProjectUseCases):
             return self._simulate(work, self._draft(work, spec, None))
 
     def _simulate(self, work: UnitOfWork, draft: Job) -> Simulation:
-        return simulate(take_snapshot(work), claim_of(draft, work.projects.get(id=self.project).name, None))
+        return simulate(take_snapshot(work), claim_of(draft, work.projects.get(id=self.project), None))
 
     def _draft(self, work: UnitOfWork, spec: JobSpec, retry_of: str | None) -> Job:
         inside = work.of(self.project)
+        _require_below_ceiling(work.projects.get(id=self.project), spec)
         version = _usable_version(inside, spec)
         base = _usable_base(work, spec)
         model = inside.models.find(name=spec.model)
@@ -194,6 +196,15 @@ def _piece(jobs: Jobs, chunk: LogChunk, offset: int) -> bytes:
     with jobs.backing.store.open(chunk.key) as stream:
         stream.seek(max(0, offset - chunk.start))
         return stream.read()
+
+
+def _require_below_ceiling(project: Project, spec: JobSpec) -> None:
+    if spec.priority > project.priority_ceiling:
+        raise InvalidError.field(
+            "/spec/priority",
+            f"{spec.priority} is above {project.priority_ceiling}, the priority ceiling of project {project.name}",
+            hint="take a lower one for this job, lower ones for what may wait, or ask an admin to raise the ceiling",
+        )
 
 
 def _usable_version(inside: ProjectData, spec: JobSpec) -> DatasetVersion:
