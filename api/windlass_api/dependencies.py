@@ -25,6 +25,9 @@ from windlass.settings import LimitSettings
 
 U = TypeVar("U")
 
+_LONGEST_NUMBER = 18
+"""Digits of a number that fits into 64 bits whatever they are."""
+
 
 @dataclass(frozen=True)
 class Wiring:
@@ -132,7 +135,7 @@ def if_match(value: Annotated[str | None, Header(alias="If-Match")] = None) -> i
             "a change needs the version that it starts from", hint='send If-Match with the ETag that you read, like "3"'
         )
     text = value.strip().removeprefix("W/").strip('"')
-    if not text.isdecimal() or not text.isascii():
+    if not text.isdecimal() or not text.isascii() or len(text) > _LONGEST_NUMBER:
         raise PreconditionFailedError("If-Match is not a version of this object", hint="send the ETag that you read")
     return int(text)
 
@@ -193,3 +196,28 @@ def decode_cursor(cursor: str | None) -> str | None:
     if not key or not key.isprintable():
         raise BadRequestError.field("/query/cursor", "is not a cursor of this list")
     return key
+
+
+def decode_number(cursor: str | None) -> int | None:
+    """Return the number that a cursor of a numbered list stands for.
+
+    Raises:
+        BadRequestError: it is none of ours.
+    """
+    key = decode_cursor(cursor)
+    return None if key is None else _counted(key, "/query/cursor", "is not a cursor of this list")
+
+
+def last_event(identity: str | None) -> int | None:
+    """Return where a reader of a stream stopped.
+
+    Raises:
+        BadRequestError: the id is none of ours.
+    """
+    return None if identity is None else _counted(identity, "/header/Last-Event-ID", "is not an id of this stream")
+
+
+def _counted(text: str, pointer: str, problem: str) -> int:
+    if not text.isdecimal() or not text.isascii() or len(text) > _LONGEST_NUMBER:
+        raise BadRequestError.field(pointer, problem)
+    return int(text)

@@ -130,7 +130,7 @@ def build(home: Home, url: str) -> Embedded:
         backing=backing,
         gatekeeper=gatekeeper,
         scheduling=scheduling(backing, backend, worker_settings),
-        processing=Processing(backing, processor, importer, limits.reserve_bytes),
+        processing=Processing(backing, processor, importer, limits.reserve_bytes, slots=worker_settings.data_processes),
         rollouts=Rollouts(
             backing, serving, probe, patience=timedelta(seconds=worker_settings.rollout_seconds), since=clock.now()
         ),

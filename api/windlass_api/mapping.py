@@ -75,7 +75,7 @@ def quota_out(line: tuple[LedgerRow, StoredQuota, str | None]) -> QuotaOut:
 def dataset_out(dataset: Dataset, latest: int | None, response: Response | None = None) -> DatasetOut:
     """Map a dataset with the number of its newest ready version."""
     tag(response, dataset.version)
-    return DatasetOut(latest=latest, **dataset.model_dump(exclude={"project"}))
+    return DatasetOut(latest=latest, **dataset.model_dump(exclude={"project", "last_number"}))
 
 
 def dataset_version_out(name: str, version: DatasetVersion, response: Response | None = None) -> DatasetVersionOut:

@@ -33,7 +33,8 @@ async def on_windlass_error(request: Request, error: Exception) -> Response:
     """Render an error of our own tree."""
     assert isinstance(error, WindlassError)  # noqa: S101 - registered for this class alone
     if status_of(type(error)) >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.warning("request failed", code=error.code, detail=error.message, path=request.url.path)
+        cause = repr(error.__cause__) if error.__cause__ else ""
+        _log.warning("request failed", code=error.code, detail=error.message, cause=cause, path=request.url.path)
     return render(error, _request_id(request))
 
 

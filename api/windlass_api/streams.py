@@ -35,10 +35,9 @@ def _response(frames: AsyncIterator[str]) -> StreamingResponse:
     return StreamingResponse(frames, media_type="text/event-stream", headers=headers)
 
 
-def follow_job(jobs: Jobs, project: str, job_id: str, last_event_id: str | None) -> StreamingResponse:
-    """Stream a job's events, metrics and states until it has ended and everything was said."""
-    start = int(last_event_id) if last_event_id and last_event_id.isdecimal() else 0
-    return _response(_job_frames(jobs, project, job_id, start))
+def follow_job(jobs: Jobs, project: str, job_id: str, after: int) -> StreamingResponse:
+    """Stream a job's events beyond a number, metrics and states until it has ended and everything was said."""
+    return _response(_job_frames(jobs, project, job_id, after))
 
 
 @dataclass

@@ -69,6 +69,10 @@ class Repository(Protocol[F]):
         """Return every match in key order; only for kinds that stay few, or under a narrow ``where``."""
         ...
 
+    def count(self, **where: Any) -> int:
+        """Return how many match."""
+        ...
+
     def page(self, limit: int, after: str | int | None, *, newest_first: bool = False, **where: Any) -> list[F]:
         """Return at most ``limit`` matches beyond the key ``after`` (keyset paging on the last key column)."""
         ...
@@ -96,6 +100,10 @@ class Outbox(Protocol):
 
     def due(self) -> bool:
         """Tell whether there is an intent to claim now."""
+        ...
+
+    def oldest(self) -> datetime | None:
+        """Return since when the intent that waits longest could have been claimed, None when none is due."""
         ...
 
     def claim(self, limit: int, lease: timedelta) -> list[Intent]:
@@ -251,7 +259,11 @@ class ObjectStore(Protocol):
         ...
 
     def delete(self, prefix: str) -> None:
-        """Remove a key or everything below a prefix; no error when there is nothing."""
+        """Remove a key or everything below a prefix; no error when there is nothing.
+
+        Raises:
+            OSError: some of it could not be removed; ask again.
+        """
         ...
 
     def local_path(self, key: str) -> Path:

@@ -27,6 +27,12 @@ class LimitSettings(BaseSettings):
         default=256 << 20, ge=0, description="disk space that uploads and datasets leave to the database"
     )
     upload_hours: float = Field(default=72.0, gt=0, le=8760, description="how long an upload may stay open")
+    unfinished_jobs: int = Field(default=500, ge=1, description="jobs of a project that may be on their way at once")
+    unfinished_versions: int = Field(
+        default=100,
+        ge=1,
+        description="dataset versions of a project that may wait for processing, or be in it, at once",
+    )
     key_cache_seconds: float = Field(default=5.0, ge=0, le=60, description="how long a revoked key may still work")
 
 
@@ -40,6 +46,13 @@ class WorkerSettings(BaseSettings):
     preempt_grace_seconds: float = Field(default=60.0, ge=0, description="time to checkpoint before a run is killed")
     cancel_grace_seconds: float = Field(default=10.0, ge=0, description="time to stop before a run is killed")
     rollout_seconds: float = Field(default=300.0, gt=0, description="time for new applications to become healthy")
+    data_processes: int = Field(
+        default=2, ge=1, description="dataset versions that are processed at once, each in up to some GiB of memory"
+    )
+    tidy_hours: float = Field(
+        default=24.0, ge=0, description="how long run folders and checkpoints stay after their job's end"
+    )
+    replay_hours: float = Field(default=168.0, ge=24, description="how long an idempotency key stands for what it made")
     lost_runs: int = Field(default=5, ge=1, description="runs that may be lost before the job fails")
 
     @property

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from windlass.domain.datasets import DataRequest, DataResult, Split, ValidationReport
 from windlass.domain.endpoints import AppState, AppStatus, ServedApp, ServingStatus
+from windlass.domain.errors import NotFoundError
 from windlass.ports import BackendRun, BackendState
 from windlass.runtime.context import RunContext
 
@@ -84,6 +86,39 @@ class MemoryServing:
 
     def stop(self) -> None:
         self.apps, self.states = {}, {}
+
+
+@dataclass
+class MemoryProcessor:
+    """``ports.DataProcessor`` in memory: a process ends when a test says how; ``broken`` refuses to start any."""
+
+    requests: dict[str, DataRequest] = field(default_factory=dict)
+    ends: dict[str, DataResult | Exception] = field(default_factory=dict)
+    forgotten: list[str] = field(default_factory=list)
+    broken: OSError | None = None
+
+    def start(self, name: str, request: DataRequest) -> None:
+        if self.broken is not None:
+            raise self.broken
+        self.requests[name] = request
+
+    def poll(self, name: str) -> DataResult | None:
+        if name not in self.requests:
+            raise NotFoundError(f"no data process {name}")
+        end = self.ends.get(name)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    def forget(self, name: str) -> None:
+        self.forgotten.append(name)
+        self.requests.pop(name, None)
+
+    def finish(self, name: str) -> None:
+        """Let a process end with rows in both splits."""
+        rows = {Split.TRAIN: 4, Split.VALIDATION: 4}
+        report = ValidationReport(findings=(), splits={})
+        self.ends[name] = DataResult(accepted=True, report=report, rows=rows, labels=("a", "b"), digest="0" * 64)
 
 
 class FixedRay:

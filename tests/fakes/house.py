@@ -21,6 +21,7 @@ from windlass.domain.projects import Pool, Principal, StoredQuota
 from windlass.domain.specs import Task
 from windlass.orchestration.data_process import EmbeddedDataProcessor
 from windlass.orchestration.model_import import EmbeddedModelImporter
+from windlass.ports import DataProcessor
 from windlass.services.access import Gatekeeper, Keys
 from windlass.services.backing import Backing, Caller
 from windlass.services.processing import Processing
@@ -56,10 +57,13 @@ class House:
     serving: MemoryServing = field(default_factory=MemoryServing)
     limits: LimitSettings = field(default_factory=lambda: LimitSettings(key_cache_seconds=0))
     complaint: str = ""
+    connections: int = 64
+    processor: DataProcessor | None = None
+    """What parses datasets; real child processes by default."""
 
     def __post_init__(self) -> None:
         shutil.copy(_migrated(), self.home / "windlass.db")
-        self.engine = sqlite_engine(self.home / "windlass.db")
+        self.engine = sqlite_engine(self.home / "windlass.db", connections=self.connections, patience=0.5)
         self.database = SqlDatabase(self.engine, self.clock)
         self.store = LocalObjectStore(self.home / "store")
         self.backing = Backing(self.database, self.store, self.clock)
@@ -68,7 +72,7 @@ class House:
         self.scheduling = scheduling(self.backing, self.pipelines, settings)
         self.processing = Processing(
             self.backing,
-            EmbeddedDataProcessor(self.home / "data"),
+            self.processor or EmbeddedDataProcessor(self.home / "data"),
             EmbeddedModelImporter(self.home / "imports", "/usr/bin/false"),
         )
         self.restart_rollouts()
@@ -151,6 +155,7 @@ class House:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 rows = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(4)]
                 target.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            inside.datasets.save(dataset.model_copy(update={"last_number": 1}))
             inside.dataset_versions.add(
                 DatasetVersion(
                     id=key,

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from windlass.domain.errors import UnavailableError
 from windlass.domain.projects import Permission
 from windlass_api.dependencies import Visit, platform, wiring_of
-from windlass_api.metrics import REGISTRY
+from windlass_api.metrics import OUTBOX_AGE, REGISTRY
 
 router = APIRouter(tags=["health"])
 
@@ -35,4 +35,8 @@ def get_readiness(request: Request) -> str:
 @router.get("/metrics", operation_id="getPrometheusMetrics", response_class=PlainTextResponse)
 def get_metrics(visit: Annotated[Visit, platform(Permission.METRICS_READ)]) -> Response:
     """Prometheus metrics; for admins."""
+    backing = visit.backing
+    with backing.database.read() as work:
+        oldest = work.outbox.oldest()
+    OUTBOX_AGE.set((backing.clock.now() - oldest).total_seconds() if oldest else 0)
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

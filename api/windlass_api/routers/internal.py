@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 
+from windlass.domain.errors import NotFoundError
 from windlass.domain.ids import Number
 from windlass.domain.jobs import JobState
 from windlass.domain.reports import ClaimReply, ClaimRequest, Command, ReportBatch, ReportReply, ResultItem
@@ -20,9 +21,13 @@ StepName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 
 
 def runs_of(run: str, request: Request) -> Runs:
-    """Return the use cases of the run whose token the wall has checked."""
+    """Return the use cases of the run whose token the wall has checked.
+
+    Raises:
+        NotFoundError: the wall has checked no token of this run.
+    """
     if request.scope.get("windlass.run") != run:
-        raise PermissionError(run)  # cannot happen behind the wall; never let it pass silently
+        raise NotFoundError(f"no run {run}")  # not an id of a run, so that the wall asked for an API key
     wiring = wiring_of(request)
     return Runs(wiring.backing, run, wiring.lease, wiring.up_since)
 

@@ -1,6 +1,6 @@
 """The transactional outbox: an intent commits with the fact that wants it; a claim carries a lease and a fence."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
@@ -31,6 +31,10 @@ class SqlOutbox:
     def due(self) -> bool:
         query = select(_OUTBOX.c.id).where(_OUTBOX.c.due_at <= self._clock.now()).limit(1)
         return self._connection.execute(query).first() is not None
+
+    def oldest(self) -> datetime | None:
+        query = select(_OUTBOX.c.due_at).where(_OUTBOX.c.due_at <= self._clock.now()).order_by(_OUTBOX.c.due_at)
+        return self._connection.scalar(query.limit(1))
 
     def claim(self, limit: int, lease: timedelta) -> list[Intent]:
         now = self._clock.now()

@@ -5,7 +5,7 @@ from functools import cache, partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
-from sqlalchemy import JSON, ColumnElement, Table, delete, insert, select, update
+from sqlalchemy import JSON, ColumnElement, Table, delete, func, insert, select, update
 from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel
@@ -102,6 +102,10 @@ class Rows(Generic[F]):
         order = [self._table.c[name] for name in self._keys]
         query = select(self._table).where(*self._conditions(where)).order_by(*order)
         return [to_fact(self._kind, row) for row in self._connection.execute(query).mappings()]
+
+    def count(self, **where: Any) -> int:
+        query = select(func.count()).select_from(self._table).where(*self._conditions(where))
+        return self._connection.scalar(query) or 0
 
     def page(self, limit: int, after: str | int | None, *, newest_first: bool = False, **where: Any) -> list[F]:
         key = self._table.c[self._keys[-1]]

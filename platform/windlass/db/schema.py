@@ -20,14 +20,14 @@ def _config() -> Config:
     return config
 
 
-def upgrade(engine: Engine) -> None:
-    """Apply what is missing; PostgreSQL under an advisory lock, SQLite as its one writer."""
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Apply what is missing up to a revision; PostgreSQL under an advisory lock, SQLite as its one writer."""
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
 
 def drift(engine: Engine) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from windlass.db import tables as t
 from windlass.db.journal import SqlJournal
@@ -24,11 +25,26 @@ from windlass.domain.records import AuditEntry, Checkpoint, LineageEdge, Replay
 from windlass.ports import Clock, JobJournal, Outbox, ProjectData, Repository, UnitOfWork
 
 _BUSY_MILLISECONDS = 30_000
+_CONNECTIONS = 64
+"""More than the threads that ask: 40 of the API, and those of the worker. Each needs one, so that nobody waits."""
+_UNREACHABLE = ("database is locked", "unable to open database file", "disk I/O error")
+"""What SQLite calls an operational error and time may heal; a missing table is one too, and is a bug."""
 
 
-def sqlite_engine(path: Path) -> Engine:
-    """Open (or make) a SQLite file. A commit is on disk when it returns (WAL with synchronous=FULL)."""
-    engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 30})
+def sqlite_engine(path: Path, *, connections: int = _CONNECTIONS, patience: float = 5.0) -> Engine:
+    """Open (or make) a SQLite file. A commit is on disk when it returns (WAL with synchronous=FULL).
+
+    Who finds all connections in use waits for one for ``patience`` seconds. Errors name no bound value, since logs
+    must not hold what users have sent.
+    """
+    engine = create_engine(
+        f"sqlite:///{path}",
+        connect_args={"check_same_thread": False, "timeout": 30},
+        hide_parameters=True,
+        pool_size=min(5, connections),
+        max_overflow=max(0, connections - 5),
+        pool_timeout=patience,
+    )
 
     @event.listens_for(engine, "connect")
     def _connect(raw: sqlite3.Connection, _: Any) -> None:
@@ -123,12 +139,15 @@ class SqlDatabase:
 def _translated() -> Iterator[None]:
     try:
         yield
+    except PoolTimeoutError as error:
+        raise UnavailableError("every connection to the database is in use", hint="repeat the request") from error
     except DBAPIError as error:
         text = str(error.orig)
         if "database or disk is full" in text or "No space left" in text:
             raise StorageFullError(
                 "the database's disk is full; nothing was written", hint="free some space and repeat the request"
             ) from error
-        if isinstance(error, OperationalError):
+        ours = isinstance(error.orig, sqlite3.Error)
+        if isinstance(error, OperationalError) and (not ours or any(sign in text for sign in _UNREACHABLE)):
             raise UnavailableError("the database does not answer", hint="repeat the request") from error
         raise

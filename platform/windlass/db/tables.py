@@ -104,6 +104,7 @@ class DatasetTable(SQLModel, table=True):
     name: str
     task: str
     description: str
+    last_number: int
     created_at: datetime = _instant()
     version: int
 
@@ -189,6 +190,7 @@ class JobTable(SQLModel, table=True):
     queued_at: datetime | None = _instant(null=True)
     started_at: datetime | None = _instant(null=True)
     finished_at: datetime | None = _instant(null=True)
+    tidied_at: datetime | None = _instant(null=True)
     trained_seconds: float
     version: int
 

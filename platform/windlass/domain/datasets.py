@@ -203,6 +203,8 @@ class Dataset(Fact):
     name: str
     task: Task
     description: str = ""
+    last_number: int = 0
+    """The highest number that a version of it has ever had: a number is never given twice."""
     created_at: datetime
     version: int = 1
 

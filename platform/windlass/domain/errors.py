@@ -105,6 +105,12 @@ class IllegalMoveError(ConflictError):
     code = "illegal_move"
 
 
+class LimitReachedError(ConflictError):
+    """The project has as many of these unfinished as it may; ``facts`` has the limit. Ended ones make room."""
+
+    code = "limit_reached"
+
+
 class FencedError(ConflictError):
     """The caller's attempt is not the live one of its job: it must stop writing and exit."""
 

@@ -95,6 +95,8 @@ class Job(Fact):
     queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    tidied_at: datetime | None = None
+    """When what only its runs needed was removed: their folders, its checkpoints, artifacts that nobody registered."""
     trained_seconds: float = 0.0
     version: int = 1
 
@@ -126,7 +128,6 @@ class RunState(StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
-    STOPPING = "stopping"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     STOPPED = "stopped"

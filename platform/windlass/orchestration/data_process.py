@@ -8,6 +8,7 @@ the kernel drops the lock with the last process that holds it, also after ``kill
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 import psutil
+from pydantic import ValidationError
 
 from windlass.domain.artifacts import check_relative_path
 from windlass.domain.datasets import DataRequest, DataResult
@@ -64,8 +66,13 @@ class EmbeddedDataProcessor:
         if not request.exists():
             raise NotFoundError(f"no data process {name}")
         alive = _is_held(folder / "alive")  # before the look for a result: it may finish in between
-        output = Path(DataRequest.model_validate_json(request.read_bytes()).output)
-        if result := _read_result(output / _RESULT_NAME):
+        try:
+            output = Path(DataRequest.model_validate_json(request.read_bytes()).output)
+            result = _read_result(output / _RESULT_NAME)
+        except (ValidationError, OSError) as error:
+            # The child read a tenant's bytes: what it leaves behind is trusted no more than they are.
+            raise UnavailableError("the data process left a result that cannot be read") from error
+        if result is not None:
             return result
         if alive:
             return None
@@ -79,9 +86,7 @@ class EmbeddedDataProcessor:
         folder = self._folder(name)
         if folder.exists():
             self._end(folder)
-            for file in folder.iterdir():
-                file.unlink()
-            folder.rmdir()
+            shutil.rmtree(folder)
         with self._lock:
             child = self._children.pop(name, None)
         if child is not None:

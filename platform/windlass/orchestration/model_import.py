@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from windlass.domain.artifacts import MANIFEST_NAME
 from windlass.domain.errors import InvalidError, NotFoundError, UnavailableError
@@ -59,7 +59,12 @@ class EmbeddedModelImporter:
                 return None
             words = (folder / "log").read_text(errors="replace")[-_LAST_WORDS:] if (folder / "log").exists() else ""
             raise UnavailableError(f"the import died: {words.strip() or 'it said nothing'}", hint="add the model again")
-        found = _Result.model_validate_json(result.read_bytes())
+        try:
+            found = _Result.model_validate_json(result.read_bytes())
+        except ValidationError as error:
+            raise UnavailableError(
+                "the import left a result that cannot be read", hint="add the model again"
+            ) from error
         if found.refused is not None:
             raise InvalidError(found.refused)
         request = _Request.model_validate_json((folder / "request.json").read_bytes())

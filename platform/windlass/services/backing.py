@@ -27,6 +27,34 @@ class Caller:
     request_id: str = ""
 
 
+SYSTEM = "system"
+"""The actor of what the platform does by itself, because time has passed."""
+
+
+def record(
+    backing: Backing,
+    work: UnitOfWork,
+    actor: str,
+    action: str,
+    subject: str,
+    project: str | None,
+    *,
+    request_id: str = "",
+) -> None:
+    """Write the audit row of a change, in its transaction. The actor is a user, a job by its id, or ``SYSTEM``."""
+    work.audit.add(
+        AuditEntry(
+            id=backing.new_id("aud"),
+            time=backing.clock.now(),
+            actor=actor,
+            project=project,
+            action=action,
+            subject=subject,
+            request_id=request_id,
+        )
+    )
+
+
 @dataclass(frozen=True)
 class UseCases:
     """Base of the use cases: the ports and the caller."""
@@ -36,17 +64,8 @@ class UseCases:
 
     def audit(self, work: UnitOfWork, action: str, subject: str, project: str | None = None) -> None:
         """Record the mutation in its own transaction (invariant I8)."""
-        work.audit.add(
-            AuditEntry(
-                id=self.backing.new_id("aud"),
-                time=self.backing.clock.now(),
-                actor=self.caller.principal.user,
-                project=project,
-                action=action,
-                subject=subject,
-                request_id=self.caller.request_id,
-            )
-        )
+        who, request_id = self.caller.principal.user, self.caller.request_id
+        record(self.backing, work, who, action, subject, project, request_id=request_id)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from windlass.domain.datasets import (
     CleaningStep,
@@ -16,7 +16,7 @@ from windlass.domain.datasets import (
     ValidationReport,
     VersionState,
 )
-from windlass.domain.errors import BadRequestError, ConflictError, NotFoundError
+from windlass.domain.errors import BadRequestError, ConflictError, LimitReachedError, NotFoundError
 from windlass.domain.records import LineageEdge
 from windlass.domain.specs import Task
 from windlass.ports import ProjectData, UnitOfWork
@@ -25,11 +25,8 @@ from windlass.services.idempotency import Idempotency
 from windlass.services.projects import LIVE_JOBS, check_version
 
 _ROW_BYTES = 4 << 20
-
-
-def next_number(inside: ProjectData, dataset: Dataset) -> int:
-    """Return the number of the dataset's next version."""
-    return max((version.number for version in inside.dataset_versions.all(dataset=dataset.id)), default=0) + 1
+_LONGEST_OFFSET = 15
+_NO_CURSOR = "is not a cursor of this list"
 
 
 def version_prefix(project: str, version: str) -> str:
@@ -98,6 +95,8 @@ class Datasets(ProjectUseCases):
             check_version("dataset", dataset.version, version)
             for one in inside.dataset_versions.all(dataset=dataset.id):
                 self._discard(work, one)
+            for upload in inside.uploads.all(dataset=dataset.id):
+                work.outbox.put("upload.purge", self.project, upload.id)
             inside.uploads.delete(dataset=dataset.id)
             inside.datasets.delete(id=dataset.id)
             self.audit(work, "dataset.delete", dataset.id, self.project)
@@ -132,7 +131,11 @@ class Datasets(ProjectUseCases):
     def rows(
         self, name: str, number: int, split: Split, limit: int, cursor: str | None
     ) -> tuple[list[Any], str | None]:
-        """Return rows of a split in the internal form, and the cursor behind them (a byte offset, encoded)."""
+        """Return rows of a split in the internal form, and the cursor behind them (a byte offset, encoded).
+
+        Raises:
+            BadRequestError: the cursor is none of this split.
+        """
         version = self.version(name, number)
         if split not in version.rows:
             raise NotFoundError(
@@ -140,7 +143,7 @@ class Datasets(ProjectUseCases):
             )
         rows: list[Any] = []
         with self.backing.store.open(f"{version.prefix}/{split}.jsonl") as stream:
-            stream.seek(_decode_offset(cursor))
+            _seek_row(stream, _decode_offset(cursor))
             while len(rows) < limit and (line := stream.readline(_ROW_BYTES)):
                 rows.append(json.loads(line))
             more = bool(stream.read(1))
@@ -148,11 +151,19 @@ class Datasets(ProjectUseCases):
         return rows, base64.urlsafe_b64encode(b"%d" % at).decode() if more else None
 
     def clean(
-        self, name: str, number: int, steps: tuple[CleaningStep, ...], *, allow_overlap: bool, once: Idempotency | None
+        self,
+        name: str,
+        number: int,
+        steps: tuple[CleaningStep, ...],
+        *,
+        allow_overlap: bool,
+        once: Idempotency | None,
+        unfinished: int,
     ) -> DatasetVersion:
         """Make a new version from this one by recorded steps; it is processed after the reply.
 
         Raises:
+            LimitReachedError: ``unfinished`` versions of the project wait, or are processed, already.
             ConflictError: the parent has no rows to clean: still processing, or its files could not be read.
         """
         with self.backing.database.write() as work:
@@ -165,6 +176,7 @@ class Datasets(ProjectUseCases):
                     f"{name}@{number} is {parent.state} and holds no rows to clean",
                     hint="wait until it is processed; a version whose files could not be read must be uploaded again",
                 )
+            refuse_beyond(inside, unfinished)
             dataset = inside.datasets.get(name=name)
             options = IngestOptions(allow_overlap=allow_overlap)  # the internal form has no other columns or formats
             version = new_version(self, work, dataset, "clean", options, parent=parent, steps=steps)
@@ -177,11 +189,17 @@ class Datasets(ProjectUseCases):
         """Remove a version and its files.
 
         Raises:
-            ConflictError: a live job trains on it.
+            ConflictError: a live job trains on it, or a version is being made from it.
         """
         with self.backing.database.write() as work:
-            version = _version(work.of(self.project), name, number)
+            inside = work.of(self.project)
+            version = _version(inside, name, number)
             check_version("dataset version", version.version, row_version)
+            child = inside.dataset_versions.find(parent=version.id, state=VersionState.PROCESSING)
+            if child is not None:
+                raise ConflictError(
+                    f"{name}@{child.number} is being made from it", hint="wait until that is done, or delete that first"
+                )
             self._discard(work, version)
             self.audit(work, "dataset-version.delete", version.id, self.project)
 
@@ -196,6 +214,8 @@ class Datasets(ProjectUseCases):
             )
         inside.dataset_versions.delete(id=version.id)
         work.outbox.put("dataset.purge", self.project, version.id)
+        if version.upload is not None:
+            work.outbox.put("upload.purge", self.project, version.upload)
 
 
 def _version(inside: ProjectData, name: str, number: int) -> DatasetVersion:
@@ -204,6 +224,21 @@ def _version(inside: ProjectData, name: str, number: int) -> DatasetVersion:
     if found is None:
         raise NotFoundError(f"no version {number} of dataset {name}")
     return found
+
+
+def refuse_beyond(inside: ProjectData, unfinished: int) -> None:
+    """Refuse another version while this many of the project are not processed.
+
+    Raises:
+        LimitReachedError: they are.
+    """
+    waiting = inside.dataset_versions.count(state=VersionState.PROCESSING)
+    if waiting >= unfinished:
+        raise LimitReachedError(
+            f"{waiting} dataset versions of this project are in processing, which is as many as may be",
+            hint="wait for some of them, or delete what you no longer need",
+            facts={"unfinished": waiting, "limit": unfinished},
+        )
 
 
 def new_version(
@@ -220,11 +255,12 @@ def new_version(
     """Store the next version of a dataset with its lineage, and the intent to process it."""
     inside = work.of(self.project)
     key = self.backing.new_id("dsv")
+    dataset = inside.datasets.save(dataset.model_copy(update={"last_number": dataset.last_number + 1}))
     version = DatasetVersion(
         id=key,
         project=self.project,
         dataset=dataset.id,
-        number=next_number(inside, dataset),
+        number=dataset.last_number,
         state=VersionState.PROCESSING,
         task=dataset.task,
         origin=origin,
@@ -254,6 +290,16 @@ def _decode_offset(cursor: str | None) -> int:
     if cursor is None:
         return 0
     try:
-        return max(0, int(base64.urlsafe_b64decode(cursor.encode())))
+        text = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error) as error:
-        raise BadRequestError.field("/query/cursor", "is not a cursor of this list") from error
+        raise BadRequestError.field("/query/cursor", _NO_CURSOR) from error
+    if not text.isdigit() or len(text) > _LONGEST_OFFSET:
+        raise BadRequestError.field("/query/cursor", _NO_CURSOR)
+    return int(text)
+
+
+def _seek_row(stream: BinaryIO, offset: int) -> None:
+    """Go to a row's first byte: rows are lines, so the byte before it ends one."""
+    stream.seek(max(0, offset - 1))
+    if offset and stream.read(1) != b"\n":
+        raise BadRequestError.field("/query/cursor", _NO_CURSOR)

@@ -4,29 +4,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from windlass.domain.datasets import DatasetVersion, Split, VersionState
-from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, QuotaExceededError
+from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, LimitReachedError, QuotaExceededError
 from windlass.domain.jobs import Attempt, Job, JobState, Run, move
 from windlass.domain.models import BaseModelState, CatalogueModel
 from windlass.domain.projects import Project
 from windlass.domain.quota import Simulation, simulate
-from windlass.domain.records import Checkpoint, Event, LineageEdge, LogChunk, MetricPoint
+from windlass.domain.records import Checkpoint, Event, LineageEdge, MetricPoint
 from windlass.domain.specs import JobSpec
 from windlass.ports import ProjectData, UnitOfWork
 from windlass.services.admission import claim_of, take_snapshot
 from windlass.services.backing import ProjectUseCases
 from windlass.services.history import tell
 from windlass.services.idempotency import Idempotency
+from windlass.services.projects import LIVE_JOBS
+
+_LOG_CHUNKS = 256
+_LONGEST_CHARACTER = 4
 
 
 @dataclass(frozen=True)
 class Jobs(ProjectUseCases):
     """The use cases of jobs."""
 
-    def submit(self, spec: JobSpec, once: Idempotency, retry_of: str | None = None) -> Job:
+    def submit(self, spec: JobSpec, once: Idempotency, unfinished: int, retried: Job | None = None) -> Job:
         """Accept a job; durable once this returns (invariants I1, I2, I8: one transaction).
+
+        Args:
+            spec: what to train.
+            once: the idempotency key of the request.
+            unfinished: how many jobs of the project may be on their way at once.
+            retried: the ended job whose spec this is.
 
         Raises:
             InvalidError: the spec names something that does not exist or does not fit its task.
+            LimitReachedError: as many jobs of the project are on their way as may be.
             QuotaExceededError: it can never start as things stand; says the smallest change that helps.
             IdempotencyMismatchError: the key was used with another body.
         """
@@ -34,7 +45,14 @@ class Jobs(ProjectUseCases):
             inside = work.of(self.project)
             if known := once.subject(inside):
                 return inside.jobs.get(id=known)
-            draft = self._draft(work, spec, retry_of)
+            live = inside.jobs.count(state=LIVE_JOBS)
+            if live >= unfinished:
+                raise LimitReachedError(
+                    f"{live} jobs of this project have not ended, which is as many as it may have",
+                    hint="wait for some of them, or cancel what you no longer need",
+                    facts={"unfinished": live, "limit": unfinished},
+                )
+            draft = self._draft(work, spec, retried)
             verdict = self._simulate(work, draft)
             if verdict.verdict == "never" and verdict.reason is not None:
                 raise QuotaExceededError(
@@ -65,10 +83,16 @@ class Jobs(ProjectUseCases):
     def _simulate(self, work: UnitOfWork, draft: Job) -> Simulation:
         return simulate(take_snapshot(work), claim_of(draft, work.projects.get(id=self.project), None))
 
-    def _draft(self, work: UnitOfWork, spec: JobSpec, retry_of: str | None) -> Job:
+    def _draft(self, work: UnitOfWork, spec: JobSpec, retried: Job | None) -> Job:
         inside = work.of(self.project)
         _require_below_ceiling(work.projects.get(id=self.project), spec)
         version = _usable_version(inside, spec)
+        if retried is not None and version.id != retried.dataset_version:
+            raise InvalidError.field(
+                "/spec/dataset",
+                f"{spec.dataset} is not what job {retried.id} trained on: that dataset was deleted, and made again",
+                hint="submit a new job if you want to train on what has this name now",
+            )
         base = _usable_base(work, spec)
         model = inside.models.find(name=spec.model)
         if model is not None and model.task is not spec.task:
@@ -84,23 +108,25 @@ class Jobs(ProjectUseCases):
             dataset_version=version.id,
             dataset_ref=f"{spec.dataset.partition('@')[0]}@{version.number}",
             base_model=base.id,
-            retry_of=retry_of,
+            retry_of=retried.id if retried else None,
             created_by=self.caller.principal.user,
             created_at=now,
             changed_at=now,
         )
 
-    def retry(self, job_id: str, once: Idempotency) -> Job:
-        """Submit the spec of an ended job again, as a new job.
+    def retry(self, job_id: str, once: Idempotency, unfinished: int) -> Job:
+        """Submit the spec of an ended job again, as a new job on the same dataset version.
 
         Raises:
             ConflictError: the job is still live.
+            InvalidError: the dataset version is gone.
         """
         with self.backing.database.read() as work:
             old = work.of(self.project).jobs.get(id=job_id)
         if not old.state.terminal:
             raise ConflictError(f"job {job_id} is {old.state}", hint="wait for its end, or cancel it first")
-        return self.submit(old.spec.model_copy(update={"dataset": old.dataset_ref}), once, retry_of=old.id)
+        again = old.spec.model_copy(update={"dataset": old.dataset_ref})
+        return self.submit(again, once, unfinished, retried=old)
 
     def cancel(self, job_id: str) -> Job:
         """Ask for the job's end; repeating it does no harm. ``cancelled`` follows when its processes are gone.
@@ -181,21 +207,30 @@ class Jobs(ProjectUseCases):
         with self.backing.database.read() as work:
             inside = work.of(self.project)
             job = inside.jobs.get(id=job_id)
-            chunks = inside.journal.log_chunks(job.id, offset, 256)
+            chunks = inside.journal.log_chunks(job.id, offset, _LOG_CHUNKS)
             length = inside.journal.log_length(job.id)
             ended = job.state.terminal and inside.runs.find(job=job.id, ended_at=None) is None
-        text = b"".join(_piece(self, chunk, offset) for chunk in chunks)[:limit]
+        text = b""
+        for chunk in chunks:
+            if len(text) == limit:
+                break
+            with self.backing.store.open(chunk.key) as stream:
+                stream.seek(max(0, offset - chunk.start))
+                text += stream.read(limit - len(text))
         # A reply never ends within a character: the reader decodes each alone.
-        while text and len(text) == limit and text[-1] & 0x80:
-            text = text[:-1]
-        following = offset + len(text) if text else max(offset, 0)
+        text = _whole_characters(text)
+        following = offset + len(text)
         return text, following, ended and following >= length
 
 
-def _piece(jobs: Jobs, chunk: LogChunk, offset: int) -> bytes:
-    with jobs.backing.store.open(chunk.key) as stream:
-        stream.seek(max(0, offset - chunk.start))
-        return stream.read()
+def _whole_characters(text: bytes) -> bytes:
+    """Return UTF-8 without the beginning of a character at its end."""
+    for back in range(1, min(len(text), _LONGEST_CHARACTER) + 1):
+        byte = text[-back]
+        if byte & 0xC0 != 0x80:  # noqa: PLR2004 - the first byte of a character, whose leading ones count its bytes
+            bytes_of_it = 1 if byte < 0x80 else f"{byte:08b}".index("0")  # noqa: PLR2004 - ASCII ends here
+            return text if back >= bytes_of_it else text[:-back]
+    return text
 
 
 def _require_below_ceiling(project: Project, spec: JobSpec) -> None:

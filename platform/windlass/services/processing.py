@@ -1,38 +1,127 @@
 """Carries out what was intended about bytes: datasets to process, base models to import, prefixes to purge."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from windlass.domain.artifacts import MANIFEST_NAME, Manifest
 from windlass.domain.datasets import DataRequest, DatasetVersion, UploadState, VersionState
-from windlass.domain.errors import InvalidError, NotFoundError, UnavailableError
+from windlass.domain.errors import InvalidError, NotFoundError, UnavailableError, WindlassError
 from windlass.domain.models import BaseModelState, CatalogueModel
 from windlass.domain.specs import Task
 from windlass.ports import DataProcessor, ModelImporter, UnitOfWork
-from windlass.services.backing import Backing
+from windlass.services.backing import SYSTEM, Backing, record
 from windlass.services.datasets import version_prefix
 from windlass.services.uploads import staging_key
 
 
 @dataclass(frozen=True)
 class Processing:
-    """Starts and follows the child processes that read bytes which this process must not."""
+    """Starts and follows the child processes that read bytes which this process must not.
+
+    ``slots`` data processes run at once, since each may take gigabytes. Versions beyond that wait in state
+    ``processing``; a free slot goes to the project that runs fewest, and within it to the oldest version.
+    """
 
     backing: Backing
     processor: DataProcessor
     importer: ModelImporter
     reserve_bytes: int = 0
     """What processing leaves free on the disk."""
+    slots: int = 2
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    """Held while versions are started or dropped, so that nothing is started that was just deleted."""
 
     def start_dataset(self, version_id: str) -> None:
-        """Begin to process a version; a version that is gone or done needs nothing."""
+        """Begin to process a version if a slot is free; else a later look at the queue does."""
         with self.backing.database.read() as work:
             version = work.everywhere().dataset_versions.find(id=version_id)
-            if version is None or version.state is not VersionState.PROCESSING:
-                return
-            request = self._request(work, version)
-        self.processor.start(version.id, request)
+        if version is not None and version.state is VersionState.PROCESSING:
+            self.watch_datasets()
+
+    def watch_datasets(self) -> None:
+        """Flip every version whose processing has ended, and give free slots to those that wait.
+
+        Raises:
+            WindlassError: of the first version that cannot be dealt with; the others were.
+        """
+        failures: list[Exception] = []
+        with self._turn:
+            with self.backing.database.read() as work:
+                versions = work.everywhere().dataset_versions.all(state=VersionState.PROCESSING)
+            waiting: list[DatasetVersion] = []
+            running: list[DatasetVersion] = []
+            for version in versions:
+                try:
+                    if self._look(version):
+                        running.append(version)
+                except NotFoundError:
+                    waiting.append(version)
+                except (WindlassError, OSError) as error:
+                    failures.append(error)
+            while waiting and len(running) < self.slots:
+                version = _fairest(waiting, running)
+                waiting.remove(version)
+                try:
+                    if self._start(version):
+                        running.append(version)
+                except (WindlassError, OSError) as error:
+                    failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _look(self, version: DatasetVersion) -> bool:
+        """Tell whether the version's process runs; carry its end over.
+
+        Raises:
+            NotFoundError: it has none yet.
+        """
+        try:
+            result = self.processor.poll(version.id)
+        except UnavailableError as error:
+            self.backing.store.delete(version.prefix)  # half of a version is worth nothing and fills the disk
+            self._flip(version, {"state": VersionState.FAILED, "problem": error.message})
+            return False
+        except ValueError:  # what the process left is not what it should leave: hostile data may have made it so
+            self.backing.store.delete(version.prefix)
+            self._flip(version, {"state": VersionState.FAILED, "problem": "its process left no readable result"})
+            return False
+        if result is None:
+            return True
+        update = {
+            "state": VersionState.READY if result.accepted else VersionState.REJECTED,
+            "report": result.report,
+            "rows": result.rows,
+            "labels": result.labels,
+            "digest": result.digest,
+            "problem": "",
+        }
+        self._flip(version, update)
+        return False
+
+    def _start(self, version: DatasetVersion) -> bool:
+        """Tell whether the version's process could be started; a version says why it is not."""
+        try:
+            with self.backing.database.read() as work:
+                if work.everywhere().dataset_versions.find(id=version.id) is None:
+                    return False
+                request = self._request(work, version)
+        except NotFoundError as error:
+            self._flip(version, {"state": VersionState.FAILED, "problem": f"its source is gone: {error.message}"})
+            return False
+        try:
+            self.processor.start(version.id, request)
+        except (OSError, UnavailableError) as error:
+            problem = f"its process cannot be started: {error}"
+            if problem != version.problem:
+                with self.backing.database.write() as work:
+                    work.of(version.project).dataset_versions.save(version.model_copy(update={"problem": problem}))
+            raise
+        return True
 
     def _request(self, work: UnitOfWork, version: DatasetVersion) -> DataRequest:
         inside, store = work.of(version.project), self.backing.store
@@ -58,35 +147,12 @@ class Processing:
             reserve_bytes=self.reserve_bytes,
         )
 
-    def watch_datasets(self) -> None:
-        """Flip every version whose processing has ended."""
-        with self.backing.database.read() as work:
-            versions = work.everywhere().dataset_versions.all(state=VersionState.PROCESSING)
-        for version in versions:
-            try:
-                result = self.processor.poll(version.id)
-            except NotFoundError:
-                continue  # its intent has not been carried out yet
-            except UnavailableError as error:
-                self.backing.store.delete(version.prefix)  # half of a version is worth nothing and fills the disk
-                self._flip(version, {"state": VersionState.FAILED, "problem": error.message})
-                continue
-            if result is None:
-                continue
-            update = {
-                "state": VersionState.READY if result.accepted else VersionState.REJECTED,
-                "report": result.report,
-                "rows": result.rows,
-                "labels": result.labels,
-                "digest": result.digest,
-            }
-            self._flip(version, update)
-
     def _flip(self, version: DatasetVersion, update: Mapping[str, object]) -> None:
         with self.backing.database.write() as work:
             versions = work.of(version.project).dataset_versions
-            if versions.find(id=version.id) is not None:
-                versions.save(version.model_copy(update=update))
+            now = versions.find(id=version.id)
+            if now is not None:
+                versions.save(now.model_copy(update=update))
             if version.upload is not None:
                 work.outbox.put("upload.purge", version.project, version.upload)
         self.processor.forget(version.id)
@@ -102,26 +168,35 @@ class Processing:
         """Flip every base model whose import has ended."""
         with self.backing.database.read() as work:
             entries = work.base_models.all(state=BaseModelState.IMPORTING)
+        failures: list[Exception] = []
         for entry in entries:
             try:
-                found = self.importer.poll(entry.id)
-            except NotFoundError:
-                continue
-            except (InvalidError, UnavailableError) as error:
-                self._flip_model(entry, {"state": BaseModelState.FAILED, "problem": error.message})
-                continue
-            if found is None:
-                continue
-            with self.backing.store.open(f"{entry.prefix}/{MANIFEST_NAME}") as stream:
-                manifest = Manifest.model_validate_json(stream.read())
-            update = {
-                "state": BaseModelState.READY,
-                "tasks": found.tasks,
-                "parameters": found.parameters,
-                "bytes": manifest.bytes,
-                "digest": manifest.digest(),
-            }
-            self._flip_model(entry, update)
+                self._look_at_import(entry)
+            except (WindlassError, OSError, ValidationError) as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _look_at_import(self, entry: CatalogueModel) -> None:
+        try:
+            found = self.importer.poll(entry.id)
+        except NotFoundError:
+            return
+        except (InvalidError, UnavailableError) as error:
+            self._flip_model(entry, {"state": BaseModelState.FAILED, "problem": error.message})
+            return
+        if found is None:
+            return
+        with self.backing.store.open(f"{entry.prefix}/{MANIFEST_NAME}") as stream:
+            manifest = Manifest.model_validate_json(stream.read())
+        update = {
+            "state": BaseModelState.READY,
+            "tasks": found.tasks,
+            "parameters": found.parameters,
+            "bytes": manifest.bytes,
+            "digest": manifest.digest(),
+        }
+        self._flip_model(entry, update)
 
     def _flip_model(self, entry: CatalogueModel, update: Mapping[str, object]) -> None:
         with self.backing.database.write() as work:
@@ -137,6 +212,7 @@ class Processing:
             if upload is not None and upload.state is UploadState.OPEN:
                 uploads.save(upload.model_copy(update={"state": UploadState.ABORTED}))
                 work.outbox.put("upload.purge", project, upload_id)
+                record(self.backing, work, SYSTEM, "upload.expire", upload_id, project)
 
     def purge(self, kind: str, project: str, subject: str) -> None:
         """Delete what no row names any more."""
@@ -146,9 +222,18 @@ class Processing:
             "project.purge": f"projects/{project}",
             "artifact.purge": subject,
         }
-        if kind == "dataset.purge":
+        if kind != "dataset.purge":
+            self.backing.store.delete(prefixes[kind])
+            return
+        with self._turn:
             self.processor.forget(subject)
-        self.backing.store.delete(prefixes[kind])
+            self.backing.store.delete(prefixes[kind])
+
+
+def _fairest(waiting: Sequence[DatasetVersion], running: Sequence[DatasetVersion]) -> DatasetVersion:
+    """Return whose turn it is: ids sort by age."""
+    load = Counter(version.project for version in running)
+    return min(waiting, key=lambda version: (load[version.project], version.id))
 
 
 def _tokenizer(work: UnitOfWork, task: Task) -> str | None:

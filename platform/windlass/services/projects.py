@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from windlass.domain.datasets import VersionState
 from windlass.domain.errors import ConflictError, PreconditionFailedError
 from windlass.domain.jobs import JobState
 from windlass.domain.projects import Member, Principal, Project, Role
@@ -60,18 +61,13 @@ class Projects(UseCases):
         with self.backing.database.read() as work:
             if who.admin and who.project is None:
                 return work.projects.page(limit, after)
-            return work.projects.page(limit, after, id=[member.project for member in self._memberships(who)])
+            return work.projects.page(limit, after, id=[member.project for member in _memberships(work, who)])
 
     def memberships(self) -> dict[str, Role]:
         """Return the caller's role by project name."""
-        roles = {member.project: member.role for member in self._memberships(self.caller.principal)}
         with self.backing.database.read() as work:
+            roles = {member.project: member.role for member in _memberships(work, self.caller.principal)}
             return {project.name: roles[project.id] for project in work.projects.all(id=list(roles))}
-
-    def _memberships(self, who: Principal) -> list[Member]:
-        with self.backing.database.read() as work:
-            mine = work.everywhere().members.all(user=who.user)
-        return [member for member in mine if who.project in (None, member.project)]
 
     def update(self, uid: str, version: int, changes: dict[str, Any]) -> Project:
         """Change the display name, the cohort or the priority ceiling."""
@@ -98,9 +94,16 @@ class Projects(UseCases):
                     f"project {project.name} has {len(jobs)} live jobs and {len(endpoints)} endpoints",
                     hint="cancel the jobs and delete the endpoints first",
                 )
+            for unfinished in inside.dataset_versions.all(state=VersionState.PROCESSING):
+                work.outbox.put("dataset.purge", uid, unfinished.id)  # ends the process that would go on writing
             work.projects.delete(id=uid)
             work.outbox.put("project.purge", uid, uid)
             self.audit(work, "project.delete", uid, uid)
+
+
+def _memberships(work: UnitOfWork, who: Principal) -> list[Member]:
+    mine = work.everywhere().members.all(user=who.user)
+    return [member for member in mine if who.project in (None, member.project)]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from windlass.domain.errors import (
 )
 from windlass.ports import ProjectData
 from windlass.services.backing import ProjectUseCases
-from windlass.services.datasets import new_version
+from windlass.services.datasets import new_version, refuse_beyond
 from windlass.services.idempotency import Idempotency
 
 
@@ -33,6 +33,8 @@ class Uploads(ProjectUseCases):
     largest: int
     kept: timedelta
     """How long an upload may stay open."""
+    unfinished: int
+    """How many versions of the project may be in processing at once."""
 
     def open(
         self, dataset: str, files: tuple[UploadFile, ...], options: IngestOptions, once: Idempotency | None
@@ -106,9 +108,22 @@ class Uploads(ProjectUseCases):
             raise NotFoundError(f"upload {upload_id} announced no file {name}")
         return staging_key(upload, name), file.entry
 
-    def append(self, key: str, due: FileEntry, offset: int, piece: BinaryIO) -> int:
-        """Add a piece at ``offset`` and return how many bytes have arrived. Raises as ``ObjectStore.append``."""
-        return self.backing.store.append(key, offset, piece, due.bytes)
+    def append(self, upload_id: str, key: str, due: FileEntry, offset: int, piece: BinaryIO) -> int:
+        """Add a piece at ``offset`` and return how many bytes have arrived. Raises as ``ObjectStore.append``.
+
+        Raises:
+            NotFoundError: the upload was deleted, with its dataset or project.
+            ConflictError: it was aborted.
+        """
+        arrived = self.backing.store.append(key, offset, piece, due.bytes)
+        with self.backing.database.read() as work:
+            upload = work.of(self.project).uploads.find(id=upload_id)
+        if upload is None or upload.state is UploadState.ABORTED:
+            self.backing.store.delete(key)  # the purge may have been here before this piece was
+            if upload is None:
+                raise NotFoundError(f"no upload {upload_id}")
+            raise ConflictError(f"upload {upload_id} is {upload.state}", hint="open a new upload")
+        return arrived
 
     def commit(self, upload_id: str) -> DatasetVersion:
         """Check what arrived and make a dataset version of it; committing again returns the same version.
@@ -116,6 +131,7 @@ class Uploads(ProjectUseCases):
         Raises:
             ConflictError: bytes are missing; says of which file and how many.
             ChecksumMismatchError: a file is not the announced one; it is dropped and can be sent again.
+            LimitReachedError: too many versions are in processing; commit again later.
         """
         with self.backing.database.read() as work:
             inside = work.of(self.project)
@@ -131,6 +147,7 @@ class Uploads(ProjectUseCases):
             if upload.dataset_version:
                 return inside.dataset_versions.get(id=upload.dataset_version)
             upload = _open_upload(inside, upload_id)
+            refuse_beyond(inside, self.unfinished)
             dataset = inside.datasets.get(id=upload.dataset)
             version = new_version(self, work, dataset, "upload", upload.options, upload=upload)
             inside.uploads.save(

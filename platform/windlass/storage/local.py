@@ -15,6 +15,7 @@ from windlass.domain.errors import ConflictError, NotFoundError, StorageFullErro
 
 _CHUNK = 1 << 20
 _DRAFTS = ".drafts"
+_DELETE_TRIES = 3
 
 
 @contextmanager
@@ -122,11 +123,13 @@ class LocalObjectStore:
 
     def delete(self, prefix: str) -> None:
         path = self.local_path(prefix)
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with suppress(FileNotFoundError):
-                path.unlink()
+        for _ in range(_DELETE_TRIES):
+            if not path.is_dir():
+                break
+            with suppress(FileNotFoundError):  # somebody else deletes here too
+                shutil.rmtree(path)
+        with suppress(FileNotFoundError):
+            path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,12 +1,15 @@
 """The nouns of the platform over HTTP: create, list by cursor, change under a version, delete."""
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes.house import House
 
 from windlass.domain.records import AuditEntry
+from windlass.settings import LimitSettings
 
 
 def audit(house: House) -> list[AuditEntry]:
@@ -190,6 +193,37 @@ def test_a_retried_job_is_a_new_one_with_the_same_spec(ready: House) -> None:
     assert ready.client.post(f"{url}:retry", headers={"Idempotency-Key": "r"}).json()["id"] == again["id"]
 
 
+def test_a_retry_trains_on_the_same_rows_or_not_at_all(ready: House) -> None:
+    job = ready.submit("ours", key="1")
+    url = f"/v1/projects/ours/jobs/{job['id']}"
+    ready.client.post(f"{url}:cancel")
+    assert ready.client.delete("/v1/projects/ours/datasets/reviews", headers={"If-Match": '"2"'}).status_code == 204
+    gone = ready.client.post(f"{url}:retry", headers={"Idempotency-Key": "r"})
+    assert (gone.status_code, gone.json()["errors"][0]["pointer"]) == (422, "/spec/dataset")
+    ready.dataset("ours")
+    other = ready.client.post(f"{url}:retry", headers={"Idempotency-Key": "r"})
+    assert (other.status_code, other.json()["errors"][0]["pointer"]) == (422, "/spec/dataset")
+    assert f"is not what job {job['id']} trained on" in other.json()["detail"]
+
+
+def test_a_project_may_have_so_many_unfinished_jobs(tmp_path: Path) -> None:
+    house = House(tmp_path, limits=LimitSettings(unfinished_jobs=2))
+    house.project("ours")
+    house.base_model()
+    house.dataset("ours")
+    first = house.submit("ours", key="1")
+    house.submit("ours", key="2")
+    spec = {"task": "text-classification", "base_model": "tiny", "dataset": "reviews", "model": "m"}
+    asked = {"json": {"spec": spec}, "headers": {"Idempotency-Key": "3"}}
+    refused = house.client.post("/v1/projects/ours/jobs", **asked)  # type: ignore[arg-type]  # the values are of two kinds
+    assert (refused.status_code, refused.json()["code"]) == (409, "limit_reached")
+    assert refused.json()["facts"] == {"unfinished": 2, "limit": 2}
+    assert house.submit("ours", key="1")["id"] == first["id"]
+    house.client.post(f"/v1/projects/ours/jobs/{first['id']}:cancel")
+    assert house.client.post("/v1/projects/ours/jobs", **asked).status_code == 202  # type: ignore[arg-type]  # as above
+    house.close()
+
+
 def test_a_stream_tells_all_and_goes_on_where_the_reader_stopped(ready: House) -> None:
     job = ready.submit("ours", key="1")
     ready.client.post(f"/v1/projects/ours/jobs/{job['id']}:cancel")
@@ -200,6 +234,45 @@ def test_a_stream_tells_all_and_goes_on_where_the_reader_stopped(ready: House) -
     rest = ready.client.get(url, headers={"Accept": "text/event-stream", "Last-Event-ID": "2"}).text
     assert rest.count("event: event\n") == 1
     assert "id: 3\n" in rest
+
+
+def cursor(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "-1", "x", "1_0", "٣"])
+def test_a_number_that_no_list_has_given_out_is_refused_by_field(ready: House, number: str) -> None:
+    url = f"/v1/projects/ours/jobs/{ready.submit('ours', key='1')['id']}"
+    for tail in ("events", "checkpoints"):
+        reply = ready.client.get(f"{url}/{tail}", params={"cursor": cursor(number)})
+        assert (reply.status_code, reply.json()["errors"][0]["pointer"]) == (400, "/query/cursor")
+    stream = {"Accept": "text/event-stream", "Last-Event-ID": number.encode()}
+    for tail in ("events", "logs"):
+        reply = ready.client.get(f"{url}/{tail}", headers=stream)  # type: ignore[arg-type]  # as raw as a client may
+        assert (reply.status_code, reply.json()["errors"][0]["pointer"]) == (400, "/header/Last-Event-ID")
+
+
+@pytest.mark.parametrize("offset", ["3", "-1", "999999999", "9" * 30, "1_0", ""])
+def test_a_cursor_into_the_middle_of_a_row_is_refused(ready: House, offset: str) -> None:
+    url = "/v1/projects/ours/datasets/reviews/versions/1/rows"
+    reply = ready.client.get(url, params={"cursor": cursor(offset)})
+    assert (reply.status_code, reply.json()["errors"][0]["pointer"]) == (400, "/query/cursor")
+    first = ready.client.get(url, params={"limit": 3}).json()
+    rest = ready.client.get(url, params={"cursor": first["next_cursor"]}).json()
+    assert (len(first["items"]), len(rest["items"])) == (3, 1)
+
+
+def test_a_version_of_five_thousand_digits_is_not_the_current_one(ready: House) -> None:
+    reply = ready.client.patch("/v1/projects/ours", json={"display_name": "x"}, headers={"If-Match": "1" * 5000})
+    assert reply.status_code == 412
+
+
+def test_the_metrics_tell_how_long_the_oldest_intent_waits(ready: House) -> None:
+    ready.turn()
+    assert "windlass_outbox_oldest_seconds 0.0" in ready.client.get("/metrics").text
+    ready.submit("ours", key="1")
+    ready.clock.forward(75)
+    assert "windlass_outbox_oldest_seconds 75.0" in ready.client.get("/metrics").text
 
 
 def test_prometheus_metrics_are_for_admins_and_carry_no_ids(ready: House) -> None:

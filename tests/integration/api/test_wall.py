@@ -162,6 +162,12 @@ def test_a_run_token_opens_its_own_run_alone(ready: House) -> None:
     assert ready.client.get(f"/internal/v1/runs/{one.run}").status_code == 401
 
 
+def test_an_api_key_finds_no_run(house: House) -> None:
+    for path in ("/internal/v1/runs/x", "/internal/v1/runs/x/attempts:claim"):
+        reply = house.client.request("POST" if path.endswith("claim") else "GET", path, json={"trainer": "t"})
+        assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
+
+
 def test_a_body_over_the_limit_is_refused_before_it_is_read(house: House) -> None:
     reply = house.client.post("/v1/projects", content=b"x" * (3 << 20))
     assert (reply.status_code, reply.json()["code"]) == (413, "too_large")

@@ -107,7 +107,7 @@ def test_starting_twice_is_one_process_for_all_servers(
     assert pid_of(root) == first
     path = str(root / NAME / "request.json")
     running = [process.pid for process in psutil.process_iter(["cmdline"]) if path in (process.info["cmdline"] or [])]
-    assert running == [first]
+    assert set(running) <= {first}  # it may have ended by now
 
 
 def test_another_server_adopts_what_runs(tmp_path: Path, root: Path, processor: EmbeddedDataProcessor) -> None:
@@ -189,3 +189,24 @@ def test_a_name_is_no_way_out_of_the_folder(tmp_path: Path, root: Path, name: st
     with pytest.raises(InvalidError):
         EmbeddedDataProcessor(root).start(name, request(tmp_path))
     assert not root.exists()
+
+
+@pytest.mark.parametrize("left", [b"{", b'{"accepted": "perhaps"}', b'{"accepted": true, "colour": "red"}'])
+def test_a_result_that_makes_no_sense_ends_its_own_process_and_nothing_else(
+    processor: EmbeddedDataProcessor, tmp_path: Path, left: bytes
+) -> None:
+    processor.start(NAME, request(tmp_path))
+    result_of(processor)
+    (tmp_path / "out" / "result.json").write_bytes(left)
+    with pytest.raises(UnavailableError, match="cannot be read"):
+        processor.poll(NAME)
+
+
+def test_a_folder_that_the_child_has_littered_goes(
+    processor: EmbeddedDataProcessor, root: Path, tmp_path: Path
+) -> None:
+    processor.start(NAME, request(tmp_path))
+    result_of(processor)
+    (root / NAME / "litter").mkdir()
+    processor.forget(NAME)
+    assert not (root / NAME).exists()

@@ -147,7 +147,14 @@ def clean_dataset_version(
 ) -> DatasetVersionOut:
     """Make a new version by recorded cleaning steps."""
     datasets = visit.use(Datasets)
-    made = datasets.clean(dataset, number, tuple(body.steps), allow_overlap=body.allow_overlap, once=once)
+    made = datasets.clean(
+        dataset,
+        number,
+        tuple(body.steps),
+        allow_overlap=body.allow_overlap,
+        once=once,
+        unfinished=visit.wiring.limits.unfinished_versions,
+    )
     response.headers["Location"] = f"/v1/projects/{project}/datasets/{dataset}/versions/{made.number}"
     return dataset_version_out(dataset, made, response)
 
@@ -162,7 +169,12 @@ def delete_dataset_version(project: str, dataset: str, number: Number, version: 
 
 def _uploads(visit: Visit) -> Uploads:
     limits = visit.wiring.limits
-    return visit.use(Uploads, largest=limits.upload_bytes, kept=timedelta(hours=limits.upload_hours))
+    return visit.use(
+        Uploads,
+        largest=limits.upload_bytes,
+        kept=timedelta(hours=limits.upload_hours),
+        unfinished=limits.unfinished_versions,
+    )
 
 
 @router.post("/uploads", status_code=201, operation_id="createUpload", tags=["uploads"])
@@ -213,10 +225,10 @@ async def put_upload_file(
     async for chunk in request.stream():
         piece += chunk
         if len(piece) >= _PIECE:
-            offset = await run_in_threadpool(uploads.append, key, due, offset, io.BytesIO(bytes(piece)))
+            offset = await run_in_threadpool(uploads.append, upload, key, due, offset, io.BytesIO(bytes(piece)))
             piece.clear()
     if piece:
-        offset = await run_in_threadpool(uploads.append, key, due, offset, io.BytesIO(bytes(piece)))
+        offset = await run_in_threadpool(uploads.append, upload, key, due, offset, io.BytesIO(bytes(piece)))
     found, dataset, made = await run_in_threadpool(uploads.get, upload)
     return next(file for file in upload_out(project, found, dataset, made).files if file.name == name)
 

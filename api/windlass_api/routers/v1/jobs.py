@@ -25,9 +25,9 @@ from windlass.wire.jobs import (
     MetricsOut,
     SimulationOut,
 )
-from windlass_api.dependencies import CursorText, Limit, OnceRequired, Visit, decode_cursor, inside, platform
+from windlass_api.dependencies import CursorText, Limit, OnceRequired, Visit, inside, last_event, platform
 from windlass_api.mapping import attempt_out, base_model_out, job_fields, job_out, run_out, simulation_out
-from windlass_api.paging import paged
+from windlass_api.paging import counted, paged
 from windlass_api.streams import follow_job, follow_log
 
 router = APIRouter(prefix="/v1")
@@ -70,7 +70,7 @@ def delete_base_model(name: str, visit: ModelsWrite) -> None:
 @router.post(_JOBS, status_code=202, operation_id="createJob", tags=["jobs"])
 def create_job(project: str, body: JobIn, response: Response, once: OnceRequired, visit: Write) -> JobOut:
     """Submit a job. The reply means that it survives any crash; the same key gives the same job."""
-    made = visit.use(Jobs).submit(body.spec, once)
+    made = visit.use(Jobs).submit(body.spec, once, visit.wiring.limits.unfinished_jobs)
     response.headers["Location"] = f"/v1/projects/{project}/jobs/{made.id}"
     return job_out(project, made)
 
@@ -123,7 +123,7 @@ def cancel_job(project: str, job: str, visit: Write) -> JobOut:
 @router.post(_JOBS + "/{job}:retry", status_code=202, operation_id="retryJob", tags=["jobs"])
 def retry_job(project: str, job: str, response: Response, once: OnceRequired, visit: Write) -> JobOut:
     """Submit an ended job's spec again, as a new job."""
-    made = visit.use(Jobs).retry(job, once)
+    made = visit.use(Jobs).retry(job, once, visit.wiring.limits.unfinished_jobs)
     response.headers["Location"] = f"/v1/projects/{project}/jobs/{made.id}"
     return job_out(project, made)
 
@@ -148,9 +148,9 @@ def list_job_events(
     jobs = visit.use(Jobs)
     if "text/event-stream" in accept:
         jobs.get(job)
-        return follow_job(jobs, project, job, last_event_id)
-    return paged(
-        lambda count, after: jobs.events(job, int(after) if after and after.isdecimal() else 0, count),
+        return follow_job(jobs, project, job, last_event(last_event_id) or 0)
+    return counted(
+        lambda count, after: jobs.events(job, after or 0, count),
         limit,
         cursor,
         lambda event: event.sequence,
@@ -207,8 +207,8 @@ def get_job_logs(
     jobs = visit.use(Jobs)
     if "text/event-stream" in accept:
         jobs.get(job)
-        resumed = int(last_event_id) if last_event_id and last_event_id.isdecimal() else offset
-        return follow_log(jobs, job, resumed)
+        resumed = last_event(last_event_id)
+        return follow_log(jobs, job, offset if resumed is None else resumed)
     text, following, ended = jobs.log(job, offset, limit)
     headers = {"Windlass-Next-Offset": str(following), "Windlass-Log-End": str(ended).lower()}
     return PlainTextResponse(text, headers=headers)
@@ -220,10 +220,8 @@ def list_job_checkpoints(
 ) -> Page[CheckpointOut]:
     """Committed checkpoints by step."""
     jobs = visit.use(Jobs)
-    key = decode_cursor(cursor)
-    after = int(key) if key and key.isdecimal() else None
-    return paged(
-        lambda count, _: jobs.checkpoints(job, count, after),
+    return counted(
+        lambda count, after: jobs.checkpoints(job, count, after),
         limit,
         cursor,
         lambda checkpoint: checkpoint.step,
