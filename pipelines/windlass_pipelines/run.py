@@ -22,7 +22,7 @@ from windlass.orchestration.run_end import RunEnd
 from windlass.runtime.context import RunContext
 from windlass_pipelines.definitions.fine_tune import fine_tune
 from windlass_pipelines.steps.client import ControlPlane
-from windlass_pipelines.steps.progress import STOPPED, StepNote, read_notes
+from windlass_pipelines.steps.progress import LOST, STOPPED, StepNote, read_notes
 from windlass_pipelines.steps.train import TRAINER_RECORD
 
 _IMAGE = "python"
@@ -44,7 +44,7 @@ class _Terminated:
 
 
 def main() -> int:
-    """Run the pipeline and leave ``run.json``; 0 unless it failed."""
+    """Run the pipeline and leave ``run.json``; 1 when it failed or was lost."""
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     terminated = _Terminated()
@@ -62,7 +62,7 @@ def main() -> int:
     end = verdict(notes, error=error, terminated=terminated.seen)
     end.save(context.workspace)
     _tell_of_silent_steps(context, notes)
-    return 1 if end.state == "failed" else 0
+    return 1 if end.state in {"failed", "lost"} else 0
 
 
 def verdict(notes: Mapping[str, StepNote], *, error: str, terminated: bool) -> RunEnd:
@@ -78,6 +78,8 @@ def verdict(notes: Mapping[str, StepNote], *, error: str, terminated: bool) -> R
     if terminated or any(note.outcome == STOPPED for note in notes.values()):
         return RunEnd(state="stopped")
     for name, note in notes.items():
+        if note.outcome == LOST:
+            return RunEnd(state="lost", message=f"{name}: {note.message}")
         if note.state == "failed":
             return RunEnd(state="failed", message=f"{name}: {note.message}")
         if note.state == "running":

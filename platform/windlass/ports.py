@@ -382,7 +382,7 @@ class ServingBackend(Protocol):
         ...
 
     def status(self) -> ServingStatus:
-        """Look at what is served now."""
+        """Look at what is served now: everything wished, and what is no longer wished until it is gone."""
         ...
 
     def stop(self) -> None:

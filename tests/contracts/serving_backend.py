@@ -12,12 +12,12 @@ _PATIENCE_SECONDS = 180
 
 
 def settled(backend: ServingBackend, wish: Sequence[ServedApp] = ()) -> dict[str, AppStatus]:
-    """Wait until every application is ready or failed; return them by key. Apply ``wish`` meanwhile, as a worker."""
+    """Wait until all that is wished is ready or failed; return it by key. Apply ``wish`` meanwhile, as a worker."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         if wish:
             backend.apply(wish)
-        apps = {app.key: app for app in backend.status().apps}
+        apps = {app.key: app for app in backend.status().apps if app.state is not AppState.LEAVING}
         if all(app.state is not AppState.DEPLOYING for app in apps.values()):
             return apps
         assert time.monotonic() < deadline, apps
@@ -44,7 +44,8 @@ class ServingBackendContract:
         self, backend: ServingBackend, good: ServedApp, bad: ServedApp
     ) -> None:
         backend.apply([good, bad])
-        assert {app.key for app in backend.status().apps} == {good.key, bad.key}
+        named = {app.key for app in backend.status().apps if app.state is not AppState.LEAVING}
+        assert named == {good.key, bad.key}
 
     def test_a_bad_application_fails_with_a_reason_and_another_is_ready(
         self, backend: ServingBackend, good: ServedApp, bad: ServedApp
@@ -60,11 +61,17 @@ class ServingBackendContract:
         backend.apply([good])
         before = settled(backend), backend.status().base_url
         backend.apply([good])
-        assert ({app.key: app for app in backend.status().apps}, backend.status().base_url) == before
+        assert (settled(backend), backend.status().base_url) == before
 
-    def test_what_is_no_longer_wished_is_not_named(
+    def test_what_is_no_longer_wished_is_leaving_until_it_is_gone(
         self, backend: ServingBackend, good: ServedApp, bad: ServedApp
     ) -> None:
         backend.apply([good, bad])
-        backend.apply([good])
-        assert set(settled(backend)) == {good.key}
+        settled(backend)
+        backend.apply([bad])
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not (status := backend.status()).complete or good.key in {app.key for app in status.apps}:
+            assert [app.state for app in status.apps if app.key == good.key] in ([], [AppState.LEAVING])
+            assert time.monotonic() < deadline, status
+            time.sleep(0.05)
+        assert {app.key for app in status.apps} == {bad.key}

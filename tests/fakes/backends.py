@@ -54,18 +54,30 @@ class MemoryPipelines:
 
 @dataclass
 class MemoryServing:
-    """``ports.ServingBackend`` in memory; ``newcomers`` is the state that an application starts in."""
+    """``ports.ServingBackend`` in memory; ``newcomers`` is the state that an application starts in.
+
+    While it is ``lingering``, applications that are no longer wished stay until ``gone`` is called.
+    """
 
     newcomers: AppState = AppState.READY
+    lingering: bool = False
+    leaving: set[str] = field(default_factory=set)
     apps: dict[str, ServedApp] = field(default_factory=dict)
     states: dict[str, AppState] = field(default_factory=dict)
 
     def apply(self, apps: Sequence[ServedApp]) -> None:
-        self.apps = {app.key: app for app in apps}
+        before, self.apps = set(self.apps), {app.key: app for app in apps}
+        self.leaving = (self.leaving | before if self.lingering else set()) - set(self.apps)
         self.states = {key: self.states.get(key, self.newcomers) for key in self.apps}
 
     def status(self) -> ServingStatus:
-        return ServingStatus(base_url="http://127.0.0.1:9", apps=tuple(self._status(app) for app in self.apps.values()))
+        leaving = (AppStatus(key=key, state=AppState.LEAVING) for key in sorted(self.leaving))
+        named = (self._status(app) for app in self.apps.values())
+        return ServingStatus(base_url="http://127.0.0.1:9", apps=(*named, *leaving))
+
+    def gone(self) -> None:
+        """Let what was leaving have left."""
+        self.leaving = set()
 
     def _status(self, app: ServedApp) -> AppStatus:
         state = self.states[app.key]

@@ -101,10 +101,22 @@ class FakeControlPlane:
 
     def __enter__(self) -> Self:
         self.restore()
+        self._ray = socket.create_server(("127.0.0.1", 0), backlog=1000)
+        self._ray_port = self._ray.getsockname()[1]
         return self
 
     def __exit__(self, *_: object) -> None:
         self.outage()
+        self._ray.close()
+
+    @property
+    def ray_address(self) -> str:
+        """Where something listens as a Ray would, until ``lose_ray``."""
+        return f"127.0.0.1:{self._ray_port}"
+
+    def lose_ray(self) -> None:
+        """Let the Ray be gone."""
+        self._ray.close()
 
     def restore(self) -> None:
         """Listen (again, on the port of before)."""

@@ -43,7 +43,7 @@ def run_context(plane: FakeControlPlane, root: Path, job: JobSpec | None = None)
         checkpoint_prefix="checkpoints/job",
         artifact_prefix="artifacts/job",
         workspace=root / "workspace",
-        ray_address="127.0.0.1:1",
+        ray_address=plane.ray_address,
     )
 
 

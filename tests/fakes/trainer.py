@@ -61,7 +61,9 @@ def _wait_to_be_told(path: Path, reporter: Reporter) -> str:
 
 
 def _train(behaviour: str, reporter: Reporter) -> Outcome:
-    if behaviour == "die":
+    if behaviour == "die-late":
+        reporter.close()
+    if behaviour in {"die", "die-late"}:
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "fenced":
         os._exit(3)

@@ -8,7 +8,6 @@ import argparse
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -17,9 +16,10 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
-from windlass.domain.endpoints import ServingStatus
+from windlass.runtime.reach import refuses
+from windlass.serving.files import STATUS_NAME, HostStatus
 from windlass_pipelines.serve.front import close_http, open_http, write_atomically
-from windlass_pipelines.serve.host import STATUS_NAME, Host
+from windlass_pipelines.serve.host import Host
 
 _WATCH_SECONDS = 0.1
 _BUSY_SECONDS = 0.3
@@ -50,23 +50,16 @@ def main() -> int:
     if not _converge(Host(options.folder, open_http(options.folder)), stopping):
         return 1
     close_http(options.folder)
-    write_atomically(options.folder / STATUS_NAME, ServingStatus().model_dump_json())
+    write_atomically(options.folder / STATUS_NAME, HostStatus().model_dump_json())
     return 0
 
 
 def _follow_ray(address: str) -> None:
     """End this process with its Ray: calls into a Ray that has died wait for it for minutes, deaf to signals."""
-    host, _, port = address.rpartition(":")
     misses = 0
     while misses < _RAY_MISSES:
         time.sleep(_RAY_WATCH_SECONDS)
-        try:
-            socket.create_connection((host, int(port)), timeout=_RAY_WATCH_SECONDS).close()
-            misses = 0
-        except ConnectionRefusedError:
-            misses += 1
-        except OSError:
-            continue  # a machine that is too busy to answer is no proof
+        misses = misses + 1 if refuses(address) else 0
     _log.error("Ray at %s is gone", address)
     # Nothing of Serve is left to be ended, and Ray's own exit handlers would wait as well.
     os._exit(1)

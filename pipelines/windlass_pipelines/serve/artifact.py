@@ -29,6 +29,10 @@ class ModelLoadError(Exception):
         super().__init__(" ".join(f"{kind}{cause}".split())[:_MESSAGE_CHARACTERS])
 
 
+class ModelMemoryError(ModelLoadError):
+    """There is no memory for the model now; the artifact is not to blame, and another time it may start."""
+
+
 @dataclass(frozen=True)
 class Card:
     """What ``windlass.json`` says of an artifact and serving needs."""

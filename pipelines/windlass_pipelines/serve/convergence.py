@@ -8,11 +8,14 @@ from enum import StrEnum
 from windlass.domain.endpoints import AppState, AppStatus, ServedApp, ServingStatus
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_LOAD_ERROR = re.compile(r"ModelLoadError: (.+)")
+_OURS = re.compile(r"Model(Load|Memory)Error: (.+)")
+"""How a replica says why it cannot start (``windlass_pipelines.serve.artifact``)."""
 _ERROR = "Error:"
 _MESSAGE_CHARACTERS = 500
 PATIENCE_SECONDS = 60.0
-"""An application without a running replica may be starting or failing for so long."""
+"""An application that ran may be without a running replica for so long before it is paused."""
+_FIRST_PAUSE_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 300.0
 
 
 class ServeState(StrEnum):
@@ -35,11 +38,44 @@ class Observed:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why an application should be stopped; ``lasting`` when the artifact is to blame, so that it would fail again."""
+
+    reason: str
+    lasting: bool
+
+
+@dataclass(frozen=True)
 class Refusal:
-    """An application that is not served: what was asked for, and why not. It holds until something else is asked."""
+    """An application that is not served: what was asked for, and why not.
+
+    It holds until something else is asked, or else until the time ``until``, when the application is started again.
+    """
 
     app: ServedApp
     reason: str
+    until: float | None = None
+
+    def holds(self, asked: ServedApp | None, now: float) -> bool:
+        """Tell whether this is still to be refused."""
+        return asked == self.app and (self.until is None or now < self.until)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """An application that fails for reasons that pass: how often it did, and until when it was last paused."""
+
+    app: ServedApp
+    times: int
+    until: float
+
+
+def trouble(app: ServedApp, before: Trouble | None, now: float) -> Trouble:
+    """Count one more failure; the pause after it doubles, unless the application ran well for long in between."""
+    fresh = before is None or before.app != app or now > before.until + _LONGEST_PAUSE_SECONDS
+    times = 1 if before is None or fresh else before.times + 1
+    pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (min(times, 10) - 1))
+    return Trouble(app, times, now + pause)
 
 
 @dataclass(frozen=True)
@@ -83,34 +119,43 @@ def plan(
     )
 
 
-def hopeless(seen: Observed, seconds_without_replica: float) -> str | None:
-    """Return why an application that Serve would go on restarting should be given up, None when it should not.
+def failure(seen: Observed, seconds_without_replica: float) -> Failure | None:
+    """Return why an application should be stopped, None when Serve should go on with it.
 
-    Serve itself gives up on a first start that fails, and on none after it: a replica that once ran is started again
-    and again, also when its files have gone.
+    Serve gives up on a first start that fails. A replica that once ran it starts again and again without any pause,
+    also when its files have gone, and when there is no memory it takes what others need to recover.
     """
-    if seen.running or seen.state not in {ServeState.STARTING, ServeState.UNHEALTHY}:
+    if seen.running or seen.state not in {ServeState.STARTING, ServeState.UNHEALTHY, ServeState.FAILED}:
         return None
-    if _LOAD_ERROR.search(seen.message):
-        return reason(seen.message)
+    why = reason(seen.message)
+    if ours := _OURS.search(seen.message):
+        return Failure(why, lasting=ours[1] == "Load")
+    if seen.state is ServeState.FAILED:
+        return Failure(why or "it failed without a message", lasting=False)
     if seen.state is ServeState.UNHEALTHY and seconds_without_replica > PATIENCE_SECONDS:
-        return reason(seen.message) or "its replicas do not come up"
+        return Failure(why or "its replicas do not come up", lasting=False)
     return None
 
 
 def report(
     base_url: str, wish: Sequence[ServedApp], observed: Mapping[str, Observed], refused: Mapping[str, Refusal]
 ) -> ServingStatus:
-    """Return the status of everything wished; what is only being deleted is not named."""
-    return ServingStatus(
-        base_url=base_url, apps=tuple(_app_status(app, observed.get(app.key), refused.get(app.key)) for app in wish)
-    )
+    """Return the status of everything wished, and of everything that is no longer wished until it is gone."""
+    wished = {app.key for app in wish}
+    leaving = [leaving_status(key, seen.running) for key, seen in observed.items() if key not in wished]
+    named = [_app_status(app, observed.get(app.key), refused.get(app.key)) for app in wish]
+    return ServingStatus(base_url=base_url, apps=(*named, *leaving))
+
+
+def leaving_status(key: str, running: int) -> AppStatus:
+    """Return the status of an application that is no longer wished and still there."""
+    return AppStatus(key=key, state=AppState.LEAVING, message="it is being stopped", ready_replicas=running)
 
 
 def reason(message: str) -> str:
     """Return the sentence that matters of a message of Serve, which may hold a traceback: its last line, or our own."""
     lines = [line.strip() for line in _ANSI.sub("", message).splitlines() if line.strip()]
-    ours = [found[1] for line in lines if (found := _LOAD_ERROR.search(line))]
+    ours = [found[2] for line in lines if (found := _OURS.search(line))]
     return (ours or lines or [""])[-1][:_MESSAGE_CHARACTERS]
 
 

@@ -7,20 +7,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ReplicaState
 
 from windlass.domain.endpoints import ServedApp, ServingStatus
 from windlass.domain.errors import WindlassError
+from windlass.serving.files import STATUS_NAME, WISH_NAME, HostStatus, Wish, digest
 from windlass_pipelines.serve.artifact import check_manifest
-from windlass_pipelines.serve.convergence import Observed, Refusal, ServeState, hopeless, plan, report
+from windlass_pipelines.serve.convergence import (
+    Observed,
+    Refusal,
+    ServeState,
+    Trouble,
+    failure,
+    plan,
+    report,
+    trouble,
+)
 from windlass_pipelines.serve.deployments import target
 from windlass_pipelines.serve.front import HOSTS, routes, write_atomically
-
-WISH_NAME = "wish.json"
-STATUS_NAME = "status.json"
 
 _STATES = {
     ApplicationStatus.NOT_STARTED: ServeState.STARTING,
@@ -34,12 +41,6 @@ _STATES = {
 _log = logging.getLogger(__name__)
 
 
-class Wish(BaseModel):
-    """The content of ``wish.json``."""
-
-    apps: tuple[ServedApp, ...] = ()
-
-
 class Host:
     """One pass of ``step`` reads the wish, compares it with Serve, acts, and writes the status if it changed."""
 
@@ -48,11 +49,13 @@ class Host:
         self._folder, self._base_url, self._clock = folder, base_url, clock
         self._wish = Wish()
         self._wish_bytes = b""
+        self._wish_digest = ""
         self._deployed: dict[str, ServedApp] = {}
         self._refused: dict[str, Refusal] = {}
+        self._troubles: dict[str, Trouble] = {}
         self._down_since: dict[str, float] = {}
         self._routed: set[str] = set()
-        self._status: ServingStatus | None = None
+        self._status: HostStatus | None = None
 
     def wish_changed(self) -> bool:
         """Tell whether the file on disk differs from the wish of the last step."""
@@ -63,7 +66,7 @@ class Host:
         self._read_wish()
         self._refuse_bad_artifacts()
         observed = self._observe()
-        self._give_up_hopeless(observed)
+        self._stop_what_fails(observed)
         todo = plan(self._wish.apps, self._deployed, observed, self._refused)
         for key in todo.delete:
             self._deployed.pop(key, None)
@@ -86,11 +89,14 @@ class Host:
             self._wish = Wish.model_validate_json(content or b"{}")
         except ValidationError:
             _log.exception("the wish cannot be read; the last one stays")
+        else:
+            self._wish_digest = digest(content)
 
     def _refuse_bad_artifacts(self) -> None:
-        """Look at manifests before a replica is started for them; a refusal holds as long as the same is asked for."""
-        wished = {app.key: app for app in self._wish.apps}
-        self._refused = {key: old for key, old in self._refused.items() if wished.get(key) == old.app}
+        """Look at manifests before a replica is started for them."""
+        wished, now = {app.key: app for app in self._wish.apps}, self._clock()
+        self._refused = {key: old for key, old in self._refused.items() if old.holds(wished.get(key), now)}
+        self._troubles = {key: old for key, old in self._troubles.items() if wished.get(key) == old.app}
         for key, app in wished.items():
             if key in self._refused or self._deployed.get(key) == app:
                 continue
@@ -99,14 +105,22 @@ class Host:
             except WindlassError as error:
                 self._refused[key] = Refusal(app, error.message)
 
-    def _give_up_hopeless(self, observed: dict[str, Observed]) -> None:
+    def _stop_what_fails(self, observed: dict[str, Observed]) -> None:
+        """Give up what cannot be served; pause what may be served later, as when there is no memory at the moment."""
         now = self._clock()
         down = {key for key, seen in observed.items() if not seen.running and seen.state is not ServeState.RUNNING}
         self._down_since = {key: self._down_since.get(key, now) for key in down}
-        for key in down & self._deployed.keys():
-            why = hopeless(observed[key], now - self._down_since[key])
-            if why is not None:
-                self._refused[key] = Refusal(self._deployed[key], why)
+        for key in down & self._deployed.keys() - self._refused.keys():
+            app, found = self._deployed[key], failure(observed[key], now - self._down_since[key])
+            if found is None:
+                continue
+            if found.lasting:
+                self._refused[key] = Refusal(app, found.reason)
+                continue
+            self._troubles[key] = again = trouble(app, self._troubles.get(key), now)
+            said = f"{found.reason}; it is started again after a pause of {again.until - now:.0f} s"
+            self._refused[key] = Refusal(app, said, again.until)
+            _log.warning("%s is paused: %s", key, said)
 
     def _deploy(self, app: ServedApp) -> None:
         try:
@@ -131,8 +145,8 @@ class Host:
             for key, seen in observed.items()
         }
 
-    def _write_status(self, status: ServingStatus) -> None:
-        path = self._folder / STATUS_NAME
+    def _write_status(self, seen: ServingStatus) -> None:
+        path, status = self._folder / STATUS_NAME, HostStatus(wish=self._wish_digest, status=seen)
         if status != self._status or not path.exists():
             write_atomically(path, status.model_dump_json())
             self._status = status

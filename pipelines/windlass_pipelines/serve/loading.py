@@ -15,11 +15,13 @@ from transformers import (
 
 from windlass.domain.errors import InvalidError, UnavailableError
 from windlass.domain.specs import Task
-from windlass_pipelines.serve.artifact import Card, ModelLoadError
+from windlass_pipelines.serve.artifact import Card, ModelLoadError, ModelMemoryError
 
 _DEFAULT_LENGTH = 512
 _HEADROOM_BYTES = 128 * 1024 * 1024
 """Activations, caches and the interpreter's own growth."""
+_NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
+"""What torch and the operating system say of it, under whatever class of error."""
 _UNBOUNDED = 10**9
 """Tokenizers without a limit of their own say a number far above this one."""
 
@@ -39,7 +41,8 @@ def load(folder: Path, card: Card, threads: int) -> LoadedModel:
     """Load from an admitted folder, computing with ``threads`` CPU threads.
 
     Raises:
-        ModelLoadError: the weights are not those of the configured model, or do not fit into memory.
+        ModelLoadError: the weights are not those of the configured model.
+        ModelMemoryError: they do not fit into the memory that is free now.
     """
     try:
         check_memory(sum(path.stat().st_size for path in folder.rglob("*.safetensors")), available_memory())
@@ -47,7 +50,7 @@ def load(folder: Path, card: Card, threads: int) -> LoadedModel:
         return _load(folder, card)
     except Exception as error:
         # Libraries raise whatever they like on a bad file; the deployer needs the sentence, not their stack.
-        raise ModelLoadError(error) from error
+        raise (ModelMemoryError if _lacks_memory(error) else ModelLoadError)(error) from error
 
 
 def _load(folder: Path, card: Card) -> LoadedModel:
@@ -95,6 +98,10 @@ def check_memory(weights: int, available: int) -> None:
         raise UnavailableError(
             f"no free memory for the model: it needs {needed // mebibyte} MiB, {available // mebibyte} MiB are free"
         )
+
+
+def _lacks_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | UnavailableError) or any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 def available_memory(root: Path = Path("/")) -> int:

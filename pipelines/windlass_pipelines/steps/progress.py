@@ -14,10 +14,16 @@ from windlass_pipelines.steps.client import RUN_IS_OVER, ControlPlane, StepState
 
 STOPPED = "stopped"
 """Outcome of a step that found that the run is no longer wanted."""
+LOST = "lost"
+"""Outcome of a step that lost what the run stands on; another run of the job may find it again."""
 
 _CHUNK = 65_536
 _LONGEST_BACKLOG = 4_000_000
 _LONGEST_MESSAGE = 2000
+
+
+class RunLostError(Exception):
+    """What the run stands on is gone, through no fault of its job."""
 
 
 class StepNote(BaseModel):
@@ -104,11 +110,22 @@ def step(name: str, context: RunContext, plane: ControlPlane) -> Iterator[Progre
         plane.step(name, "running")
         yield progress
     except Exception as error:
-        message = error.message if isinstance(error, WindlassError) else f"{type(error).__name__}: {error}"
-        outcome = STOPPED if isinstance(error, RUN_IS_OVER) else ""
-        _close(name, context, progress.log, plane, StepNote(state="failed", message=message, outcome=outcome))
+        note = StepNote(state="failed", message=_words(error), outcome=_outcome(error))
+        _close(name, context, progress.log, plane, note)
         raise
     _close(name, context, progress.log, plane, StepNote(state="succeeded", outcome=progress.outcome))
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, WindlassError):
+        return error.message
+    return str(error) if isinstance(error, RunLostError) else f"{type(error).__name__}: {error}"
+
+
+def _outcome(error: Exception) -> str:
+    if isinstance(error, RunLostError):
+        return LOST
+    return STOPPED if isinstance(error, RUN_IS_OVER) else ""
 
 
 def _close(name: str, context: RunContext, log: StepLog, plane: ControlPlane, note: StepNote) -> None:

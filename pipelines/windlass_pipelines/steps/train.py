@@ -14,9 +14,10 @@ from windlass.domain.reports import Outcome, ResultItem
 from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
 from windlass.runtime.context import RunContext
-from windlass.runtime.reporter import drain
+from windlass.runtime.draining import drain
+from windlass.runtime.reach import refuses
 from windlass_pipelines.steps.client import RUN_IS_OVER, ControlPlane
-from windlass_pipelines.steps.progress import STOPPED, StepLog, step
+from windlass_pipelines.steps.progress import STOPPED, RunLostError, StepLog, step
 from windlass_pipelines.steps.settings import StepSettings
 
 SUCCEEDED = "succeeded"
@@ -27,6 +28,9 @@ ATTEMPT_FILE = "attempt.json"
 FENCED_EXIT = 3
 """Exit code of a trainer that was refused: the job or the run has ended."""
 _LOOK_SECONDS = 0.1
+_RAY_LOOK_SECONDS = 1.0
+_RAY_REFUSALS = 3
+"""So often in a row must Ray's address refuse before Ray counts as gone."""
 _SHIP_SECONDS = 1.0
 _DRAIN_SECONDS = 5.0
 _DRAIN_TRIES = 6
@@ -61,6 +65,7 @@ class TrainStep:
 
         Raises:
             WindlassError: training failed; the message says why.
+            RunLostError: Ray is gone. Its successor has another address, which only another run is told.
         """
         before = signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
@@ -77,6 +82,7 @@ class TrainStep:
                 self._pause(life)
             if self._stop_at is not None:
                 return STOPPED
+            self._require_ray()
             end = self._live(life)
             if (outcome := self._outcome(end)) is not None:
                 return outcome
@@ -84,6 +90,13 @@ class TrainStep:
             f"the trainer died {self._settings.lives} times without a result, the last time with {end}",
             hint="its last words are in the log of the step",
         )
+
+    def _require_ray(self) -> None:
+        for _ in range(_RAY_REFUSALS):
+            if not refuses(self._context.ray_address):
+                return
+            time.sleep(_LOOK_SECONDS)
+        raise RunLostError(f"Ray at {self._context.ray_address} is gone")
 
     def _on_sigterm(self, _number: int, _frame: Any) -> None:
         if self._stop_at is None:
@@ -110,25 +123,31 @@ class TrainStep:
         if self._stop_at is not None:  # SIGTERM came before there was anybody to pass it to
             processes.send(trainer, signal.SIGTERM)
         self._log.line(f"trainer started (life {life} of {self._settings.lives}, pid {trainer.pid})")
-        end = _End(self._wait(trainer))
+        end = self._wait(trainer)
         processes.kill(trainer)
         self._ship_output()
         self._log.line(f"trainer ended with {end}")
         return end
 
-    def _wait(self, trainer: ProcessRecord) -> int | None:
-        """Wait for the exit code; None when time is up."""
+    def _wait(self, trainer: ProcessRecord) -> "_End":
+        """Wait for the trainer's end, but not longer than it may take, nor for one whose Ray is gone."""
         limit = time.monotonic() + self._context.spec.max_duration_seconds + self._settings.hang_grace
-        shipped = time.monotonic()
+        shipped = looked = time.monotonic()
+        refusals = 0
         while (code := processes.exit_code(trainer)) is None:
             now = time.monotonic()
             if now > min(limit, self._stop_at or limit):
-                return None
+                return _End(None, "its time over")
             if now > shipped + _SHIP_SECONDS:
                 self._ship_output()
                 shipped = now
+            if now > looked + _RAY_LOOK_SECONDS:
+                refusals = refusals + 1 if refuses(self._context.ray_address) else 0
+                looked = now
+            if refusals == _RAY_REFUSALS:  # calls into a Ray that is gone wait for minutes, deaf to signals
+                return _End(None, "its Ray gone")
             time.sleep(_LOOK_SECONDS)
-        return code
+        return _End(code)
 
     def _outcome(self, end: "_End") -> str | None:
         """Decide what follows from the trainer's end; None: start it again."""
@@ -150,6 +169,7 @@ class TrainStep:
             return STOPPED
         if not view.wanted or self._stop_at is not None:
             return STOPPED
+        self._require_ray()
         if end.code is None:
             raise WindlassError("the trainer was ended: far beyond the job's maximum duration it still had no result")
         return None
@@ -179,13 +199,14 @@ class TrainStep:
 
 @dataclass(frozen=True)
 class _End:
-    """How a trainer ended: its exit code, minus a signal's number, or None when it was ended for running too long."""
+    """How a trainer ended: its exit code, minus a signal's number, or None when it was ended, and why."""
 
     code: int | None
+    why: str = ""
 
     def __str__(self) -> str:
         if self.code is None:
-            return "its time over"
+            return self.why
         return f"exit code {self.code}" if self.code >= 0 else f"signal {-self.code} ({signal.strsignal(-self.code)})"
 
 

@@ -19,7 +19,7 @@ from windlass.runtime.context import RunContext
 from windlass_pipelines.report.facts import BaseModelFacts, ReportFacts
 from windlass_pipelines.train.artifact import evaluation_of, write_artifact
 from windlass_pipelines.train.batches import Example
-from windlass_pipelines.train.checkpoints import Checkpoints
+from windlass_pipelines.train.checkpoints import Checkpoints, Snapshot
 from windlass_pipelines.train.collective import Ranks
 from windlass_pipelines.train.core import Job, Loop, Voice
 from windlass_pipelines.train.facts import Story, data_facts, report_facts
@@ -80,7 +80,7 @@ class AttemptRun:
         checkpoints = Checkpoints(
             self._context.store_root, self._context.checkpoint_prefix, self._claim.attempt, _identity(self._context)
         )
-        start = checkpoints.load(self._claim.resume)
+        start = self._resumed(checkpoints)
         before = start.progress.before if start else self._before(task, model, data)
         method = method_for(spec.method)
         model = method.prepare(model)
@@ -105,6 +105,21 @@ class AttemptRun:
             return Conclusion(outcome=Outcome.SUCCEEDED)
         facts = self._facts(data, sizes, loop, judgement, stopped_early=early)
         return self._write(task, merged, judgement, facts)
+
+    def _resumed(self, checkpoints: Checkpoints) -> Snapshot | None:
+        """Return where to go on from, the same on every rank, and tell what the control plane has not heard of it."""
+        resume = self._claim.resume
+        start = checkpoints.load(resume)
+        step = start.progress.step if start else 0
+        common = -self._ranks.highest(-step)
+        if step > common:  # a trainer that has lost the fence may still be writing while the ranks look
+            start = checkpoints.load(resume, at_most=common)
+        heard = resume.step if resume else 0
+        for name, points in start.progress.curves.items() if start else ():
+            for at, value in points:
+                if at > heard:
+                    self._voice.metric(name, at, value)
+        return start
 
     def _verified(self, prefix: str) -> Path:
         folder = self._context.store_root / prefix

@@ -101,18 +101,18 @@ class Checkpoints:
         for folder in known[max(1, KEPT - (len(committed) - len(known))) :]:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def load(self, resume: ResumePoint | None) -> Snapshot | None:
-        """Return the control plane's checkpoint, else the newest whole one of this job; None when there is none.
+    def load(self, resume: ResumePoint | None, *, at_most: int | None = None) -> Snapshot | None:
+        """Return the newest whole checkpoint of this job up to step ``at_most``; None when there is none.
 
+        It may be newer than ``resume``, the newest that the control plane has heard of, which must be what was heard.
         One that is torn, not committed or of other settings is passed over.
         """
-        if resume is None:
-            return None
-        found = self._read(self._root / resume.prefix, resume.manifest)
-        if found is not None:
-            return found
-        for _, _, folder in sorted(self._committed(), reverse=True):
-            if (found := self._read(folder, None)) is not None:
+        told = None if resume is None else self._root / resume.prefix
+        for step, _, folder in sorted(self._committed(), reverse=True):
+            if at_most is not None and step > at_most:
+                continue
+            expected = resume.manifest if resume is not None and folder == told else None
+            if (found := self._read(folder, expected)) is not None:
                 return found
         return None
 

@@ -5,6 +5,9 @@ import os
 import secrets
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +16,9 @@ from windlass.domain.reports import ClaimReply, Outcome, ResultItem
 from windlass.runtime.artifacts import write_synced
 from windlass.runtime.client import claim_fence
 from windlass.runtime.context import CONTEXT_VARIABLE, RunContext
-from windlass.runtime.reporter import Reporter, drain
+from windlass.runtime.draining import drain
+from windlass.runtime.reach import refuses
+from windlass.runtime.reporter import Reporter
 from windlass_pipelines.train.outcome import Conclusion
 
 REPORTED, LOST, FENCED = 0, 1, 3
@@ -28,6 +33,8 @@ _RAY_TRAIN = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
 }
 _DRAIN_SECONDS = 20.0
+_JOIN_SECONDS = 120.0
+"""Joining Ray takes seconds; one that takes connections and answers nothing would be waited for without end."""
 _CPUS = 0.001
 """Windlass has admitted the job already; Ray must not make it wait for logical CPUs."""
 _PEER_LOST = ("[gloo/", "[/gloo", "NCCL", "DistBackendError", "DistNetworkError", "Connection reset by peer")
@@ -102,7 +109,10 @@ def run_on_ray(context: RunContext, claim: ClaimReply) -> Conclusion:
     import ray  # noqa: PLC0415 - imported when used: it is slow to load
     from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError  # noqa: PLC0415 - imported when used: it is slow to load
 
-    ray.init(address=context.ray_address, log_to_driver=False, logging_level=logging.WARNING)
+    if refuses(context.ray_address):
+        raise ConnectionError(f"nobody listens at Ray's address {context.ray_address}")
+    with limited(_JOIN_SECONDS):
+        ray.init(address=context.ray_address, log_to_driver=False, logging_level=logging.WARNING)
     resources = context.spec.resources
     gpu = ray.cluster_resources().get("GPU", 0) > 0
     storage = context.workspace / "ray"
@@ -129,6 +139,23 @@ def run_on_ray(context: RunContext, claim: ClaimReply) -> Conclusion:
     finally:
         ray.shutdown()
     return Conclusion.model_validate(result.return_value)
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Give up the attempt when what is inside takes longer: a call into a Ray that hangs heeds nothing else."""
+
+    def give_up() -> None:
+        _log.error("Ray was not joined within %g s", seconds)
+        os._exit(LOST)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def failure_of(failures: dict[int, Exception]) -> Conclusion:

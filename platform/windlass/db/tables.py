@@ -48,6 +48,7 @@ class ProjectTable(SQLModel, table=True):
     name: str = Field(unique=True)
     display_name: str
     cohort: str | None
+    priority_ceiling: int
     created_at: datetime = _instant()
     version: int
 

@@ -108,6 +108,8 @@ class AppState(StrEnum):
     DEPLOYING = "deploying"
     READY = "ready"
     FAILED = "failed"
+    LEAVING = "leaving"
+    """No longer wished; its processes may still run."""
 
 
 class ServedApp(Fact):
@@ -139,3 +141,5 @@ class ServingStatus(Fact):
 
     base_url: str = ""
     apps: tuple[AppStatus, ...] = ()
+    complete: bool = True
+    """Whether what is not named does not run; not so while the back end has not yet looked at the newest wish."""

@@ -75,6 +75,8 @@ class Project(Fact):
     name: str
     display_name: str = ""
     cohort: str | None = None
+    priority_ceiling: int = 0
+    """The highest priority of its jobs. An admin's to give: priority counts among projects that borrow, too."""
     created_at: datetime
     version: int = 1
 

@@ -159,7 +159,9 @@ class JobSpec(Spec):
     resources: ResourcesSpec = ResourcesSpec()
     model: Name = Field(description="the model under which the result is registered")
     deploy: DeploySpec | None = None
-    priority: int = Field(default=0, ge=-1000, le=1000, description="higher starts first within the project's quota")
+    priority: int = Field(
+        default=0, ge=-1000, le=1000, description="higher starts first; at most the project's priority ceiling"
+    )
     max_duration_seconds: int = Field(
         default=86_400, ge=10, le=30 * 86_400, description="training time, summed over attempts"
     )

@@ -5,7 +5,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import socket
 import stat
 import tempfile
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from windlass.domain.errors import UnavailableError
 from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
+from windlass.runtime.reach import listens
 
 _MODULE = "windlass_pipelines.train.ray_head"
 _LOGICAL_CPUS = 10_000
@@ -109,7 +109,7 @@ class LocalRay:
         while processes.alive(record) and time.monotonic() < deadline:
             with contextlib.suppress(FileNotFoundError):
                 address = self._ready.read_text(encoding="ascii")
-                if _listens(address):
+                if listens(address):
                     return address
             time.sleep(0.05)
         return None
@@ -132,15 +132,6 @@ class LocalRay:
         if self._temp.exists():
             _private_folder(self._temp)
             shutil.rmtree(self._temp)
-
-
-def _listens(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=1):
-            return True
-    except OSError:
-        return False
 
 
 def _short(folder: Path) -> Path:

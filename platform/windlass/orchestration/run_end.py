@@ -10,10 +10,10 @@ _NAME = "run.json"
 
 
 class RunEnd(BaseModel):
-    """``stopped``: it obeyed a preempt or cancel command, or SIGTERM."""
+    """``stopped``: it obeyed a preempt or cancel command, or SIGTERM; ``lost``: what it stood on is gone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    state: Literal["succeeded", "failed", "stopped"]
+    state: Literal["succeeded", "failed", "stopped", "lost"]
     message: str = ""
 
     def save(self, workspace: Path) -> None:

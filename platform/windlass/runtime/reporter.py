@@ -1,20 +1,16 @@
 """Tells the control plane what an attempt does, from a background thread; loses nothing while it is away.
 
 Items go to a journal on disk at once, and from there in numbered batches, at most one request per ``interval``.
-The replies carry commands. ``python -m windlass.runtime.reporter`` sends what dead trainers of a run left behind.
+The replies carry commands. ``windlass.runtime.draining`` sends what dead trainers of a run left behind.
 """
 
 import logging
 import math
-import os
 import random
-import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
 
@@ -22,20 +18,32 @@ from windlass.domain.errors import (
     FencedError,
     ForbiddenError,
     NotFoundError,
+    PreconditionFailedError,
     UnauthenticatedError,
     UnavailableError,
     WindlassError,
 )
-from windlass.domain.reports import CheckpointItem, Command, EventItem, LogItem, MetricItem, ReportItem, ResultItem
+from windlass.domain.reports import (
+    CheckpointItem,
+    Command,
+    EventItem,
+    LogItem,
+    MetricItem,
+    ReportItem,
+    ReportReply,
+    ResultItem,
+)
 from windlass.runtime.client import RunClient
 from windlass.runtime.context import RunContext
-from windlass.runtime.spool import Batch, Journal, JournalHeldError
+from windlass.runtime.spool import Batch, Journal, folder_of
 
 _log = logging.getLogger(__name__)
-_JOURNAL_NAME = re.compile(r"(\d+)-([a-z][a-z0-9-]{0,39})\.jsonl")
-_ENDED = (FencedError, UnauthenticatedError, ForbiddenError, NotFoundError)
+ENDED = (FencedError, UnauthenticatedError, ForbiddenError, NotFoundError)
 """Answers after which this attempt may write no more: it is fenced, or its run's token is revoked."""
 _LOG_CHARACTERS = 65_536
+
+Send = Callable[[int, bytes], ReportReply]
+"""Takes a serialised ``ReportBatch`` of an attempt."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +53,6 @@ class Pace:
     interval: float = 1.0
     heartbeat: float = 2.0
     backoff: float = 8.0
-
-
-def spool_folder(context: RunContext) -> Path:
-    """Return where the journals of a run lie."""
-    return context.workspace / "spool"
 
 
 class Reporter:
@@ -71,7 +74,7 @@ class Reporter:
         self._attempt, self._source = attempt, source
         self._pace = pace or Pace()
         self._on_fenced = on_fenced
-        self._journal = Journal(spool_folder(context) / f"{attempt}-{source}.jsonl")
+        self._journal = Journal(folder_of(context.workspace) / f"{attempt}-{source}.jsonl")
         self._client = RunClient(context)
         self._wake = Condition()
         self._give_up: float | None = None
@@ -175,10 +178,10 @@ class Reporter:
 
     def _send(self, batch: Batch) -> None:
         try:
-            reply = _deliver(self._client, self._attempt, self._source, batch)
+            reply = deliver(self._client.report, self._attempt, self._source, batch)
         except UnavailableError:
             self._failures += 1
-        except _ENDED as error:
+        except ENDED as error:
             _log.warning("attempt %d is fenced: %s", self._attempt, error.message)
             self.fenced = True
             self._on_fenced()
@@ -189,63 +192,24 @@ class Reporter:
                 self.command = reply
 
 
-def _deliver(client: RunClient, attempt: int, source: str, batch: Batch) -> Command:
+def deliver(send: Send, attempt: int, source: str, batch: Batch) -> Command:
+    """Send a batch; one that is refused for its content counts as sent.
+
+    Raises:
+        WindlassError: it may be sent again, or the attempt may write no more (one of ``ENDED``).
+    """
     body = f'{{"source":"{source}","sequence":{batch.sequence},"items":[{",".join(batch.items)}]}}'
     try:
-        return client.report(attempt, body.encode()).command
-    except (UnavailableError, *_ENDED):
+        return send(attempt, body.encode()).command
+    except (UnavailableError, *ENDED):
         raise
+    except PreconditionFailedError as error:
+        raise UnavailableError("somebody else wrote at the same time: send it again") from error
     except WindlassError as error:
         # a batch that is refused for its content would be refused for ever, and block all that comes after it
         _log.error("batch %d of %s is refused and dropped: %s", batch.sequence, source, error.message)
         return Command.CONTINUE
 
 
-def drain(context: RunContext, timeout: float = 60.0, *, but: str | None = None) -> bool:
-    """Send what ended trainers of this run left in the spool; call it before the loss of an attempt is reported.
-
-    The driver's journal goes last, as the result in it ends the attempt. Journals of a living process, and those of
-    source ``but``, are left alone. Returns whether nothing is left: sent, or not wanted because the attempt is over.
-    """
-    deadline = time.monotonic() + timeout
-    found = [(path, _JOURNAL_NAME.fullmatch(path.name)) for path in spool_folder(context).glob("*.jsonl")]
-    ordered = sorted((int(name[1]), name[2] == "driver", name[2], path) for path, name in found if name)
-    clean = True
-    with RunClient(context) as client:
-        for attempt, _, source, path in ordered:
-            if source != but:
-                clean = clean and _drain_one(client, path, attempt, source, deadline)
-    return clean
-
-
-def _drain_one(client: RunClient, path: Path, attempt: int, source: str, deadline: float) -> bool:
-    try:
-        journal = Journal(path)
-    except JournalHeldError:
-        return False
-    done = False
-    try:
-        while not journal.empty():
-            batch = journal.next()
-            try:
-                _deliver(client, attempt, source, batch)
-            except UnavailableError:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(0.5)
-            else:
-                journal.acknowledge(batch.sequence)
-        done = True
-    except _ENDED:
-        done = True
-    finally:
-        journal.close(discard=done)
-    return done
-
-
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-if __name__ == "__main__":
-    sys.exit(os.EX_OK if drain(RunContext.load()) else os.EX_TEMPFAIL)

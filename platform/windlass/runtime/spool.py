@@ -24,6 +24,15 @@ class JournalHeldError(Exception):
     """Another process writes this journal."""
 
 
+class JournalDamagedError(Exception):
+    """A line of this journal, and not its last one, is none of ours."""
+
+
+def folder_of(workspace: Path) -> Path:
+    """Return where the journals of a run lie, in its workspace."""
+    return workspace / "spool"
+
+
 @dataclass(frozen=True)
 class Batch:
     """A numbered batch: its items as JSON texts, and the ordinal of the last one in the journal."""
@@ -41,6 +50,7 @@ class Journal:
 
         Raises:
             JournalHeldError: it is in use.
+            JournalDamagedError: it cannot be read.
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
@@ -53,7 +63,11 @@ class Journal:
         self.acknowledged = 0
         """How many items put here, counted from 1, are acknowledged."""
         self._stream = _locked(path)
-        self._recover()
+        try:
+            self._recover()
+        except ValueError as error:
+            self._stream.close()
+            raise JournalDamagedError(f"{path.name}: {error}") from error
 
     def _recover(self) -> None:
         content = self._stream.read()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from windlass.domain.jobs import Job, JobState, Run
-from windlass.domain.projects import Pool
+from windlass.domain.projects import Pool, Project
 from windlass.domain.quota.model import Claim, PoolState, Quota, Snapshot
 from windlass.ports import UnitOfWork
 
@@ -17,14 +17,14 @@ def pool_state(pool: Pool) -> PoolState:
     return PoolState(name=pool.name, capacity=pool.capacity, max_gpus_per_job=pool.max_gpus_per_job, unit=unit)
 
 
-def claim_of(job: Job, project: str, run: Run | None) -> Claim:
-    """Return what a job wants or holds, under its project's name."""
+def claim_of(job: Job, project: Project, run: Run | None) -> Claim:
+    """Return what a job wants or holds, under its project's name; a ceiling that was lowered holds for it too."""
     return Claim(
         job=job.id,
-        project=project,
+        project=project.name,
         pool=job.spec.resources.pool,
         gpus=job.spec.resources.gpus,
-        priority=job.spec.priority,
+        priority=min(job.spec.priority, project.priority_ceiling),
         queued_at=job.queued_at or job.created_at,
         admitted_at=run.created_at if run else None,
         leaving=run is not None and run.stop is not None,
@@ -38,7 +38,7 @@ def take_snapshot(work: UnitOfWork) -> Snapshot:
     jobs = everywhere.jobs.all(state=(JobState.QUEUED, *HOLDING))
     runs = live_runs(everywhere.runs.all(job=[job.id for job in jobs], ended_at=None))
     claims = [
-        claim_of(job, projects[job.project].name, runs.get(job.id))
+        claim_of(job, projects[job.project], runs.get(job.id))
         for job in jobs
         if job.state is JobState.QUEUED or job.id in runs
     ]

@@ -7,6 +7,7 @@ from windlass.domain.datasets import DatasetVersion, Split, VersionState
 from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, LimitReachedError, QuotaExceededError
 from windlass.domain.jobs import Attempt, Job, JobState, Run, move
 from windlass.domain.models import BaseModelState, CatalogueModel
+from windlass.domain.projects import Project
 from windlass.domain.quota import Simulation, simulate
 from windlass.domain.records import Checkpoint, Event, LineageEdge, MetricPoint
 from windlass.domain.specs import JobSpec
@@ -80,10 +81,11 @@ class Jobs(ProjectUseCases):
             return self._simulate(work, self._draft(work, spec, None))
 
     def _simulate(self, work: UnitOfWork, draft: Job) -> Simulation:
-        return simulate(take_snapshot(work), claim_of(draft, work.projects.get(id=self.project).name, None))
+        return simulate(take_snapshot(work), claim_of(draft, work.projects.get(id=self.project), None))
 
     def _draft(self, work: UnitOfWork, spec: JobSpec, retried: Job | None) -> Job:
         inside = work.of(self.project)
+        _require_below_ceiling(work.projects.get(id=self.project), spec)
         version = _usable_version(inside, spec)
         if retried is not None and version.id != retried.dataset_version:
             raise InvalidError.field(
@@ -229,6 +231,15 @@ def _whole_characters(text: bytes) -> bytes:
             bytes_of_it = 1 if byte < 0x80 else f"{byte:08b}".index("0")  # noqa: PLR2004 - ASCII ends here
             return text if back >= bytes_of_it else text[:-back]
     return text
+
+
+def _require_below_ceiling(project: Project, spec: JobSpec) -> None:
+    if spec.priority > project.priority_ceiling:
+        raise InvalidError.field(
+            "/spec/priority",
+            f"{spec.priority} is above {project.priority_ceiling}, the priority ceiling of project {project.name}",
+            hint="take a lower one for this job, lower ones for what may wait, or ask an admin to raise the ceiling",
+        )
 
 
 def _usable_version(inside: ProjectData, spec: JobSpec) -> DatasetVersion:

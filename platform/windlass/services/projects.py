@@ -29,22 +29,25 @@ def check_version(noun: str, stored: int, expected: int) -> None:
 class Projects(UseCases):
     """Create, list, change and delete tenants."""
 
-    def create(self, name: str, display_name: str, cohort: str | None) -> Project:
+    def create(self, name: str, display_name: str, cohort: str | None, priority_ceiling: int = 0) -> Project:
         """Make a project; the caller becomes its owner.
 
         Raises:
             ConflictError: the name is taken.
         """
         with self.backing.database.write() as work:
-            return self.add(work, name, display_name, cohort)
+            return self.add(work, name, display_name, cohort, priority_ceiling)
 
-    def add(self, work: UnitOfWork, name: str, display_name: str, cohort: str | None) -> Project:
+    def add(
+        self, work: UnitOfWork, name: str, display_name: str, cohort: str | None, priority_ceiling: int = 0
+    ) -> Project:
         """Make a project in a transaction of the caller's. Raises as ``create``."""
         project = Project(
             id=self.backing.new_id("prj"),
             name=name,
             display_name=display_name,
             cohort=cohort,
+            priority_ceiling=priority_ceiling,
             created_at=self.backing.clock.now(),
         )
         work.projects.add(project)
@@ -67,7 +70,7 @@ class Projects(UseCases):
             return {project.name: roles[project.id] for project in work.projects.all(id=list(roles))}
 
     def update(self, uid: str, version: int, changes: dict[str, Any]) -> Project:
-        """Change the display name or the cohort."""
+        """Change the display name, the cohort or the priority ceiling."""
         with self.backing.database.write() as work:
             project = work.projects.get(id=uid)
             check_version("project", project.version, version)

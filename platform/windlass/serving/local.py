@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 from windlass.domain.endpoints import AppState, AppStatus, ServedApp, ServingStatus
 from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
+from windlass.runtime.reach import listens
+from windlass.serving.files import STATUS_NAME, WISH_NAME, HostStatus, Wish, digest
 
 _MODULE = "windlass_pipelines.serve"
 _ADDRESS_NAME = "ray-address"
@@ -36,12 +38,6 @@ class JoinableRay(Protocol):
         ...
 
 
-class _Wish(BaseModel):
-    """The content of ``wish.json``, which the host process reads."""
-
-    apps: tuple[ServedApp, ...] = ()
-
-
 class LocalServing:
     """Implements ``ports.ServingBackend``.
 
@@ -55,26 +51,27 @@ class LocalServing:
     def __init__(self, root: Path, ray: JoinableRay, python: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._root, self._ray, self._python, self._clock = root, ray, python, clock
         self._record = root / "process.json"
-        self._wish = root / "wish.json"
-        self._status = root / "status.json"
+        self._wish = root / WISH_NAME
+        self._status = root / STATUS_NAME
+        self._port = root / "port"
         self._log = root / "host.log"
         self._pause, self._next_start = 0.0, 0.0
 
     def apply(self, apps: Sequence[ServedApp]) -> None:
-        """Write the wish; start the host if there is something to serve and none runs.
+        """Write the wish; start the host if none runs and there is something to serve, or still served.
 
         Raises:
             UnavailableError: Ray or the host process does not start.
         """
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        wish = _Wish(apps=tuple(apps)).model_dump_json()
+        wish = Wish(apps=tuple(apps)).model_dump_json()
         with processes.exclusive(self._root, wait_for_it=True):
             if not self._wish.exists() or self._wish.read_text(encoding="utf-8") != wish:
                 draft = self._wish.with_suffix(".new")
                 draft.write_text(wish, encoding="utf-8")
                 draft.replace(self._wish)
                 self._next_start = 0.0
-            if apps:
+            if apps or self._serve_may_live():
                 self._ensure_host()
 
     def status(self) -> ServingStatus:
@@ -82,13 +79,14 @@ class LocalServing:
 
         A host that died is started again by the next ``apply``, after a pause that grows with each death.
         """
-        wish = _read(self._wish, _Wish) or _Wish()
+        content = _content(self._wish)
+        wish = _parsed(content, Wish) or Wish()
         if self._host_lives():
-            return self._covering(wish, _read(self._status, ServingStatus) or ServingStatus())
-        if wish.apps:
-            message = f"the model server is not running: {self._last_words()}"
-            return ServingStatus(apps=tuple(_deploying(app, message) for app in wish.apps))
-        return ServingStatus()
+            seen = _parsed(_content(self._status), HostStatus) or HostStatus()
+            return _covering(wish, seen.status).model_copy(update={"complete": seen.wish == digest(content)})
+        message = f"the model server is not running: {self._last_words()}"
+        apps = tuple(_deploying(app, message) for app in wish.apps)
+        return ServingStatus(apps=apps, complete=not self._serve_may_live())
 
     def stop(self) -> None:
         """End the host, and Serve with it; returns when no process of theirs is left and the port is free.
@@ -105,7 +103,7 @@ class LocalServing:
             lived = processes.alive(record)
             processes.kill(record, grace_seconds=_STOP_SECONDS)
             # A host that was killed leaves Serve in its Ray; only a process that joins that Ray can end it.
-            if not lived or (self._root / "port").exists():
+            if not lived or self._port.exists():
                 self._shut_down_serve()
             self._record.unlink(missing_ok=True)
             self._status.unlink(missing_ok=True)
@@ -148,7 +146,7 @@ class LocalServing:
         child = processes.start(argv, environment=self._environment(address), log=self._log, record=claim)
         if not processes.wait(child, _STOP_SECONDS):
             processes.kill(child)
-        (self._root / "port").unlink(missing_ok=True)
+        self._port.unlink(missing_ok=True)
 
     def _environment(self, address: str) -> dict[str, str]:
         return processes.clean_environment({**self._ray.environment(), "RAY_ADDRESS": address})
@@ -162,11 +160,10 @@ class LocalServing:
         newest = max(_modified(self._record), _modified(self._status))
         return record.pid is not None and time.time() - newest > _SILENT_SECONDS
 
-    def _covering(self, wish: _Wish, status: ServingStatus) -> ServingStatus:
-        """Name exactly the wished applications; one that the host has not seen yet is being deployed."""
-        known = {app.key: app for app in status.apps}
-        apps = tuple(known.get(app.key) or _deploying(app, "waiting for the model server") for app in wish.apps)
-        return status.model_copy(update={"apps": apps})
+    def _serve_may_live(self) -> bool:
+        """Tell whether a Serve may run that no host looks after: it has a port, and its Ray is there."""
+        address = self._root / _ADDRESS_NAME
+        return self._port.exists() and address.exists() and listens(address.read_text(encoding="ascii"))
 
     def _last_words(self) -> str:
         try:
@@ -176,11 +173,18 @@ class LocalServing:
         return next((line.strip() for line in reversed(lines) if line.strip()), "it left an empty log")
 
 
-def _read(path: Path, kind: type[_Model]) -> _Model | None:
-    """Read a file that another process replaces atomically; None when there is none or it is not ours."""
+def _content(path: Path) -> bytes:
     try:
-        return kind.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _parsed(content: bytes, kind: type[_Model]) -> _Model | None:
+    """Read what another process wrote; None when there is nothing, or it is not ours."""
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError:
         return None
 
 
@@ -189,6 +193,26 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def _covering(wish: Wish, seen: ServingStatus) -> ServingStatus:
+    """Name every wished application, also one that the host has not seen yet, and what is still being stopped."""
+    known = {app.key: app for app in seen.apps}
+    wished = {app.key for app in wish.apps}
+    named = (_asked(app, known.get(app.key)) for app in wish.apps)
+    leaving = (_leaving(app) for app in seen.apps if app.key not in wished)
+    return seen.model_copy(update={"apps": (*named, *leaving)})
+
+
+def _asked(app: ServedApp, seen: AppStatus | None) -> AppStatus:
+    """Return what was seen of a wished application, unless that was of an earlier one that is still leaving."""
+    if seen is None or seen.state is AppState.LEAVING:
+        return _deploying(app, "waiting for the model server")
+    return seen
+
+
+def _leaving(seen: AppStatus) -> AppStatus:
+    return seen.model_copy(update={"state": AppState.LEAVING, "message": "it is being stopped"})
 
 
 def _deploying(app: ServedApp, message: str) -> AppStatus:

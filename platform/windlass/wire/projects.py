@@ -1,7 +1,7 @@
 """Projects, members, keys, pools, quotas."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,9 @@ from windlass.wire.base import In, Out, shown
 
 MAX_GPUS = 1_000_000
 """Far above any pool, far below what would overflow a sum."""
+
+Priority = Annotated[int, Field(ge=-1000, le=1000)]
+"""As in a job's spec."""
 
 Role = Literal["viewer", "editor", "owner"]
 """viewer reads and predicts; editor also uploads, trains and deploys; owner also manages members."""
@@ -23,6 +26,7 @@ class ProjectIn(In):
     name: Name
     display_name: str = Field(default="", max_length=200)
     cohort: Name | None = None
+    priority_ceiling: Priority = Field(default=0, description="highest priority of its jobs")
 
 
 class ProjectPatch(In):
@@ -32,6 +36,7 @@ class ProjectPatch(In):
 
     display_name: str | None = Field(default=None, max_length=200)
     cohort: Name | None = None
+    priority_ceiling: Priority | None = Field(default=None, description="highest priority of its jobs")
 
 
 class ProjectOut(Out):
@@ -41,6 +46,7 @@ class ProjectOut(Out):
     uid: str
     display_name: str
     cohort: str | None
+    priority_ceiling: int
     created_at: datetime
     version: int
 

@@ -128,9 +128,14 @@ def test_a_deleted_endpoint_goes_when_its_applications_are_gone(trained: House) 
     version = look(trained)["version"]
     url = "/v1/projects/ours/endpoints/live"
     assert trained.client.delete(url, headers={"If-Match": f'"{version}"'}).status_code == 202
+    trained.serving.lingering = True
+    for _ in range(2):
+        trained.rollouts.step()
+        assert look(trained)["state"] == "deleting"
+    assert trained.serving.apps == {}
+    trained.serving.gone()
     trained.rollouts.step()
     assert trained.client.get(url).status_code == 404
-    assert trained.serving.apps == {}
     assert made["id"]
 
 

@@ -25,6 +25,7 @@ def test_a_project_is_changed_only_from_the_version_that_was_read(house: House) 
     assert house.client.patch(url, json={"display_name": "Lab"}, headers={"If-Match": '"7"'}).status_code == 412
     changed = house.client.patch(url, json={"display_name": "Lab"}, headers={"If-Match": '"1"'})
     assert (changed.json()["display_name"], changed.json()["cohort"], changed.headers["etag"]) == ("Lab", "team", '"2"')
+    assert made.json()["priority_ceiling"] == 0
     left = house.client.patch(url, json={"cohort": None}, headers={"If-Match": '"2"'})
     assert left.json()["cohort"] is None
     assert house.client.delete(url, headers={"If-Match": '"3"'}).status_code == 204

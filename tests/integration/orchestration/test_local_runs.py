@@ -105,6 +105,17 @@ def test_kill_9_of_the_trainer_gives_it_a_new_life_under_the_next_attempt(
     assert [(attempt.number, attempt.state) for attempt in plane.state.attempts] == [(1, "lost"), (2, "ended")]
 
 
+def test_a_run_whose_ray_is_gone_is_lost_and_not_failed(plane: FakeControlPlane, new_run: NewRun) -> None:
+    run = new_run("hang")
+    run.submit()
+    run.training()
+    plane.lose_ray()
+    found = run.until()
+    assert (found.state, found.message) == (BackendState.LOST, f"train: Ray at {plane.ray_address} is gone")
+    assert run.lives() == 1
+    assert run.members() == []
+
+
 def test_kill_9_of_the_run_loses_it_and_leaves_no_trainer(new_run: NewRun) -> None:
     run = new_run("orphan")
     backend = run.submit()

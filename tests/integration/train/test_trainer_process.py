@@ -14,7 +14,8 @@ from tests.integration.train.conftest import MakeContext, StartTrainer
 from windlass.domain.reports import CheckpointItem, Command, Outcome
 from windlass.runtime.artifacts import verify
 from windlass.runtime.context import RunContext
-from windlass.runtime.reporter import drain, spool_folder
+from windlass.runtime.draining import drain
+from windlass.runtime.spool import folder_of
 from windlass_pipelines.train.driver import FENCED, LOST, REPORTED
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(280)]
@@ -41,7 +42,7 @@ def test_a_whole_attempt_reports_everything_and_leaves_an_artifact(
     assert [item.step for item in plane.of(CheckpointItem)] == [20, 40, 60]
     assert {"trainer_started", "training_started", "training_finished", "evaluation_finished"} <= set(plane.events())
     assert json.loads((context.workspace / "attempt.json").read_bytes())["attempt"] == 1
-    assert list(spool_folder(context).iterdir()) == []
+    assert list(folder_of(context.workspace).iterdir()) == []
     assert context.run_token not in output + plane.logs()
 
 
@@ -144,9 +145,20 @@ def test_the_death_of_a_worker_is_the_loss_of_the_attempt(
     assert plane.state.result is None
 
 
+def test_a_trainer_whose_ray_is_gone_says_so_at_once(
+    plane: FakeControlPlane, context_for: MakeContext, start_trainer: StartTrainer
+) -> None:
+    context = context_for(job_spec()).model_copy(update={"ray_address": "127.0.0.1:1"})
+    with start_trainer(context) as trainer:
+        output, _ = trainer.communicate(timeout=60)
+    assert trainer.returncode == LOST, output
+    assert "nobody listens at Ray's address" in output
+    assert not (context.workspace / "ray").exists()
+
+
 def _worker_of(context: RunContext) -> int:
     """Return the process that writes the journal of rank 0."""
-    journal = str(spool_folder(context) / "1-rank0.jsonl")
+    journal = str(folder_of(context.workspace) / "1-rank0.jsonl")
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if any(opened.path == journal for opened in process.open_files()):

@@ -222,7 +222,11 @@ def test_quotas_and_pools_are_shown_and_set(here: Windlass) -> None:
 
 
 def test_projects_members_and_keys_have_a_life(here: Windlass) -> None:
-    assert here("project", "create", "team-b", "--cohort", "research").code == 0
+    made = here("project", "create", "team-b", "--cohort", "research", "--priority-ceiling", "3", "--json")
+    assert json.loads(made.out)["priority_ceiling"] == 3
+    assert (
+        json.loads(here("project", "update", "team-b", "--priority-ceiling=-1", "--json").out)["priority_ceiling"] == -1
+    )
     assert json.loads(here("project", "update", "team-b", "--leave-cohort", "--json").out)["cohort"] is None
     assert here("project", "update", "team-b").code == 2
     assert here("member", "set", "-p", "team-b", "ann", "editor").code == 0

@@ -15,7 +15,9 @@ from tests.fakes.control_plane import FakeControlPlane
 
 from windlass.domain.reports import Command, MetricItem, Outcome, ResultItem
 from windlass.runtime.context import CONTEXT_VARIABLE, RunContext
-from windlass.runtime.reporter import Pace, Reporter, drain, spool_folder
+from windlass.runtime.draining import drain
+from windlass.runtime.reporter import Pace, Reporter
+from windlass.runtime.spool import folder_of
 
 QUICK = Pace(interval=0.02, heartbeat=0.05, backoff=0.1)
 
@@ -37,7 +39,7 @@ def test_everything_arrives_once_and_in_order(
     assert plane.logs() == "".join(f"step {step}\n" for step in range(1, 50))
     assert plane.events() == ["training_finished"]
     assert sequences() == list(range(1, len(sequences()) + 1))
-    assert list(spool_folder(context).iterdir()) == []
+    assert list(folder_of(context.workspace).iterdir()) == []
 
 
 def test_requests_keep_their_distance_and_carry_many_items(
@@ -201,7 +203,7 @@ def test_what_a_fenced_attempt_left_is_thrown_away(plane: FakeControlPlane, cont
     plane.lost(attempt, {"trainer": "test"})
     assert drain(context)
     assert plane.raw_metrics("train_loss") == []
-    assert list(spool_folder(context).iterdir()) == []
+    assert list(folder_of(context.workspace).iterdir()) == []
 
 
 _DOOMED = """
@@ -217,7 +219,7 @@ time.sleep(60)
 
 
 @pytest.mark.processes
-def test_what_was_put_survives_kill_9_and_is_sent_by_the_drain_command(
+def test_what_was_put_survives_kill_9_and_is_drained(
     plane: FakeControlPlane, context: RunContext, attempt: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "context.json"
@@ -231,7 +233,7 @@ def test_what_was_put_survives_kill_9_and_is_sent_by_the_drain_command(
         assert doomed.stdout.readline() == b"put\n"
         doomed.send_signal(signal.SIGKILL)
     plane.restore()
-    subprocess.run([sys.executable, "-m", "windlass.runtime.reporter"], env=environment, check=True, timeout=60)
+    assert drain(context)
     assert [step for _, step, _ in plane.raw_metrics("train_loss")] == list(range(200))
 
 
@@ -242,7 +244,7 @@ def test_the_run_token_is_on_no_disk_and_in_no_error(
     reporter = Reporter(context, attempt, "rank0", pace=QUICK)
     reporter.metric("train_loss", 1, 1.0)
     reporter.close(timeout=0.1)
-    spooled = b"".join(path.read_bytes() for path in spool_folder(context).iterdir())
+    spooled = b"".join(path.read_bytes() for path in folder_of(context.workspace).iterdir())
     assert b"train_loss" in spooled
     assert context.run_token.encode() not in spooled
     out = capfd.readouterr()

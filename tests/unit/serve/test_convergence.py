@@ -13,14 +13,17 @@ from windlass_pipelines.serve.convergence import (
     Observed,
     Refusal,
     ServeState,
-    hopeless,
+    Trouble,
+    failure,
     plan,
     reason,
     report,
+    trouble,
 )
 
 RUNNING = Observed(ServeState.RUNNING, running=1)
 LOAD_ERROR = "\x1b[36mray::x\x1b[39m\n  File x\nwindlass_pipelines.serve.loading.ModelLoadError: a weight is missing\n"
+NO_MEMORY = "A replica failed to start.\nwindlass_pipelines.serve.artifact.ModelMemoryError: no free memory\n"
 
 
 def app(key: str, replicas: int = 1) -> ServedApp:
@@ -87,19 +90,52 @@ def test_no_application_is_both_deployed_and_deleted_and_the_plan_settles(
     assert plan(wish, {key: deployed[key] for key in deployed if key in after}, after, refusals).deploy == ()
 
 
-def test_a_load_error_is_given_up_at_once_also_after_a_first_success() -> None:
-    assert hopeless(Observed(ServeState.UNHEALTHY, LOAD_ERROR), 0) == "a weight is missing"
-    assert hopeless(Observed(ServeState.STARTING, LOAD_ERROR), 0) == "a weight is missing"
+def complaint(seen: Observed, seconds: float = 0) -> tuple[str, bool] | None:
+    found = failure(seen, seconds)
+    return None if found is None else (found.reason, found.lasting)
 
 
-def test_a_replica_that_dies_for_another_reason_gets_its_time() -> None:
+def test_an_artifact_that_cannot_be_loaded_is_given_up_at_once_also_after_a_first_success() -> None:
+    for state in (ServeState.UNHEALTHY, ServeState.STARTING, ServeState.FAILED):
+        assert complaint(Observed(state, LOAD_ERROR)) == ("a weight is missing", True)
+
+
+def test_a_lack_of_memory_passes_also_on_the_first_start() -> None:
+    for state in (ServeState.UNHEALTHY, ServeState.STARTING, ServeState.FAILED):
+        assert complaint(Observed(state, NO_MEMORY)) == ("no free memory", False)
+
+
+def test_a_replica_that_dies_for_another_reason_gets_its_time_and_then_a_pause() -> None:
     killed = Observed(ServeState.UNHEALTHY, "Error:\nThe worker was killed: out of memory")
-    assert hopeless(killed, PATIENCE_SECONDS) is None
-    assert hopeless(killed, PATIENCE_SECONDS + 1) == "The worker was killed: out of memory"
+    assert complaint(killed, PATIENCE_SECONDS) is None
+    assert complaint(killed, PATIENCE_SECONDS + 1) == ("The worker was killed: out of memory", False)
+    assert complaint(Observed(ServeState.FAILED)) == ("it failed without a message", False)
 
 
-def test_an_application_with_a_running_replica_is_never_given_up() -> None:
-    assert hopeless(Observed(ServeState.UNHEALTHY, LOAD_ERROR, running=1), 1e9) is None
+def test_an_application_with_a_running_replica_is_never_stopped() -> None:
+    for message in (LOAD_ERROR, NO_MEMORY):
+        assert failure(Observed(ServeState.UNHEALTHY, message, running=1), 1e9) is None
+
+
+def test_pauses_double_up_to_a_limit_and_begin_anew_after_a_good_time() -> None:
+    found: Trouble | None = None
+    now, pauses = 0.0, []
+    for _ in range(9):
+        found = trouble(app("a"), found, now)
+        pauses.append(found.until - now)
+        now = found.until + 1
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    assert trouble(app("a"), found, now + 1000).times == 1
+    assert trouble(app("a", 2), found, now).times == 1
+
+
+def test_a_refusal_holds_until_its_time_or_until_something_else_is_asked() -> None:
+    for_good, for_now = Refusal(app("a"), "no"), Refusal(app("a"), "not now", until=10.0)
+    assert for_good.holds(app("a"), 1e9)
+    assert not for_good.holds(app("a", 2), 0)
+    assert not for_good.holds(None, 0)
+    assert for_now.holds(app("a"), 9.9)
+    assert not for_now.holds(app("a"), 10.0)
 
 
 def test_the_reason_is_our_own_sentence_or_the_last_line() -> None:
@@ -109,7 +145,7 @@ def test_the_reason_is_our_own_sentence_or_the_last_line() -> None:
     assert len(reason("x" * 10_000)) == 500
 
 
-def test_every_wished_application_has_a_status_and_no_other() -> None:
+def test_every_wished_application_has_a_status_and_so_has_what_still_leaves() -> None:
     observed = {
         "run": RUNNING,
         "load": Observed(ServeState.STARTING, "Deployment 'model' has 1 replicas that take more than 30s.\nA remark."),
@@ -124,4 +160,5 @@ def test_every_wished_application_has_a_status_and_no_other() -> None:
         "bad": (AppState.FAILED, "a weight is missing"),
         "gone": (AppState.DEPLOYING, "waiting to be deployed"),
         "new": (AppState.DEPLOYING, "waiting to be deployed"),
+        "other": (AppState.LEAVING, "it is being stopped"),
     }

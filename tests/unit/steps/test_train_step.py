@@ -13,7 +13,7 @@ from windlass.domain.errors import WindlassError
 from windlass.domain.reports import Command
 from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
-from windlass_pipelines.steps.progress import read_notes
+from windlass_pipelines.steps.progress import RunLostError, read_notes
 from windlass_pipelines.steps.train import train
 
 pytestmark = pytest.mark.processes
@@ -125,3 +125,43 @@ def test_a_run_whose_token_is_revoked_stops(train_step: Train, plane: FakeContro
     plane.drop_replies = revoke
     assert train_step("hang") == "stopped"
     assert lives(tmp_path) == 1
+
+
+def test_a_run_whose_ray_is_gone_is_lost_and_starts_no_trainer(
+    train_step: Train, plane: FakeControlPlane, tmp_path: Path
+) -> None:
+    plane.lose_ray()
+    with pytest.raises(RunLostError, match="is gone"):
+        train_step("ok")
+    assert not (tmp_path / "workspace" / "lives").exists()
+    assert read_notes(tmp_path / "workspace")["train"].outcome == "lost"
+    assert plane.state.steps["train"] == {"state": "failed", "message": f"Ray at {plane.ray_address} is gone"}
+
+
+@pytest.mark.parametrize("behaviour", ["die-late", "stubborn"])
+def test_a_trainer_that_dies_or_hangs_when_its_ray_is_gone_has_no_second_life(
+    train_step: Train, plane: FakeControlPlane, tmp_path: Path, behaviour: str
+) -> None:
+    def lose(path: str) -> bool:
+        if path.endswith("/reports"):
+            plane.lose_ray()
+        return False
+
+    plane.drop_replies = lose
+    with pytest.raises(RunLostError, match="is gone"):
+        train_step(behaviour)
+    assert lives(tmp_path) == 1
+    assert states(plane) == ["lost"]
+    record = ProcessRecord.load(tmp_path / "workspace" / "trainer.json")
+    assert record is not None
+    assert processes.members(record) == []
+
+
+def test_a_result_that_came_before_ray_was_gone_counts(train_step: Train, plane: FakeControlPlane) -> None:
+    def lose(path: str) -> bool:
+        if path.endswith("/reports"):
+            plane.lose_ray()
+        return False
+
+    plane.drop_replies = lose
+    assert train_step("ok") == "succeeded"

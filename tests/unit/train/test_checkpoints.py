@@ -68,6 +68,21 @@ def test_a_checkpoint_that_is_gone_and_the_only_one_means_from_the_start(tmp_pat
     assert store.load(None) is None
 
 
+def test_what_the_control_plane_never_heard_of_is_found_on_the_disk(tmp_path: Path) -> None:
+    first, second = Checkpoints(tmp_path, "c", 1, "job"), Checkpoints(tmp_path, "c", 2, "job")
+    heard = first.save(snapshot(10), {})
+    first.save(snapshot(20), {})
+    assert found_step(second, None) == 20
+    assert found_step(second, point(heard)) == 20
+    assert found_step(second, point(heard), at_most=19) == 10
+    assert found_step(Checkpoints(tmp_path, "c", 2, "another job"), None) is None
+
+
+def found_step(store: Checkpoints, resume: ResumePoint | None, at_most: int | None = None) -> int | None:
+    found = store.load(resume, at_most=at_most)
+    return None if found is None else found.progress.step
+
+
 def test_a_checkpoint_of_other_settings_is_not_taken(tmp_path: Path) -> None:
     item = Checkpoints(tmp_path, "c", 1, "this job").save(snapshot(10), {})
     assert Checkpoints(tmp_path, "c", 2, "another job").load(point(item)) is None

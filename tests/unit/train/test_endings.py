@@ -1,6 +1,8 @@
 """How an attempt's end becomes a result, an exit code, or a lost attempt."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +16,9 @@ from tests.fakes.control_plane import FakeControlPlane
 
 from windlass.domain.reports import Outcome, ResultItem
 from windlass.runtime.context import RunContext
-from windlass.runtime.reporter import Pace, Reporter, drain
-from windlass_pipelines.train.driver import FENCED, REPORTED, failure_of, finish, write_attempt
+from windlass.runtime.draining import drain
+from windlass.runtime.reporter import Pace, Reporter
+from windlass_pipelines.train.driver import FENCED, LOST, REPORTED, failure_of, finish, write_attempt
 from windlass_pipelines.train.logs import captured
 from windlass_pipelines.train.outcome import Conclusion, FencedOutError, StoppedError, TrainingError
 from windlass_pipelines.train.worker import conclude
@@ -142,7 +145,6 @@ def test_the_step_finds_the_attempt_in_the_workspace(context: RunContext) -> Non
 
 def test_what_is_printed_and_logged_is_told_and_still_printed(capsys: pytest.CaptureFixture[str]) -> None:
     import logging
-    import sys
 
     told: list[str] = []
     with captured(told.append):
@@ -161,3 +163,17 @@ def test_what_is_printed_and_logged_is_told_and_still_printed(capsys: pytest.Cap
     shown = capsys.readouterr()
     assert "printed" in shown.out
     assert "theirs" in shown.err
+
+
+_HANGS = """
+import time
+from windlass_pipelines.train.driver import limited
+with limited(30): pass
+with limited(0.05): time.sleep(60)
+"""
+
+
+@pytest.mark.processes
+def test_a_ray_that_answers_nothing_is_not_waited_for() -> None:
+    ended = subprocess.run([sys.executable, "-c", _HANGS], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, "not joined within 0.05 s" in ended.stderr) == (LOST, True)

@@ -70,6 +70,20 @@ def test_a_killed_training_repeats_only_what_came_after_its_checkpoint(
     assert again == {step: value for step, value in first.series("train_loss").items() if step > 4}
 
 
+def test_a_training_goes_on_from_a_checkpoint_that_could_not_be_reported_and_tells_what_led_there(
+    run_for: MakeRun, attempt: Attempt
+) -> None:
+    context = run_for(JOBS["lora"])
+    first, second, whole = RecordingVoice(fenced_at=7), RecordingVoice(), RecordingVoice()
+    with pytest.raises(FencedOutError):
+        attempt(context, first)
+    attempt(context, second, 2, resume=None)
+    assert dict(second.events)["training_resumed"]["step"] == 4
+    attempt(context.model_copy(update={"artifact_prefix": "a/whole", "checkpoint_prefix": "c/whole"}), whole)
+    for name in SERIES:
+        assert second.series(name) == whole.series(name)
+
+
 def test_a_training_that_was_lost_after_its_last_step_is_judged_and_written_again(
     spec: JobSpec, run_for: MakeRun, attempt: Attempt, newest: Newest
 ) -> None:

@@ -23,7 +23,7 @@ def create_project(
     body: ProjectIn, response: Response, visit: Annotated[Visit, platform(Permission.PROJECTS_WRITE)]
 ) -> ProjectOut:
     """Create a project; you become its owner."""
-    made = visit.platform(Projects).create(body.name, body.display_name, body.cohort)
+    made = visit.platform(Projects).create(body.name, body.display_name, body.cohort, body.priority_ceiling)
     response.headers["Location"] = f"/v1/projects/{made.name}"
     return project_out(made, response)
 
@@ -52,11 +52,10 @@ def update_project(
     version: IfMatch,
     visit: Annotated[Visit, inside(Permission.PROJECT_UPDATE)],
 ) -> ProjectOut:
-    """Change a project's display name; its cohort only as an admin, since a cohort shares other teams' GPUs."""
-    changes = body.model_dump(exclude_unset=True)
-    if changes.get("display_name", "") is None:
-        del changes["display_name"]
-    if "cohort" in changes:
+    """Change a project. Its cohort and its priority ceiling are an admin's: other teams' GPUs depend on them."""
+    given = body.model_dump(exclude_unset=True)
+    changes = {name: value for name, value in given.items() if name == "cohort" or value is not None}
+    if not changes.keys().isdisjoint({"cohort", "priority_ceiling"}):
         visit.wiring.gatekeeper.require(visit.caller.principal, Permission.QUOTAS_WRITE)
     return project_out(visit.platform(Projects).update(visit.inside.id, version, changes), response)
 

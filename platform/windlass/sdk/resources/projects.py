@@ -6,10 +6,13 @@ from windlass.sdk._core import Flow, Listing, Scope, built, delete, get, listed,
 from windlass.wire.projects import MemberIn, MemberOut, ProjectIn, ProjectOut, ProjectPatch, Role
 
 
-def create_project(scope: Scope, name: str, *, display_name: str = "", cohort: str | None = None) -> Flow[ProjectOut]:
-    """Create a project; projects of one cohort lend each other idle quota."""
+def create_project(
+    scope: Scope, name: str, *, display_name: str = "", cohort: str | None = None, priority_ceiling: int = 0
+) -> Flow[ProjectOut]:
+    """Create a project; projects of one cohort lend each other idle quota. No job goes above the priority ceiling."""
     del scope
-    return post(path("projects"), ProjectOut, built(ProjectIn, name=name, display_name=display_name, cohort=cohort))
+    made = built(ProjectIn, name=name, display_name=display_name, cohort=cohort, priority_ceiling=priority_ceiling)
+    return post(path("projects"), ProjectOut, made)
 
 
 def list_projects(scope: Scope) -> Listing[ProjectOut]:
