@@ -90,6 +90,10 @@ class Repository(Protocol[F]):
         """Remove every match and return how many there were."""
         ...
 
+    def delete_older(self, field: str, than: datetime) -> int:
+        """Remove every fact of the scope whose time in ``field`` is earlier, and return how many there were."""
+        ...
+
 
 class Outbox(Protocol):
     """Intents that the worker carries out after the commit. Claims carry a lease and a fencing counter."""
@@ -120,7 +124,10 @@ class Outbox(Protocol):
 
 
 class JobJournal(Protocol):
-    """What jobs tell, appended at a high rate."""
+    """What jobs tell, appended at a high rate.
+
+    Every method raises ``NotFoundError`` for a job that is not in the scope it was made for.
+    """
 
     def append_event(self, event: Event) -> Event:
         """Append under the job's next sequence number and return it with that number."""
@@ -355,6 +362,18 @@ class PipelineBackend(Protocol):
 
     def kill(self, run_name: str) -> None:
         """End every process of the run at once; returns when they are gone. No error when there is none."""
+        ...
+
+
+class RunFolders(Protocol):
+    """What runs leave behind outside of the object store: tokens, logs, spooled reports."""
+
+    def names(self) -> list[str]:
+        """Return the names of the runs that have something left."""
+        ...
+
+    def forget(self, run_name: str) -> None:
+        """End what of the run still lives and remove its leavings; no error when there are none."""
         ...
 
 
