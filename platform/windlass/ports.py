@@ -13,7 +13,7 @@ from windlass.domain.artifacts import FileEntry
 from windlass.domain.datasets import DataRequest, DataResult, Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint, ServedApp, ServingStatus
 from windlass.domain.jobs import Attempt, Job, Run
-from windlass.domain.models import CatalogueModel, Model, ModelVersion
+from windlass.domain.models import CatalogueModel, ImportedModel, Model, ModelVersion
 from windlass.domain.projects import ApiKey, Member, Pool, Project, StoredQuota
 from windlass.domain.records import (
     AuditEntry,
@@ -25,7 +25,6 @@ from windlass.domain.records import (
     MetricPoint,
     Replay,
 )
-from windlass.domain.specs import Task
 from windlass.runtime.context import RunContext
 
 F = TypeVar("F")
@@ -124,10 +123,7 @@ class Outbox(Protocol):
 
 
 class JobJournal(Protocol):
-    """What jobs tell, appended at a high rate.
-
-    Every method raises ``NotFoundError`` for a job that is not in the scope it was made for.
-    """
+    """What jobs tell, appended at a high rate. Every method raises ``NotFoundError`` for a job out of its scope."""
 
     def append_event(self, event: Event) -> Event:
         """Append under the job's next sequence number and return it with that number."""
@@ -297,14 +293,6 @@ class DataProcessor(Protocol):
     def forget(self, name: str) -> None:
         """Stop it if it runs and drop what is kept of it (not its output)."""
         ...
-
-
-class ImportedModel(BaseModel):
-    """What the check of a base model's folder found."""
-
-    model_config = ConfigDict(frozen=True)
-    tasks: tuple[Task, ...]
-    parameters: int
 
 
 class ModelImporter(Protocol):
