@@ -36,7 +36,7 @@ dev: ## Install the development tools too
 test: lint types contracts pytest ## Everything that CI runs
 
 pytest: dev ## The tests alone: make pytest TESTS='tests/unit -k quota'
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(TESTS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 --cov --cov-report=term:skip-covered $(TESTS)
 
 lint: dev ## ruff: rules and format
 	@$(BIN)/ruff check

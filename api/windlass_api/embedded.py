@@ -104,9 +104,10 @@ class Embedded:
 
     def stop_children(self) -> None:
         """End runs, serving and Ray: nothing is left running, no port is held. Jobs go on from checkpoints later."""
-        self.worker.scheduling.stop_all()
-        self.serving.stop()
-        self.ray.stop()
+        with contextlib.ExitStack() as stack:  # whatever one of them meets, the others are stopped too
+            stack.callback(self.ray.stop)
+            stack.callback(self.serving.stop)
+            stack.callback(self.worker.scheduling.stop_all)
 
 
 def build(home: Home, url: str) -> Embedded:
@@ -115,12 +116,13 @@ def build(home: Home, url: str) -> Embedded:
     engine = sqlite_engine(home.path / "windlass.db")
     migrate(engine)
     database = SqlDatabase(engine, clock)
-    backing = Backing(database, LocalObjectStore(home.path / "store"), clock)
+    backing = Backing(database, LocalObjectStore(home.path / "store", limits.reserve_bytes), clock)
     pepper = home.private_file("pepper", secrets.token_hex(32)).encode()
     gatekeeper = Gatekeeper(database, clock, pepper)
     ray = LocalRay(home.path / "ray", sys.executable)
     backend = LocalPipelineBackend(home.path / "runs", sys.executable, environment=ray.environment())
-    backend.readdress(url)
+    with database.read() as work:
+        backend.readdress(url, [run.name for run in work.everywhere().runs.all(ended_at=None)])
     serving = LocalServing(home.path / "serve", ray, sys.executable)
     processor = EmbeddedDataProcessor(home.path / "data", sys.executable)
     importer = EmbeddedModelImporter(home.path / "imports", sys.executable)
@@ -128,8 +130,10 @@ def build(home: Home, url: str) -> Embedded:
         backing=backing,
         gatekeeper=gatekeeper,
         scheduling=scheduling(backing, backend, worker_settings),
-        processing=Processing(backing, processor, importer),
-        rollouts=Rollouts(backing, serving, probe, timedelta(seconds=worker_settings.rollout_seconds)),
+        processing=Processing(backing, processor, importer, limits.reserve_bytes, slots=worker_settings.data_processes),
+        rollouts=Rollouts(
+            backing, serving, probe, patience=timedelta(seconds=worker_settings.rollout_seconds), since=clock.now()
+        ),
         backend=backend,
         ray=ray,
         settings=worker_settings,
@@ -151,23 +155,21 @@ def build(home: Home, url: str) -> Embedded:
 
 
 def _first_start(home: Home, wiring: Wiring) -> None:
-    """Make what a new data folder lacks: the admin key, the pool ``local``, the project ``default`` with its quota."""
+    """Make what a new data folder lacks: the pool ``local`` and the project ``default`` with its quota, and the key."""
     backing, clock = wiring.backing, wiring.backing.clock
     owner = Caller(Principal(user="admin", key="first-start", admin=True))
-    with backing.database.read() as work:
-        known_pool, known_project = work.pools.find(name="local"), work.projects.find(name="default")
-    if known_pool is None and known_project is None:
-        project = Projects(backing, owner).create("default", "Default", None)
-        gpus = _gpus()
-        capacity = len(gpus) or _CPU_SLOTS
-        pool = Pool(
-            id=backing.new_id("pool"),
-            name="local",
-            capacity=capacity,
-            gpu_type=gpus[0] if gpus else "",
-            created_at=clock.now(),
-        )
-        with backing.database.write() as work:
+    with backing.database.write() as work:
+        if not work.pools.all() and not work.projects.all():
+            project = Projects(backing, owner).add(work, "default", "Default", None)
+            gpus = _gpus()
+            capacity = len(gpus) or _CPU_SLOTS
+            pool = Pool(
+                id=backing.new_id("pool"),
+                name="local",
+                capacity=capacity,
+                gpu_type=gpus[0] if gpus else "",
+                created_at=clock.now(),
+            )
             work.pools.add(pool)
             work.of(project.id).quotas.add(StoredQuota(project=project.id, pool="local", nominal=capacity))
     if not (home.path / "admin.key").exists():

@@ -48,8 +48,10 @@ class _Told:
     points: set[tuple[str, int, int]] = field(default_factory=set)
     state: Any = None
 
-    def news(self, project: str, job: Job, events: list[Event], points: list[MetricPoint]) -> list[str]:
-        """Return the frames of what is new; the last is an ``end`` when the job has ended and all is told."""
+    def news(
+        self, project: str, job: Job, events: list[Event], points: list[MetricPoint], *, settled: bool
+    ) -> list[str]:
+        """Return the frames of what is new; the last is an ``end`` when job and run have ended and all is told."""
         frames = []
         for event in events:
             self.sequence = event.sequence
@@ -65,7 +67,7 @@ class _Told:
         if state != self.state:
             self.state = state
             frames.append(frame("state", job_out(project, job).model_dump_json()))
-        if job.state.terminal and not events:
+        if settled and not events:
             frames.append(frame("end", job_out(project, job).model_dump_json()))
         return frames
 
@@ -74,8 +76,8 @@ async def _job_frames(jobs: Jobs, project: str, job_id: str, sequence: int) -> A
     told = _Told(sequence)
     spoken = time.monotonic()
     while True:
-        job, events, points = await run_in_threadpool(_look, jobs, job_id, told.sequence)
-        frames = told.news(project, job, events, points)
+        settled, job, events, points = await run_in_threadpool(_look, jobs, job_id, told.sequence)
+        frames = told.news(project, job, events, points, settled=settled)
         for one in frames:
             yield one
         if frames and frames[-1].startswith("event: end"):
@@ -88,10 +90,10 @@ async def _job_frames(jobs: Jobs, project: str, job_id: str, sequence: int) -> A
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def _look(jobs: Jobs, job_id: str, sequence: int) -> tuple[Job, list[Event], list[MetricPoint]]:
-    # The job first: what it says after a terminal state is read was said before it.
-    job = jobs.get(job_id)
-    return job, jobs.events(job_id, sequence, 200), jobs.metrics(job_id, [], -1)
+def _look(jobs: Jobs, job_id: str, sequence: int) -> tuple[bool, Job, list[Event], list[MetricPoint]]:
+    # Whether all has ended comes first: what is read after it was said before it.
+    settled, job = jobs.settled(job_id), jobs.get(job_id)
+    return settled, job, jobs.events(job_id, sequence, 200), jobs.metrics(job_id, [], -1)
 
 
 def follow_log(jobs: Jobs, job_id: str, offset: int) -> StreamingResponse:

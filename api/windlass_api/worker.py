@@ -3,14 +3,15 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
 
-from windlass.domain.errors import WindlassError
+from windlass.domain.errors import InvalidError, WindlassError
 from windlass.domain.jobs import JobState, RunState, move
 from windlass.domain.records import Intent
 from windlass.ports import PipelineBackend, RayCluster
@@ -19,6 +20,7 @@ from windlass.services.access import Gatekeeper
 from windlass.services.backing import Backing
 from windlass.services.datasets import version_prefix
 from windlass.services.processing import Processing
+from windlass.services.registration import deploy_job
 from windlass.services.rollouts import Rollouts
 from windlass.services.runs import artifact_prefix, checkpoint_prefix
 from windlass.services.scheduling import Scheduling
@@ -30,6 +32,8 @@ _log = structlog.get_logger()
 _PARALLEL_INTENTS = 4
 _RETRY_SECONDS = (1, 2, 5, 15, 60)
 _STALLED_SECONDS = 60.0
+_START_TRIES = 6
+"""Tries to start a run, over about a minute and a half, before it counts as lost and its job queues again."""
 
 
 def scheduling(backing: Backing, backend: PipelineBackend, settings: WorkerSettings) -> Scheduling:
@@ -62,11 +66,15 @@ class Worker:
     _threads: list[threading.Thread] = field(default_factory=list)
     _turns: dict[str, float] = field(default_factory=dict)
     _nudges: dict[str, threading.Event] = field(default_factory=dict)
+    _hands: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_PARALLEL_INTENTS, thread_name_prefix="intent")
+    )
+    _busy: list[Future[None]] = field(default_factory=list)
 
     def start(self) -> None:
         """Begin the loops."""
         loops: dict[str, Callable[[], bool]] = {
-            "intents": self._intents,
+            "intents": self._hand_out,
             "runs": self._runs,
             "bytes": self._bytes,
             "endpoints": self._endpoints,
@@ -83,6 +91,7 @@ class Worker:
         self._nudge()
         for thread in self._threads:
             thread.join()
+        self._hands.shutdown(cancel_futures=True)
 
     def stalled(self) -> str:
         """Return which loop has not turned for a minute, or an empty string."""
@@ -111,8 +120,11 @@ class Worker:
             self._turns[name] = time.monotonic()
 
     def _runs(self) -> bool:
-        self.scheduling.watch()
-        return self.scheduling.admit()
+        try:
+            self.scheduling.watch()
+        finally:  # a run in trouble keeps no queued job waiting
+            admitted = self.scheduling.admit()
+        return admitted
 
     def _bytes(self) -> bool:
         self.processing.watch_datasets()
@@ -123,15 +135,28 @@ class Worker:
         self.rollouts.step()
         return False
 
+    def _hand_out(self) -> bool:
+        """Give due intents to idle hands: one that takes long, as the start of Ray does, keeps no other waiting."""
+        self._busy = [future for future in self._busy if not future.done()]
+        for intent in self._claim(_PARALLEL_INTENTS - len(self._busy)):
+            future = self._hands.submit(self._carry_out, intent)
+            future.add_done_callback(lambda _: self._nudge())
+            self._busy.append(future)
+        return False
+
     def _intents(self) -> bool:
-        with self.backing.database.read() as work:
-            if not work.outbox.due():
-                return False
-        with self.backing.database.write() as work:
-            claimed = work.outbox.claim(_PARALLEL_INTENTS, self.settings.lease)
-        with ThreadPoolExecutor(_PARALLEL_INTENTS, thread_name_prefix="intent") as pool:
-            list(pool.map(self._carry_out, claimed))
+        """Carry out what is due now, one after the other."""
+        claimed = self._claim(_PARALLEL_INTENTS)
+        for intent in claimed:
+            self._carry_out(intent)
         return bool(claimed)
+
+    def _claim(self, limit: int) -> list[Intent]:
+        with self.backing.database.read() as work:
+            if limit < 1 or not work.outbox.due():
+                return []
+        with self.backing.database.write() as work:
+            return work.outbox.claim(limit, self.settings.lease)
 
     def _carry_out(self, intent: Intent) -> None:
         try:
@@ -147,15 +172,32 @@ class Worker:
                 exc_info=None if known else error,
             )
             INTENTS.labels(intent.kind, "failed").inc()
+            given_up = self._explain(intent, str(error))
             with self.backing.database.write() as work:
-                work.outbox.retry(intent, timedelta(seconds=pause))
+                if given_up:
+                    work.outbox.done(intent)
+                else:
+                    work.outbox.retry(intent, timedelta(seconds=pause))
             return
         with self.backing.database.write() as work:
             work.outbox.done(intent)
         INTENTS.labels(intent.kind, "done").inc()
 
+    def _explain(self, intent: Intent, problem: str) -> bool:
+        """Say to whom it matters why an intent fails; tell whether it is given up."""
+        match intent.kind:
+            case "run.submit":
+                given_up = intent.tries >= _START_TRIES
+                self.scheduling.not_started(intent.subject, problem, give_up=given_up)
+                return given_up
+            case _:
+                return False
+
     def _do(self, intent: Intent) -> None:
         match intent.kind:
+            case "job.deploy":
+                with suppress(InvalidError):  # the job's reason says it from now on
+                    deploy_job(self.backing, intent.project, intent.subject)
             case "job.submit":
                 self._queue(intent)
             case "run.submit":

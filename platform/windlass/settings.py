@@ -23,6 +23,9 @@ class LimitSettings(BaseSettings):
     body_bytes: int = Field(default=2 << 20, ge=1024, description="largest JSON body")
     report_bytes: int = Field(default=8 << 20, ge=1024, description="largest report batch of a run")
     upload_bytes: int = Field(default=20 << 30, ge=1, description="largest upload, all files together")
+    reserve_bytes: int = Field(
+        default=256 << 20, ge=0, description="disk space that uploads and datasets leave to the database"
+    )
     upload_hours: float = Field(default=72.0, gt=0, le=8760, description="how long an upload may stay open")
     unfinished_jobs: int = Field(default=500, ge=1, description="jobs of a project that may be on their way at once")
     unfinished_versions: int = Field(

@@ -35,7 +35,7 @@ def furnish(client: Client, tiny: Path, folder: Path, project: str = "default") 
         client.base_models.add("tiny", str(tiny))
         client.base_models.wait("tiny")
     inside = client.in_project(project)
-    if any(True for _ in inside.datasets.list()):
+    if "rows" in {dataset.name for dataset in inside.datasets.list()}:
         return
     source = folder / "rows.csv"
     with source.open("w", newline="") as stream:

@@ -28,6 +28,7 @@ class Server:
     port: int
     prefix: tuple[str, ...] = ()
     """What the server's command is given to, to run in a world of its own."""
+    settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     clients: list[Client] = field(default_factory=list)
 
@@ -40,7 +41,7 @@ class Server:
         """Start a server, unless one runs, and return a client of its admin."""
         if not (self.process and self.process.poll() is None):
             (self.home / "server.json").unlink(missing_ok=True)
-            environment = os.environ | {"WINDLASS_WORKER_HEARTBEAT_SECONDS": "6"}
+            environment = os.environ | {"WINDLASS_WORKER_HEARTBEAT_SECONDS": "6"} | self.settings
             module = [sys.executable, "-P", "-m", "windlass_api.embedded"]
             argv = [*self.prefix, *module, "--home", str(self.home), "--port", str(self.port)]
             with self.home.with_suffix(".log").open("ab") as log:
@@ -110,10 +111,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def server(home: Path, prefix: tuple[str, ...] = ()) -> Iterator[Server]:
+def server(home: Path, prefix: tuple[str, ...] = (), **settings: str) -> Iterator[Server]:
     """A server's data folder on a port of its own; nothing of it is left afterwards."""
     home.mkdir(parents=True, exist_ok=True)
-    one = Server(home, free_port(), prefix)
+    one = Server(home, free_port(), prefix, settings)
     try:
         yield one
     finally:

@@ -165,7 +165,7 @@ def test_borrowed_slots_are_reclaimed_and_the_preempted_job_finishes(one: Server
         furnish(client, tiny, tmp_path, project)
     client.quotas.set("local", 0)
     borrower, lender = client.in_project("borrower"), client.in_project("lender")
-    long = SPEC | {"training": SPEC["training"] | {"max_steps": 1500}}
+    long = SPEC | {"training": SPEC["training"] | {"max_steps": 800}}
     jobs = [borrower.jobs.create(long | {"model": model}) for model in ("first", "second")]
     one.until(lambda: all(checkpointed(borrower, job.id) for job in jobs), "both train, one on a borrowed slot")
     assert next(iter(borrower.quotas.list())).borrowed_from == {"lender": 1}

@@ -83,7 +83,7 @@ class House:
             kept=timedelta(hours=settings.tidy_hours),
             replays=timedelta(hours=settings.replay_hours),
         )
-        self.rollouts = Rollouts(self.backing, self.serving, lambda _, __: self.complaint, timedelta(seconds=300))
+        self.restart_rollouts()
         self.worker = Worker(
             backing=self.backing,
             gatekeeper=self.gatekeeper,
@@ -219,6 +219,12 @@ class House:
         with self.database.read() as work:
             run = work.everywhere().runs.all(job=job["id"])[-1]
         return RunClient(self, run.id, run.name, self.client_with(self.gatekeeper.run_token(run.id)))
+
+    def restart_rollouts(self) -> None:
+        """Look after endpoints as a server does that starts now."""
+        self.rollouts = Rollouts(
+            self.backing, self.serving, lambda _, __: self.complaint, timedelta(seconds=300), self.clock.now()
+        )
 
     def close(self) -> None:
         """Release the database."""

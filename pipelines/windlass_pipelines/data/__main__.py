@@ -4,7 +4,9 @@ Exit status: 0 when there is a result, accepted or rejected; 2 for a request tha
 program fails; 74 when the disk does. What it prints never quotes the data.
 """
 
+import errno
 import os
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -23,11 +25,10 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 
-from windlass_pipelines.data.limits import apply_limits
+from windlass_pipelines.data.limits import apply_limits, largest_file
 from windlass_pipelines.data.processing import process
 
 _EXIT_REQUEST, _EXIT_SOFTWARE, _EXIT_IO = 2, 70, 74
-_GROWTH = 4  # escaping in JSON may lengthen what was read; the internal form is never longer than this
 
 
 def main(arguments: list[str]) -> int:
@@ -40,11 +41,16 @@ def main(arguments: list[str]) -> int:
     except (OSError, ValidationError) as error:
         print(f"the request cannot be read: {type(error).__name__}", file=sys.stderr)  # noqa: T201 - a program
         return _EXIT_REQUEST
-    apply_limits(_GROWTH * request.max_bytes + (64 << 20))
+    disk = next(folder for folder in Path(request.output).resolve().parents if folder.exists())
+    room = max(0, shutil.disk_usage(disk).free - request.reserve_bytes)
+    apply_limits(min(largest_file(request.max_bytes), room))
     try:
         process(request)
     except OSError as error:
-        print(f"cannot read or write: {error.strerror or type(error).__name__}", file=sys.stderr)  # noqa: T201 - a program
+        said = error.strerror or type(error).__name__
+        if error.errno in (errno.ENOSPC, errno.EFBIG):
+            said = f"no space left: {room >> 20} MiB were free for it"
+        print(f"cannot read or write: {said}", file=sys.stderr)  # noqa: T201 - a program
         return _EXIT_IO
     except Exception as error:  # noqa: BLE001 - the last resort; an exception's own message may quote rows
         frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)[-4:]))

@@ -15,6 +15,15 @@ CPU_SECONDS = 3600
 OPEN_FILES = 256
 
 
+_GROWTH = 4
+"""Escaping in JSON may lengthen what was read; the internal form is never longer than this many times the input."""
+
+
+def largest_file(max_bytes: int) -> int:
+    """Return how long a written file may become when ``max_bytes`` may be read."""
+    return _GROWTH * max_bytes + (64 << 20)
+
+
 class CpuTimeError(Exception):
     """The process has used its CPU seconds."""
 
@@ -31,6 +40,11 @@ def apply_limits(file_bytes: int, *, address_space: int = ADDRESS_SPACE, cpu_sec
     _limit(resource.RLIMIT_FSIZE, file_bytes)
     _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
     _limit(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 30)
+
+
+def limited_by_disk(max_bytes: int) -> bool:
+    """Tell whether the disk, and not the size of the data, bounds what this process may write."""
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] not in (resource.RLIM_INFINITY, largest_file(max_bytes))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from windlass_pipelines.data.findings import Findings
 from windlass_pipelines.data.judging import exact_duplicates, judge
 from windlass_pipelines.data.keys import ranks
 from windlass_pipelines.data.lengths import histogram, token_counter
-from windlass_pipelines.data.limits import CpuTimeError, reading_limits
+from windlass_pipelines.data.limits import CpuTimeError, limited_by_disk, reading_limits
 from windlass_pipelines.data.measuring import SplitFacts, measure
 from windlass_pipelines.data.reading import read_inputs
 from windlass_pipelines.data.rowset import RowSet
@@ -48,7 +48,7 @@ def process(request: DataRequest) -> DataResult:
     except CpuTimeError:
         result = _stopped(findings, "needs-too-much-time", "the data needs more computing time than is allowed")
     except OSError as error:
-        if error.errno != errno.EFBIG:
+        if error.errno != errno.EFBIG or limited_by_disk(request.max_bytes):
             raise
         result = _stopped(findings, "too-large", "the data becomes larger than is allowed")
     if (work / _KEPT).exists():

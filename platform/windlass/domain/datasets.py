@@ -283,6 +283,7 @@ class DataRequest(Fact):
     max_bytes: int = Field(default=4 << 30, description="decompressed bytes that may be read")
     max_line_bytes: int = Field(default=4 << 20)
     max_rows: int = Field(default=10_000_000)
+    reserve_bytes: int = Field(default=0, description="what must stay free on the output's disk")
 
 
 class DataResult(Fact):

@@ -29,10 +29,12 @@ def decide(
     *,
     probed: str | None,
     now: datetime,
+    since: datetime,
     patience: timedelta,
 ) -> Endpoint:
     """Return the endpoint as it should stand now; the same object when nothing changes.
 
+    ``since`` is when somebody began to look: a rollout is not blamed for the time in which nobody worked on it.
     ``probed`` is what the smoke test of the wished applications said: None not run, empty passed, else its complaint.
     """
     if endpoint.state is EndpointState.DELETING:
@@ -41,7 +43,11 @@ def decide(
         gone = {"live": (), "state": EndpointState.STOPPED, "reason": None, "rollout_at": None, "ready_replicas": 0}
         return _changed(endpoint, gone | {"observed_generation": endpoint.generation}, now)
     if rolls_out(endpoint, wished):
-        return _changed(endpoint, _roll(endpoint, wished, statuses, probed, now, patience), now)
+        began = endpoint.rollout_at or now
+        slow = (
+            f"it was not healthy within {patience.total_seconds():.0f} s" if now - max(began, since) > patience else ""
+        )
+        return _changed(endpoint, _roll(endpoint, wished, statuses, probed, began, slow), now)
     if _keys(wished) == _keys(endpoint.live):
         settled: dict[str, Any] = {"live": wished, "live_spec": endpoint.spec, "rollout_at": None}
         return _changed(
@@ -61,16 +67,15 @@ def _roll(
     wished: tuple[LiveTarget, ...],
     statuses: Mapping[str, AppStatus],
     probed: str | None,
-    now: datetime,
-    patience: timedelta,
+    began: datetime,
+    slow: str,
 ) -> dict[str, Any]:
-    began = endpoint.rollout_at or now
     found = [statuses.get(target.app) for target in wished]
     complaint = next((app.message or "it did not start" for app in found if app and app.state is AppState.FAILED), None)
     if complaint is None and probed:
         complaint = f"the smoke test failed: {probed}"
-    if complaint is None and probed is None and now - began > patience:
-        complaint = f"it was not healthy within {patience.total_seconds():.0f} s"
+    if complaint is None and probed is None and slow:
+        complaint = slow
     if complaint is not None:
         return _rolled_back(endpoint, wished, complaint)
     if probed is None:
@@ -92,7 +97,7 @@ def _rolled_back(endpoint: Endpoint, wished: tuple[LiveTarget, ...], complaint: 
         code="rollout_failed",
         message=f"{names} could not be served: {complaint}{tail}",
         owner=Owner.YOU,
-        action="serve another version, or change the endpoint's spec to try again",
+        action="serve another version, or send the same spec again to try again",
         facts={"complaint": complaint, "kept": kept},
     )
     return {

@@ -1,8 +1,10 @@
 """Pipeline runs as processes of this machine: one child per run, found again by its folder."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from windlass.domain.errors import InvalidError, UnavailableError
 from windlass.orchestration import processes
@@ -58,13 +60,18 @@ class LocalPipelineBackend:
                 raise
             started.save(_record(folder))
 
-    def readdress(self, api_url: str) -> None:
-        """Tell every run where the control plane is now; those that still work look when their calls fail."""
-        for path in self._root.glob(f"*/{CONTEXT_NAME}"):
-            with processes.exclusive(path.parent, wait_for_it=True):
-                context = RunContext.model_validate_json(path.read_bytes())
-                if context.api_url != api_url:
-                    context.model_copy(update={"api_url": api_url}).write(path)
+    def readdress(self, api_url: str, run_names: Iterable[str]) -> None:
+        """Tell these runs where the control plane is now; those that still work look when their calls fail."""
+        for name in run_names:
+            folder = self._folder(name)
+            path = folder / CONTEXT_NAME
+            try:
+                with processes.exclusive(folder, wait_for_it=True):
+                    context = RunContext.model_validate_json(path.read_bytes())
+                    if context.api_url != api_url:
+                        context.model_copy(update={"api_url": api_url}).write(path)
+            except (OSError, ValidationError):
+                continue  # never begun, or damaged: whoever looks after runs finds that out, the others need their word
 
     def poll(self, run_name: str) -> BackendRun:
         """Look. ``lost`` is answered when nothing of the run is left, ``unknown`` when it was never submitted here."""

@@ -49,6 +49,8 @@ class RunContext(BaseModel):
         draft = path.with_suffix(".tmp")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
             stream.write(self.model_dump_json())
+            stream.flush()
+            os.fsync(stream.fileno())  # a power cut must not leave an empty file under the final name
         draft.replace(path)
 
     def current_api_url(self) -> str:

@@ -85,8 +85,8 @@ def wish_endpoint(
         raise ConflictError(f"endpoint {name} is being deleted", hint="repeat the request when it is gone")
     if known.task is not task:
         raise InvalidError.field("/spec/traffic", f"endpoint {name} serves {known.task}, the new models do {task}")
-    if known.spec == spec:
-        return known
+    if known.spec == spec and not known.tried:
+        return known  # the same wish again is a no-op, unless it failed: then it is the wish to try again
     wish = {"spec": spec, "generation": known.generation + 1, "changed_at": now, "tried": ()}
     return inside.endpoints.save(known.model_copy(update=wish))
 

@@ -175,6 +175,13 @@ class Jobs(ProjectUseCases):
             inside.jobs.get(id=job_id)
             return inside.runs.all(job=job_id), inside.attempts.all(job=job_id)
 
+    def settled(self, job_id: str) -> bool:
+        """Tell whether a job has ended and its last run too: nothing more will be said."""
+        with self.backing.database.read() as work:
+            inside = work.of(self.project)
+            ended = inside.jobs.get(id=job_id).state.terminal
+            return ended and inside.runs.find(job=job_id, ended_at=None) is None
+
     def events(self, job_id: str, after: int, limit: int) -> list[Event]:
         """Return events beyond a sequence number."""
         with self.backing.database.read() as work:
@@ -200,6 +207,7 @@ class Jobs(ProjectUseCases):
             job = inside.jobs.get(id=job_id)
             chunks = inside.journal.log_chunks(job.id, offset, _LOG_CHUNKS)
             length = inside.journal.log_length(job.id)
+            ended = job.state.terminal and inside.runs.find(job=job.id, ended_at=None) is None
         text = b""
         for chunk in chunks:
             if len(text) == limit:
@@ -210,7 +218,7 @@ class Jobs(ProjectUseCases):
         # A reply never ends within a character: the reader decodes each alone.
         text = _whole_characters(text)
         following = offset + len(text)
-        return text, following, job.state.terminal and following >= length
+        return text, following, ended and following >= length
 
 
 def _whole_characters(text: bytes) -> bytes:

@@ -30,6 +30,8 @@ class Processing:
     backing: Backing
     processor: DataProcessor
     importer: ModelImporter
+    reserve_bytes: int = 0
+    """What processing leaves free on the disk."""
     slots: int = 2
     _turn: threading.Lock = field(default_factory=threading.Lock)
     """Held while versions are started or dropped, so that nothing is started that was just deleted."""
@@ -138,6 +140,7 @@ class Processing:
             steps=version.steps,
             output=str(store.local_path(version.prefix)),
             tokenizer=str(store.local_path(tokenizer)) if tokenizer else None,
+            reserve_bytes=self.reserve_bytes,
         )
 
     def _flip(self, version: DatasetVersion, update: Mapping[str, object]) -> None:

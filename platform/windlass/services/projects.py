@@ -35,6 +35,11 @@ class Projects(UseCases):
         Raises:
             ConflictError: the name is taken.
         """
+        with self.backing.database.write() as work:
+            return self.add(work, name, display_name, cohort)
+
+    def add(self, work: UnitOfWork, name: str, display_name: str, cohort: str | None) -> Project:
+        """Make a project in a transaction of the caller's. Raises as ``create``."""
         project = Project(
             id=self.backing.new_id("prj"),
             name=name,
@@ -42,12 +47,9 @@ class Projects(UseCases):
             cohort=cohort,
             created_at=self.backing.clock.now(),
         )
-        with self.backing.database.write() as work:
-            work.projects.add(project)
-            work.of(project.id).members.add(
-                Member(project=project.id, user=self.caller.principal.user, role=Role.OWNER)
-            )
-            self.audit(work, "project.create", project.id, project.id)
+        work.projects.add(project)
+        work.of(project.id).members.add(Member(project=project.id, user=self.caller.principal.user, role=Role.OWNER))
+        self.audit(work, "project.create", project.id, project.id)
         return project
 
     def page(self, limit: int, after: str | None) -> list[Project]:

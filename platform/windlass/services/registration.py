@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from windlass.domain.endpoints import EndpointSpec, TrafficTarget
-from windlass.domain.errors import ConflictError, FencedError
-from windlass.domain.jobs import Attempt, Job, JobState, move
+from windlass.domain.errors import ConflictError, FencedError, InvalidError
+from windlass.domain.jobs import Attempt, Job, JobState, Owner, Reason, move
 from windlass.domain.models import Decision, Model, ModelVersion, judge
 from windlass.domain.records import LineageEdge
 from windlass.domain.reports import Outcome, ResultItem
@@ -58,6 +58,9 @@ class Registration:
             made = {"model_version": version.id, "model_number": version.number}
             ended = move(job, JobState.SUCCEEDED, now, version.reason).model_copy(update=made)
             inside.jobs.save(ended)
+            if job.spec.deploy is not None and version.decision is not Decision.REJECTED:
+                # The pipeline's own step asks too; a run that dies before it must not lose the wish.
+                work.outbox.put("job.deploy", job.project, job.id)
             said = f"{model.name} version {version.number} was registered as {version.decision}"
             tell(
                 inside,
@@ -71,27 +74,54 @@ class Registration:
         return version, model.name
 
     def deploy(self) -> str:
-        """Wish that the job's endpoint serves the registered candidate; a rejected version is left alone."""
-        now = self.backing.clock.now()
-        with self.backing.database.write() as work:
-            inside, _, job = run_and_job(work, self.run)
-            if job.spec.deploy is None or job.model_version is None:
-                raise ConflictError("the job asks for no deployment, or has no version yet")
-            name = job.spec.deploy.endpoint
-            version = inside.model_versions.get(id=job.model_version)
-            if version.decision is Decision.REJECTED:
-                tell(
-                    inside,
-                    job,
-                    now,
-                    "deploy_skipped",
-                    f"endpoint {name} keeps what it serves: the version was rejected",
-                )
-                return name
-            target = TrafficTarget(model=job.spec.model, version=version.number)
-            wish_endpoint(self.backing, work, job.project, name, EndpointSpec(traffic=(target,)), job.created_by)
+        """Wish that the job's endpoint serves the registered candidate. Raises as ``deploy_job``."""
+        with self.backing.database.read() as work:
+            _, _, job = run_and_job(work, self.run)
+        return deploy_job(self.backing, job.project, job.id)
+
+
+def deploy_job(backing: Backing, project: str, job_id: str) -> str:
+    """Wish that the endpoint of a job's spec serves its version, and return the endpoint's name; again is a no-op.
+
+    An endpoint that is there keeps its replicas and settings and gets new traffic; a rejected version is left alone.
+
+    Raises:
+        ConflictError: the job asks for no deployment, has no version yet, or the endpoint is being deleted.
+        InvalidError: the endpoint cannot serve the version; the job's reason says so from now on.
+    """
+    with backing.database.write() as work:
+        inside, now = work.of(project), backing.clock.now()
+        job = inside.jobs.get(id=job_id)
+        if job.spec.deploy is None or job.model_version is None:
+            raise ConflictError("the job asks for no deployment, or has no version yet")
+        name = job.spec.deploy.endpoint
+        version = inside.model_versions.get(id=job.model_version)
+        if version.decision is Decision.REJECTED:
+            tell(inside, job, now, "deploy_skipped", f"endpoint {name} keeps what it serves: the version was rejected")
+            return name
+        target = TrafficTarget(model=job.spec.model, version=version.number)
+        known = inside.endpoints.find(name=name)
+        if known is not None and known.spec.traffic == (target,):
+            return name
+        spec = known.spec.model_copy(update={"traffic": (target,)}) if known else EndpointSpec(traffic=(target,))
+        try:
+            wish_endpoint(backing, work, project, name, spec, job.created_by)
+        except InvalidError as error:
+            refused = error
+        else:
             tell(inside, job, now, "deploy_requested", f"endpoint {name} will serve {job.spec.model}@{version.number}")
-        return name
+            return name
+        reason = Reason(
+            code="deploy_failed",
+            message=f"{job.spec.model}@{version.number} is registered, but endpoint {name} cannot serve it: "
+            f"{refused.message}",
+            owner=Owner.YOU,
+            action=refused.hint or "serve it under another endpoint",
+        )
+        if job.reason != reason:
+            inside.jobs.save(move(job, job.state, now, reason))
+            tell(inside, job, now, "deploy_failed", reason.message)
+    raise refused
 
 
 def _model_of(backing: Backing, inside: ProjectData, job: Job, now: datetime) -> Model:

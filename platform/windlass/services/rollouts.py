@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from windlass.domain.endpoints import AppState, Endpoint, EndpointState, LiveTarget, ServedApp, ServingStatus
-from windlass.domain.errors import InvalidError, PreconditionFailedError
+from windlass.domain.errors import InvalidError, PreconditionFailedError, WindlassError
+from windlass.domain.jobs import Owner, Reason
 from windlass.domain.rollout import decide, needed, rolls_out
 from windlass.domain.specs import Task
 from windlass.ports import ProjectData, ServingBackend, UnitOfWork
@@ -25,24 +27,49 @@ class Rollouts:
     serving: ServingBackend
     probe: Probe
     patience: timedelta
+    since: datetime
+    """When this server began to look."""
 
     def step(self) -> None:
-        """Look at every endpoint once."""
+        """Look at every endpoint once; trouble with one of them does not keep the others waiting."""
         with self.backing.database.read() as work:
             endpoints = work.everywhere().endpoints.all()
             wishes = {endpoint.id: _wished(work.of(endpoint.project), endpoint) for endpoint in endpoints}
-            apps = {
-                target.app: self._app(work, endpoint, target)
-                for endpoint in endpoints
-                for target in needed(endpoint, wishes[endpoint.id])
-            }
-        self.serving.apply(list(apps.values()))
-        status = self.serving.status()
+            targets = [(one, target) for one in endpoints for target in needed(one, wishes[one.id])]
+            apps = {target.app: app for one, target in targets if (app := self._app(work, one, target))}
+        try:
+            self.serving.apply(list(apps.values()))
+            status = self.serving.status()
+        except WindlassError as error:
+            for endpoint in endpoints:
+                self._cannot_serve(endpoint, error)
+            raise
+        troubles = []
         for endpoint in endpoints:
-            self._settle(endpoint, wishes[endpoint.id], status)
+            try:
+                self._settle(endpoint, wishes[endpoint.id], status)
+            except Exception as error:  # noqa: BLE001 - told below, when the others have had their turn
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
 
-    def _app(self, work: UnitOfWork, endpoint: Endpoint, target: LiveTarget) -> ServedApp:
-        version = work.of(endpoint.project).model_versions.get(id=target.model_version)
+    def _cannot_serve(self, endpoint: Endpoint, error: WindlassError) -> None:
+        """Say on an endpoint that waits why it does: the model servers' back end does not work."""
+        if endpoint.live or endpoint.spec.stopped or endpoint.state is EndpointState.DELETING:
+            return
+        reason = Reason(
+            code="serving_unavailable",
+            message=f"no model server can be started: {error.message}",
+            owner=Owner.ADMIN,
+            action=error.hint or "read the server's log; it is tried again and again",
+        )
+        if endpoint.reason != reason:
+            self._save(endpoint.model_copy(update={"reason": reason, "changed_at": self.backing.clock.now()}))
+
+    def _app(self, work: UnitOfWork, endpoint: Endpoint, target: LiveTarget) -> ServedApp | None:
+        version = work.of(endpoint.project).model_versions.find(id=target.model_version)
+        if version is None:
+            return None  # deleted in between: the next look resolves the wish anew
         live = any(target.app == one.app for one in endpoint.live)
         spec = endpoint.live_spec if live and endpoint.live_spec else endpoint.spec
         return ServedApp(
@@ -67,14 +94,17 @@ class Rollouts:
         if rolls_out(seen, wished) and all(_ready(statuses.get(target.app)) for target in wished):
             said = [self.probe(f"{status.base_url}/{target.app}", seen.task) for target in wished]
             probed = next((complaint for complaint in said if complaint), "")
-        after = decide(seen, wished, statuses, probed=probed, now=self.backing.clock.now(), patience=self.patience)
-        if after is seen:
-            return
-        try:
-            with self.backing.database.write() as work:
-                work.of(seen.project).endpoints.save(after)
-        except PreconditionFailedError:
-            return  # somebody wished anew in between: the next look decides on that
+        now = self.backing.clock.now()
+        after = decide(seen, wished, statuses, probed=probed, now=now, since=self.since, patience=self.patience)
+        if after is not seen:
+            self._save(after)
+
+    def _save(self, endpoint: Endpoint) -> None:
+        """Store an endpoint, unless somebody wished anew or deleted what it serves: the next look decides on that."""
+        with suppress(PreconditionFailedError), self.backing.database.write() as work:
+            inside = work.of(endpoint.project)
+            if all(inside.model_versions.find(id=target.model_version) for target in endpoint.live):
+                inside.endpoints.save(endpoint)
 
 
 def _ready(app: object) -> bool:

@@ -128,7 +128,7 @@ class Runs:
             if attempt is None or attempt.run != run.id:
                 raise FencedError(f"job {job.id} has no attempt {number} in this run")
             fresh = inside.journal.take_batch(job.id, number, batch.source, batch.sequence)
-            if fresh and attempt.state is not AttemptState.LIVE and not _only_words(batch):
+            if fresh and not _may_speak(attempt, batch):
                 raise FencedError(f"attempt {number} of job {job.id} is {attempt.state}")
             if fresh:
                 attempt, job = self._apply(inside, job, attempt, batch, now)
@@ -272,8 +272,16 @@ def _begun(run: Run) -> RunState:
     return RunState.RUNNING if run.state is RunState.PENDING else run.state
 
 
-def _only_words(batch: ReportBatch) -> bool:
-    """Tell whether a batch says nothing that could change a job: late log lines and metrics of an ended attempt."""
+def _may_speak(attempt: Attempt, batch: ReportBatch) -> bool:
+    """Tell whether an attempt may say this: once it has ended, log lines that were late, which change nothing.
+
+    A heartbeat is taken from one that has told its result and is about to leave; one that was declared lost or stopped
+    hears that it lost the fence, so that it lets go of its GPUs.
+    """
+    if attempt.state is AttemptState.LIVE:
+        return True
+    if not batch.items:
+        return attempt.state is AttemptState.FINISHED
     return all(isinstance(item, LogItem) for item in batch.items)
 
 

@@ -1,5 +1,6 @@
 """Admits queued jobs, asks preempted ones to leave, and follows every run to its end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -106,31 +107,69 @@ class Scheduling:
 
     def watch(self) -> None:
         """Look at every run that has not ended; carry its end over to its job."""
-        with self.backing.database.read() as work:
-            runs = work.everywhere().runs.all(ended_at=None)
-        for run in runs:
-            seen = self.backend.poll(run.name)
-            if seen.state in _RUN_STATES:
+        self._each_run(self._watch)
+
+    def _watch(self, run: Run) -> None:
+        seen = self.backend.poll(run.name)
+        if seen.state in _RUN_STATES:
+            self._end(run, seen)
+        elif self._overdue(run):
+            # The next look finds it lost, and closes it then.
+            self.backend.kill(run.name)
+            if seen.state is BackendState.UNKNOWN:
                 self._end(run, seen)
-            elif self._overdue(run):
-                # The next look finds it lost, and closes it then.
-                self.backend.kill(run.name)
-                if seen.state is BackendState.UNKNOWN:
-                    self._end(run, seen)
 
     def stop_all(self) -> None:
         """End every run now, since the whole server stops: not the jobs' fault, so they are queued again."""
+        self._each_run(self._stop)
+
+    def _stop(self, run: Run) -> None:
+        self.backend.kill(run.name)
+        with self.backing.database.write() as work:
+            runs_now = work.of(run.project).runs
+            now = runs_now.get(id=run.id)
+            if now.stop is None:
+                runs_now.save(now.model_copy(update={"stop": "shutdown", "stop_at": self.backing.clock.now()}))
+        self._end(run, self.backend.poll(run.name))
+
+    def _each_run(self, deal_with: Callable[[Run], None]) -> None:
+        """Deal with every run that has not ended; one that cannot be dealt with says so and keeps no other waiting."""
         with self.backing.database.read() as work:
             runs = work.everywhere().runs.all(ended_at=None)
+        troubles: list[Exception] = []
         for run in runs:
-            self.backend.kill(run.name)
-            with self.backing.database.write() as work:
-                runs_now = work.of(run.project).runs
-                now = runs_now.get(id=run.id)
-                if now.stop is None:
-                    runs_now.save(now.model_copy(update={"stop": "shutdown", "stop_at": self.backing.clock.now()}))
-            seen = self.backend.poll(run.name)
-            self._end(run, seen)
+            try:
+                deal_with(run)
+            except Exception as error:  # noqa: BLE001 - raised below, when the others have had their turn
+                troubles.append(error)
+                self._explain(run, "run_stuck", f"run {run.number} cannot be looked after: {error}")
+        if troubles:
+            raise troubles[0]
+
+    def not_started(self, run_id: str, problem: str, *, give_up: bool) -> None:
+        """Say why an admitted run has not begun; ``give_up`` ends it as lost, so that it holds its GPUs no longer."""
+        with self.backing.database.read() as work:
+            run = work.everywhere().runs.find(id=run_id)
+        if run is None or run.ended_at is not None:
+            return
+        said = f"run {run.number} cannot be started: {problem}"
+        if give_up and self.backend.poll(run.name).state is BackendState.UNKNOWN:
+            self._end(run, BackendRun(name=run.name, state=BackendState.LOST, message=said))
+        else:
+            self._explain(run, "start_failed", said)
+
+    def _explain(self, run: Run, code: str, message: str) -> None:
+        reason = Reason(
+            code=code,
+            message=message[:2000],
+            owner=Owner.ADMIN,
+            action="read the server's log; it is tried again by itself",
+        )
+        with self.backing.database.write() as work:
+            jobs = work.of(run.project).jobs
+            job = jobs.get(id=run.job)
+            if not job.state.terminal and job.reason != reason:
+                jobs.save(move(job, job.state, self.backing.clock.now(), reason))
 
     def _overdue(self, run: Run) -> bool:
         if run.stop is None or run.stop_at is None:

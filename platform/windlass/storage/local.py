@@ -31,10 +31,15 @@ def _full_disk_is_ours_to_name() -> Iterator[None]:
 
 
 class LocalObjectStore:
-    """``ports.ObjectStore`` below one folder, which it makes when it is not there."""
+    """``ports.ObjectStore`` below one folder, which it makes when it is not there.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root.resolve()
+    Args:
+        root: the folder.
+        reserve: bytes that uploads leave free on the disk: a database that cannot write could not even delete.
+    """
+
+    def __init__(self, root: Path, reserve: int = 0) -> None:
+        self._root, self._reserve = root.resolve(), reserve
         (self._root / _DRAFTS).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def local_path(self, key: str) -> Path:
@@ -47,7 +52,8 @@ class LocalObjectStore:
         try:
             with _full_disk_is_ours_to_name():
                 with draft.open("xb") as stream:
-                    shutil.copyfileobj(source, stream, _CHUNK)
+                    while chunk := source.read(_CHUNK):
+                        self._write(stream, chunk)
                     stream.flush()
                     os.fsync(stream.fileno())
                 entry = sha256_file(draft)
@@ -83,10 +89,15 @@ class LocalObjectStore:
                     raise TooLargeError(
                         f"more than the {limit} bytes that were announced", hint="send the file as announced"
                     )
-                stream.write(chunk)
+                self._write(stream, chunk)
             stream.flush()
             os.fsync(stream.fileno())
         return total
+
+    def _write(self, stream: BinaryIO, chunk: bytes) -> None:
+        if self._reserve and shutil.disk_usage(self._root).free - len(chunk) < self._reserve:
+            raise OSError(errno.ENOSPC, "what is free is kept for the database")
+        stream.write(chunk)
 
     def open(self, key: str) -> BinaryIO:
         try:

@@ -107,7 +107,7 @@ def test_starting_twice_is_one_process_for_all_servers(
     assert pid_of(root) == first
     path = str(root / NAME / "request.json")
     running = [process.pid for process in psutil.process_iter(["cmdline"]) if path in (process.info["cmdline"] or [])]
-    assert running == [first]
+    assert set(running) <= {first}  # it may have ended by now
 
 
 def test_another_server_adopts_what_runs(tmp_path: Path, root: Path, processor: EmbeddedDataProcessor) -> None:

@@ -1,0 +1,50 @@
+"""Names, labels and annotations of what Windlass makes in a cluster: all follow from the wish, none is looked up."""
+
+GROUP_LABEL = "windlass.dev"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+OWNER = "windlass"
+
+PROJECT_LABEL = f"{GROUP_LABEL}/project"
+POOL_LABEL = f"{GROUP_LABEL}/pool"
+JOB_LABEL = f"{GROUP_LABEL}/job"
+PROJECT_UID_LABEL = f"{GROUP_LABEL}/project-uid"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
+
+FINALIZER = f"{GROUP_LABEL}/cleanup"
+FIELD_MANAGER = "windlass-operators"
+"""Owner of every field that the operators write, by server-side apply."""
+
+TRAINER_ACCOUNT = "windlass-trainer"
+SERVER_ACCOUNT = "windlass-server"
+
+
+def namespace_of(project: str) -> str:
+    """Return a project's namespace."""
+    return f"wl-{project}"
+
+
+def cluster_queue_of(project: str, pool: str) -> str:
+    """Return the ClusterQueue of a project and pool. Names hold no dot, so that no two pairs share a queue."""
+    return f"{project}.{pool}"
+
+
+def local_queue_of(pool: str) -> str:
+    """Return the LocalQueue of a pool in each project's namespace."""
+    return pool
+
+
+def cohort_of(cohort: str) -> str:
+    """Return the Kueue Cohort of a cohort: cohorts that others made under the plain name stay theirs."""
+    return f"{OWNER}-{cohort}"
+
+
+def priority_class_of(priority: int) -> str:
+    """Return the WorkloadPriorityClass of a priority between -1000 and 1000."""
+    return f"{OWNER}-{'n' if priority < 0 else 'p'}{abs(priority)}"
+
+
+def labels(project: str | None = None, pool: str | None = None) -> dict[str, str]:
+    """Return the labels of an object that Windlass owns."""
+    found = {MANAGED_BY: OWNER, PROJECT_LABEL: project, POOL_LABEL: pool}
+    return {name: value for name, value in found.items() if value is not None}
