@@ -13,7 +13,7 @@ from windlass.domain.artifacts import FileEntry
 from windlass.domain.datasets import DataRequest, DataResult, Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint, ServedApp, ServingStatus
 from windlass.domain.jobs import Attempt, Job, Run
-from windlass.domain.models import CatalogueModel, Model, ModelVersion
+from windlass.domain.models import CatalogueModel, ImportedModel, Model, ModelVersion
 from windlass.domain.projects import ApiKey, Member, Pool, Project, StoredQuota
 from windlass.domain.records import (
     AuditEntry,
@@ -25,7 +25,6 @@ from windlass.domain.records import (
     MetricPoint,
     Replay,
 )
-from windlass.domain.specs import Task
 from windlass.runtime.context import RunContext
 
 F = TypeVar("F")
@@ -90,6 +89,10 @@ class Repository(Protocol[F]):
         """Remove every match and return how many there were."""
         ...
 
+    def delete_older(self, field: str, than: datetime) -> int:
+        """Remove every fact of the scope whose time in ``field`` is earlier, and return how many there were."""
+        ...
+
 
 class Outbox(Protocol):
     """Intents that the worker carries out after the commit. Claims carry a lease and a fencing counter."""
@@ -120,7 +123,7 @@ class Outbox(Protocol):
 
 
 class JobJournal(Protocol):
-    """What jobs tell, appended at a high rate."""
+    """What jobs tell, appended at a high rate. Every method raises ``NotFoundError`` for a job out of its scope."""
 
     def append_event(self, event: Event) -> Event:
         """Append under the job's next sequence number and return it with that number."""
@@ -292,14 +295,6 @@ class DataProcessor(Protocol):
         ...
 
 
-class ImportedModel(BaseModel):
-    """What the check of a base model's folder found."""
-
-    model_config = ConfigDict(frozen=True)
-    tasks: tuple[Task, ...]
-    parameters: int
-
-
 class ModelImporter(Protocol):
     """Checks, and where it must converts, a base model outside this process."""
 
@@ -355,6 +350,18 @@ class PipelineBackend(Protocol):
 
     def kill(self, run_name: str) -> None:
         """End every process of the run at once; returns when they are gone. No error when there is none."""
+        ...
+
+
+class RunFolders(Protocol):
+    """What runs leave behind outside of the object store: tokens, logs, spooled reports."""
+
+    def names(self) -> list[str]:
+        """Return the names of the runs that have something left."""
+        ...
+
+    def forget(self, run_name: str) -> None:
+        """End what of the run still lives and remove its leavings; no error when there are none."""
         ...
 
 

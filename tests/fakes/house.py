@@ -21,11 +21,13 @@ from windlass.domain.projects import Pool, Principal, StoredQuota
 from windlass.domain.specs import Task
 from windlass.orchestration.data_process import EmbeddedDataProcessor
 from windlass.orchestration.model_import import EmbeddedModelImporter
+from windlass.orchestration.run_folders import LocalRunFolders
 from windlass.ports import DataProcessor
 from windlass.services.access import Gatekeeper, Keys
 from windlass.services.backing import Backing, Caller
 from windlass.services.processing import Processing
 from windlass.services.projects import Projects
+from windlass.services.retention import Retention
 from windlass.services.rollouts import Rollouts
 from windlass.settings import LimitSettings, WorkerSettings
 from windlass.storage.local import LocalObjectStore
@@ -74,6 +76,12 @@ class House:
             self.backing,
             self.processor or EmbeddedDataProcessor(self.home / "data"),
             EmbeddedModelImporter(self.home / "imports", "/usr/bin/false"),
+        )
+        self.retention = Retention(
+            self.backing,
+            LocalRunFolders(self.home / "runs"),
+            kept=timedelta(hours=settings.tidy_hours),
+            replays=timedelta(hours=settings.replay_hours),
         )
         self.restart_rollouts()
         self.worker = Worker(

@@ -1,6 +1,7 @@
 """Facts to rows and back, by column name, and the one repository that every kind shares."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import cache, partial
 from typing import Any, Generic, TypeVar
 
@@ -133,3 +134,7 @@ class Rows(Generic[F]):
 
     def delete(self, **where: Any) -> int:
         return self._connection.execute(delete(self._table).where(*self._conditions(where))).rowcount
+
+    def delete_older(self, field: str, than: datetime) -> int:
+        old = delete(self._table).where(*self._conditions({}), self._table.c[field] < than)
+        return self._connection.execute(old).rowcount

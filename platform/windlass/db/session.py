@@ -86,7 +86,7 @@ class SqlProjectData:
         self.endpoints: Repository[Endpoint] = rows(t.EndpointTable, Endpoint, "endpoint")
         self.lineage: Repository[LineageEdge] = rows(t.LineageTable, LineageEdge, "lineage edge")
         self.replays: Repository[Replay] = rows(t.ReplayTable, Replay, "idempotency record")
-        self.journal: JobJournal = SqlJournal(connection)
+        self.journal: JobJournal = SqlJournal(connection, project)
 
 
 class SqlUnitOfWork:

@@ -21,6 +21,13 @@ class BaseModelState(StrEnum):
     FAILED = "failed"
 
 
+class ImportedModel(Fact):
+    """What the check of a base model's folder found."""
+
+    tasks: tuple[Task, ...]
+    parameters: int
+
+
 class CatalogueModel(Fact):
     """A model that jobs may start from."""
 

@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from windlass.domain.artifacts import MANIFEST_NAME
 from windlass.domain.errors import InvalidError, NotFoundError, UnavailableError
+from windlass.domain.models import ImportedModel
 from windlass.domain.specs import Task
 from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
-from windlass.ports import ImportedModel
 
 _MODULE = "windlass_pipelines.train.import_model"
 _LAST_WORDS = 2000

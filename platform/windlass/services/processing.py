@@ -86,10 +86,6 @@ class Processing:
             self.backing.store.delete(version.prefix)  # half of a version is worth nothing and fills the disk
             self._flip(version, {"state": VersionState.FAILED, "problem": error.message})
             return False
-        except ValueError:  # what the process left is not what it should leave: hostile data may have made it so
-            self.backing.store.delete(version.prefix)
-            self._flip(version, {"state": VersionState.FAILED, "problem": "its process left no readable result"})
-            return False
         if result is None:
             return True
         update = {
