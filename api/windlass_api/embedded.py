@@ -30,10 +30,12 @@ from windlass.orchestration.data_process import EmbeddedDataProcessor
 from windlass.orchestration.local import LocalPipelineBackend
 from windlass.orchestration.model_import import EmbeddedModelImporter
 from windlass.orchestration.ray_head import LocalRay
+from windlass.orchestration.run_folders import LocalRunFolders
 from windlass.services.access import Gatekeeper, Keys
 from windlass.services.backing import Backing, Caller
 from windlass.services.processing import Processing
 from windlass.services.projects import Projects
+from windlass.services.retention import Retention
 from windlass.services.rollouts import Rollouts
 from windlass.serving.local import LocalServing
 from windlass.serving.probe import probe
@@ -126,10 +128,14 @@ def build(home: Home, url: str) -> Embedded:
     serving = LocalServing(home.path / "serve", ray, sys.executable)
     processor = EmbeddedDataProcessor(home.path / "data", sys.executable)
     importer = EmbeddedModelImporter(home.path / "imports", sys.executable)
+
+    def workspace(run_name: str) -> Path:
+        return home.path / "runs" / run_name
+
     worker = Worker(
         backing=backing,
         gatekeeper=gatekeeper,
-        scheduling=scheduling(backing, backend, worker_settings),
+        scheduling=scheduling(backing, backend, worker_settings, workspace),
         processing=Processing(backing, processor, importer, limits.reserve_bytes, slots=worker_settings.data_processes),
         rollouts=Rollouts(
             backing, serving, probe, patience=timedelta(seconds=worker_settings.rollout_seconds), since=clock.now()
@@ -138,7 +144,13 @@ def build(home: Home, url: str) -> Embedded:
         ray=ray,
         settings=worker_settings,
         api_url=url,
-        workspace=lambda name: home.path / "runs" / name,
+        retention=Retention(
+            backing,
+            LocalRunFolders(home.path / "runs"),
+            kept=timedelta(hours=worker_settings.tidy_hours),
+            replays=timedelta(hours=worker_settings.replay_hours),
+        ),
+        workspace=workspace,
     )
     wiring = Wiring(
         backing=backing,

@@ -12,17 +12,19 @@ from pathlib import Path
 import structlog
 
 from windlass.domain.errors import InvalidError, WindlassError
-from windlass.domain.jobs import JobState, RunState, move
+from windlass.domain.jobs import JobState, Run, RunState, move
 from windlass.domain.records import Intent
 from windlass.ports import PipelineBackend, RayCluster
 from windlass.runtime.context import RunContext
+from windlass.runtime.draining import drain_ended
 from windlass.services.access import Gatekeeper
 from windlass.services.backing import Backing
 from windlass.services.datasets import version_prefix
 from windlass.services.processing import Processing
 from windlass.services.registration import deploy_job
+from windlass.services.retention import Retention
 from windlass.services.rollouts import Rollouts
-from windlass.services.runs import artifact_prefix, checkpoint_prefix
+from windlass.services.runs import Runs, artifact_prefix, checkpoint_prefix
 from windlass.services.scheduling import Scheduling
 from windlass.settings import WorkerSettings
 from windlass_api.metrics import INTENTS, LOOP_FAILURES
@@ -36,14 +38,23 @@ _START_TRIES = 6
 """Tries to start a run, over about a minute and a half, before it counts as lost and its job queues again."""
 
 
-def scheduling(backing: Backing, backend: PipelineBackend, settings: WorkerSettings) -> Scheduling:
-    """Return the scheduler that these settings describe."""
+def scheduling(
+    backing: Backing, backend: PipelineBackend, settings: WorkerSettings, workspace: Callable[[str], Path]
+) -> Scheduling:
+    """Return the scheduler that these settings describe; ``workspace`` gives the folder of a run by its name."""
+    up_since = backing.clock.now()
+
+    def leftovers(run: Run) -> bool:
+        runs = Runs(backing, run.id, timedelta(seconds=settings.heartbeat_seconds), up_since)
+        return drain_ended(workspace(run.name), runs.report)
+
     return Scheduling(
         backing,
         backend,
         preempt_grace=timedelta(seconds=settings.preempt_grace_seconds),
         cancel_grace=timedelta(seconds=settings.cancel_grace_seconds),
         lost_runs=settings.lost_runs,
+        leftovers=leftovers,
     )
 
 
@@ -56,6 +67,7 @@ class Worker:
     scheduling: Scheduling
     processing: Processing
     rollouts: Rollouts
+    retention: Retention
     backend: PipelineBackend
     ray: RayCluster
     settings: WorkerSettings
@@ -78,6 +90,7 @@ class Worker:
             "runs": self._runs,
             "bytes": self._bytes,
             "endpoints": self._endpoints,
+            "retention": self._retention,
         }
         for name, turn in loops.items():
             self._turns[name], self._nudges[name] = time.monotonic(), threading.Event()
@@ -133,6 +146,10 @@ class Worker:
 
     def _endpoints(self) -> bool:
         self.rollouts.step()
+        return False
+
+    def _retention(self) -> bool:
+        self.retention.step()
         return False
 
     def _hand_out(self) -> bool:

@@ -71,7 +71,7 @@ class House:
         self.backing = Backing(self.database, self.store, self.clock)
         self.gatekeeper = Gatekeeper(self.database, self.clock, PEPPER)
         settings = WorkerSettings()
-        self.scheduling = scheduling(self.backing, self.pipelines, settings)
+        self.scheduling = scheduling(self.backing, self.pipelines, settings, lambda name: self.home / "runs" / name)
         self.processing = Processing(
             self.backing,
             self.processor or EmbeddedDataProcessor(self.home / "data"),
@@ -90,6 +90,7 @@ class House:
             scheduling=self.scheduling,
             processing=self.processing,
             rollouts=self.rollouts,
+            retention=self.retention,
             backend=self.pipelines,
             ray=FixedRay(),
             settings=settings,

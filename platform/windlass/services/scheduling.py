@@ -35,6 +35,8 @@ class Scheduling:
     preempt_grace: timedelta
     cancel_grace: timedelta
     lost_runs: int
+    leftovers: Callable[[Run], object]
+    """Takes over what an ended run's processes wrote down and could not tell: metrics, checkpoints, a result."""
 
     def admit(self) -> bool:
         """Take one scheduling decision, and store it if it changes anything; tell whether it did."""
@@ -178,6 +180,7 @@ class Scheduling:
         return self.backing.clock.now() - run.stop_at > grace
 
     def _end(self, seen: Run, how: BackendRun) -> None:
+        self.leftovers(seen)  # before its attempt is closed: a closed one may say nothing that counts
         now = self.backing.clock.now()
         with self.backing.database.write() as work:
             inside = work.of(seen.project)

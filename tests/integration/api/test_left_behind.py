@@ -8,6 +8,7 @@ from tests.fakes.house import House
 
 from windlass.domain.errors import FencedError, UnavailableError
 from windlass.domain.reports import ReportBatch, ReportReply
+from windlass.ports import BackendState
 from windlass.runtime.draining import drain_ended
 from windlass.runtime.spool import Journal, folder_of
 from windlass.services.runs import Runs
@@ -46,6 +47,23 @@ def test_a_dead_run_s_reports_are_taken_before_it_is_closed(ready: House, tmp_pa
     assert [item["step"] for item in ready.client.get(f"{base}/checkpoints").json()["items"]] == [2]
     assert "a last word" in ready.client.get(f"{base}/logs").text
     assert drain_ended(tmp_path, report), "a second time there is nothing to do"
+
+
+def test_the_next_attempt_of_a_lost_run_goes_on_from_a_checkpoint_that_was_never_reported(ready: House) -> None:
+    job = ready.submit("ours", key="one")
+    ready.turn(2)
+    run = ready.run_of(job)
+    assert run.claim().status_code == 200
+    prefix = f"{ready.pipelines.contexts[run.name].checkpoint_prefix}/1/7"
+    manifest = ready.artifact(prefix).model_dump_json()
+    checkpoint = (
+        f'{{"type":"checkpoint","step":7,"prefix":"{prefix}","manifest":{manifest},"time":"2026-01-01T12:00:00Z"}}'
+    )
+    leave(ready.home / "runs" / run.name, "1-rank0", POINT.format(step=7), checkpoint)
+    ready.pipelines.end(run.name, BackendState.LOST, "the machine went down")
+    ready.turn(2)
+    reply = ready.run_of(job).claim("t2").json()
+    assert (reply["attempt"], reply["resume"]["step"]) == (2, 7)
 
 
 def refuse(_attempt: int, _batch: ReportBatch) -> ReportReply:
