@@ -10,7 +10,7 @@ from windlass.domain.models import Decision, Model, ModelVersion, judge
 from windlass.domain.records import LineageEdge
 from windlass.domain.reports import Outcome, ResultItem
 from windlass.ports import ProjectData
-from windlass.services.backing import Backing
+from windlass.services.backing import Backing, record
 from windlass.services.endpoints import wish_endpoint
 from windlass.services.history import tell
 from windlass.services.runs import run_and_job
@@ -58,6 +58,7 @@ class Registration:
             made = {"model_version": version.id, "model_number": version.number}
             ended = move(job, JobState.SUCCEEDED, now, version.reason).model_copy(update=made)
             inside.jobs.save(ended)
+            record(self.backing, work, job.id, "model-version.create", version.id, job.project)
             if job.spec.deploy is not None and version.decision is not Decision.REJECTED:
                 # The pipeline's own step asks too; a run that dies before it must not lose the wish.
                 work.outbox.put("job.deploy", job.project, job.id)
@@ -105,10 +106,11 @@ def deploy_job(backing: Backing, project: str, job_id: str) -> str:
             return name
         spec = known.spec.model_copy(update={"traffic": (target,)}) if known else EndpointSpec(traffic=(target,))
         try:
-            wish_endpoint(backing, work, project, name, spec, job.created_by)
+            endpoint = wish_endpoint(backing, work, project, name, spec, job.created_by)
         except InvalidError as error:
             refused = error
         else:
+            record(backing, work, job.id, "endpoint.deploy", endpoint.id, project)
             tell(inside, job, now, "deploy_requested", f"endpoint {name} will serve {job.spec.model}@{version.number}")
             return name
         reason = Reason(

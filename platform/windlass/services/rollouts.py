@@ -86,7 +86,8 @@ class Rollouts:
     def _settle(self, seen: Endpoint, wished: tuple[LiveTarget, ...], status: ServingStatus) -> None:
         statuses = {app.key: app for app in status.apps}
         if seen.state is EndpointState.DELETING:
-            if not any(key.startswith(_key(seen.id)) for key in statuses):
+            # an application whose start was asked for before this look may not be named yet
+            if status.complete and not any(key.startswith(_key(seen.id)) for key in statuses):
                 with self.backing.database.write() as work:
                     work.of(seen.project).endpoints.delete(id=seen.id)
             return

@@ -31,6 +31,22 @@ def test_a_job_goes_from_accepted_to_a_registered_candidate(ready: House) -> Non
     assert log.headers["windlass-log-end"] == "true"
 
 
+def test_what_a_job_makes_is_audited_as_its_own_doing(ready: House) -> None:
+    job = ready.submit("ours", key="k1", deploy={"endpoint": "tickets"})
+    ready.turn(2)
+    run = ready.run_of(job)
+    run.claim()
+    assert run.finish(1).status_code == 200
+    for path in ("register", "deploy", "deploy"):
+        assert run.post(path).status_code == 200
+    ready.turn()
+    rows = ready.client.get("/v1/audit").json()["items"]
+    assert sorted(row["action"] for row in rows if row["actor"] == job["id"]) == [
+        "endpoint.deploy",
+        "model-version.create",
+    ]
+
+
 def test_a_result_below_its_gate_is_kept_as_rejected_and_takes_no_alias(ready: House) -> None:
     job = ready.submit("ours", key="k1", evaluation={"gates": ["accuracy >= 0.95"]})
     ready.turn(2)

@@ -38,8 +38,8 @@ class JobPolicy(Wish):
     """Most GPUs that one job may ask for."""
     max_duration_seconds: Annotated[int, Field(ge=60, le=31_536_000)] = 604_800
     """Longest that a job may train."""
-    priority_ceiling: Annotated[int, Field(ge=-1000, le=1000)] = 1000
-    """Highest priority that a job of the project may have."""
+    priority_ceiling: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    """Highest priority that a job of the project may have: what it may push itself before others of its cohort."""
 
 
 class EndpointPolicy(Wish):
