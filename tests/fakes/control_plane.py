@@ -92,7 +92,7 @@ class FakeControlPlane:
         self.drop_replies: Callable[[str], bool] = lambda _path: False
         self.refuse_with: int | None = None
         self._server: _Server | None = None
-        self._port = 0
+        self._port = self._ray_port = 0
 
     @property
     def url(self) -> str:
