@@ -56,7 +56,8 @@ class ClusterApi:
         return json.loads(text) if status == HTTPStatus.OK else None
 
     def items(self, path: str) -> list[Json]:
-        return (self.read(path) or {}).get("items", [])
+        found: list[Json] = (self.read(path) or {}).get("items", [])
+        return found
 
     def answers(self, path: str) -> bool:
         return self.call("GET", path)[0] == HTTPStatus.OK

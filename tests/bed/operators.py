@@ -70,9 +70,9 @@ def _ray_manifests(bed: Bed, kuberay: Built) -> Iterator[Json]:
 
 def _kueue_manifests(bed: Bed, kueue: Built) -> Iterator[Json]:
     def render(_: Path) -> str:
-        name, _, tag = kueue.group.tagged.rpartition(":")
+        repository, _, tag = kueue.group.tagged.rpartition(":")
         image = "controllerManager.manager.image"
-        options = ["--set", f"{image}.repository={name}", "--set", f"{image}.tag={tag}", "--include-crds"]
+        options = ["--set", f"{image}.repository={repository}", "--set", f"{image}.tag={tag}", "--include-crds"]
         chart = str(kueue.file("charts/kueue"))
         where = ["--namespace", KUEUE_NAMESPACE, "--values", str(_VALUES)]
         return _run(str(bed.bin / "helm"), "template", "kueue", chart, *where, *options)
@@ -82,7 +82,8 @@ def _kueue_manifests(bed: Bed, kueue: Built) -> Iterator[Json]:
 
 def _split(objects: Iterable[Json]) -> tuple[list[Json], list[Json]]:
     """Definitions of custom resources, and the rest."""
-    definitions, rest = [], []
+    definitions: list[Json] = []
+    rest: list[Json] = []
     for each in objects:
         (definitions if each["kind"] == "CustomResourceDefinition" else rest).append(each)
     return definitions, rest

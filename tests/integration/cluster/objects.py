@@ -3,7 +3,8 @@
 from typing import Any
 
 from tests.bed.fake_nodes import FAKE, RUN_FOR
-from tests.bed.node import GPU, NODE, POOL_LABEL
+from tests.bed.layout import NODE
+from tests.bed.node import GPU, POOL_LABEL
 
 Json = dict[str, Any]
 QUEUE = "kueue.x-k8s.io/v1beta2"

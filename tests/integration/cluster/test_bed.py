@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from tests.bed import cgroups, namespaces, processes
-from tests.bed.cluster_api import ClusterApi, apply, condition, kubectl
+from tests.bed.cluster_api import ClusterApi, apply, available, condition, kubectl
 from tests.bed.fake_nodes import POOLS
 from tests.bed.fixture import command
-from tests.bed.layout import REPOSITORY, Bed
-from tests.bed.node import GPU, GPUS, NODE, POOL_LABEL
+from tests.bed.layout import NODE, REPOSITORY, Bed
+from tests.bed.node import GPU, GPUS, POOL_LABEL
 from tests.integration.cluster import objects
 
 # The first start on a machine builds everything.
@@ -125,9 +125,7 @@ def test_reset_removes_what_tests_made_and_nothing_else(cluster: Bed, api: Clust
     node = api.read("/api/v1/nodes/a100-0")
     assert node
     assert "windlass.dev/made-by" not in node["metadata"]["labels"]
-    assert condition(
-        api.read("/apis/apps/v1/namespaces/kueue-system/deployments/kueue-controller-manager"), "Available"
-    )
+    assert available(api, "kueue-system", "kueue-controller-manager")
 
 
 # What the beds of the following tests would change on the host if they could.
@@ -195,7 +193,7 @@ def test_down_leaves_nothing_behind(second: Bed) -> None:
 def test_down_ends_what_a_killed_start_left(second: Bed) -> None:
     argv = [sys.executable, "-m", "tests.bed", "--state", str(second.state), "up", "--bare"]
     with subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.DEVNULL) as starter:
-        eventually(lambda: (second.records / "kube-apiserver.json").exists(), "the start is half through")
+        eventually((second.records / "kube-apiserver.json").exists, "the start is half through")
         starter.kill()
     pids, spaces = cgroups.members(second), spaces_of(second)
     # Also without the one that keeps the namespaces, and with nothing written down.
