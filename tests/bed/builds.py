@@ -116,7 +116,7 @@ def _build(group: Group, entry: Path) -> None:
 
 
 def _go(group: Group, *arguments: str) -> str:
-    command = ["nice", "-n", "15", "go", *arguments]
+    command = ["nice", "-n", "10", "go", *arguments]
     ended = subprocess.run(
         command, cwd=group.folder, env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False
     )
