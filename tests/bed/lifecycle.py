@@ -124,6 +124,6 @@ def status(bed: Bed) -> list[tuple[str, str]]:
         lines.append((record.name, said))
     if lines and bed.kubeconfig.exists():
         with ClusterApi(bed) as api:
-            found = api.items("/api/v1/nodes")
-            lines.append(("cluster", f"{len(found)} nodes" if found else "does not answer"))
+            found = api.read("/api/v1/nodes")
+            lines.append(("cluster", f"{len(found['items'])} nodes" if found else "does not answer"))
     return lines

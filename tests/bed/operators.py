@@ -57,7 +57,7 @@ def _run(*command: str) -> str:
 def _ray_manifests(bed: Bed, kuberay: Built) -> Iterator[Json]:
     def render(folder: Path) -> str:
         shutil.copytree(kuberay.file("config"), folder / "config")
-        name, _, tag = kuberay.group.tagged.rpartition(":")
+        name, tag = kuberay.group.tagged.rsplit(":", 1)
         settings = yaml.safe_load(_PATCHES.read_text("utf-8")) | {
             "resources": ["config/crd", "config/rbac", "config/manager"],
             "images": [{"name": "kuberay/operator", "newName": name, "newTag": tag}],
@@ -70,7 +70,7 @@ def _ray_manifests(bed: Bed, kuberay: Built) -> Iterator[Json]:
 
 def _kueue_manifests(bed: Bed, kueue: Built) -> Iterator[Json]:
     def render(_: Path) -> str:
-        repository, _, tag = kueue.group.tagged.rpartition(":")
+        repository, tag = kueue.group.tagged.rsplit(":", 1)
         image = "controllerManager.manager.image"
         options = ["--set", f"{image}.repository={repository}", "--set", f"{image}.tag={tag}", "--include-crds"]
         chart = str(kueue.file("charts/kueue"))

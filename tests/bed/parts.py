@@ -46,7 +46,7 @@ def start_all(bed: Bed, parts: Sequence[Part], say: Say) -> None:
         for record in processes.recorded(bed).values():
             if not record.alive:
                 raise BedError(f"{record.name} ended{_last_words(bed, record.name)}")
-        time.sleep(0.05)
+        time.sleep(0.15)
 
 
 def _last_words(bed: Bed, name: str, lines: int = 15) -> str:

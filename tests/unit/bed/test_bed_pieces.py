@@ -103,6 +103,15 @@ def test_an_image_is_an_oci_archive_with_matching_digests(tmp_path: Path) -> Non
     assert json.loads(blobs["blobs/sha256/" + manifest["digest"][7:]])["layers"][0]["size"] > program.stat().st_size
 
 
+async def connected(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a socket that is about to be there."""
+    for _ in range(500):
+        with contextlib.suppress(FileNotFoundError):
+            return await asyncio.open_unix_connection(path)
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"nobody listens on {path}")
+
+
 def test_a_relay_passes_on_both_ways_and_ends_each_way_by_itself(tmp_path: Path) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"you said " + await reader.read())
@@ -112,9 +121,7 @@ def test_a_relay_passes_on_both_ways_and_ends_each_way_by_itself(tmp_path: Path)
         far, near = f"{tmp_path}/far.sock", f"{tmp_path}/near.sock"
         async with await asyncio.start_unix_server(answer, far):
             serving = asyncio.create_task(relay.serve(f"unix:{near}", f"unix:{far}"))
-            while not Path(near).exists():
-                await asyncio.sleep(0.01)
-            reader, writer = await asyncio.open_unix_connection(near)
+            reader, writer = await connected(near)
             writer.write(b"hello" * 50_000)
             writer.write_eof()
             answered = await reader.read()
@@ -132,15 +139,15 @@ def test_a_relay_passes_on_both_ways_and_ends_each_way_by_itself(tmp_path: Path)
     [("Darwin", 0, "needs Linux; this is Darwin"), ("Linux", 1000, "needs root")],
 )
 def test_a_machine_that_cannot_is_told_why(monkeypatch: pytest.MonkeyPatch, system: str, user: int, said: str) -> None:
-    monkeypatch.setattr(needs.platform, "system", lambda: system)
-    monkeypatch.setattr(needs.os, "geteuid", lambda: user)
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("os.geteuid", lambda: user)
     with pytest.raises(UnableError, match=said):
         needs.check({}, install=False)
 
 
 def test_missing_packages_are_named_with_the_line_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(needs.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(needs.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(needs, "go_version", lambda: "go1.26.0 linux/amd64")
     with pytest.raises(UnableError, match="apt-get install --no-install-recommends zebra"):
         needs.check({"zebra": "no-such-program"}, install=False)
