@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bed import lifecycle, needs, reset
+from tests.bed import lifecycle, needs, project_images, reset
 from tests.bed.failures import DOWN, FAILED, UNABLE, BedError, UnableError
 from tests.bed.layout import Bed, default_cache, default_state
 
@@ -20,6 +20,8 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="build what is not built, and start everything")
     up.add_argument("--bare", action="store_true", help="without fake nodes, Kueue and KubeRay")
     up.add_argument("--install", action="store_true", help="install missing Debian packages with apt-get")
+    names = project_images.NAMES
+    up.add_argument("--image", action="append", default=[], choices=names, help="have this image of the project too")
     commands.add_parser("down", help="end everything; binaries and images stay")
     commands.add_parser("status", help="say what runs")
     commands.add_parser("reset", help="delete what was made in the cluster since it came up")
@@ -40,9 +42,10 @@ def _tell(text: str) -> None:
 
 def _up(bed: Bed, chosen: argparse.Namespace) -> int:
     began = time.monotonic()
-    needs.check(needs.CLUSTER_PACKAGES, install=chosen.install)
+    packages = needs.CLUSTER_PACKAGES | (needs.IMAGE_PACKAGES if chosen.image else {})
+    needs.check(packages, install=chosen.install)
     with lifecycle.one_at_a_time(bed):
-        lifecycle.up(bed, _say, bare=chosen.bare)
+        lifecycle.up(bed, _say, bare=chosen.bare, of_project=chosen.image)
     _say("up", time.monotonic() - began)
     _tell(f"export KUBECONFIG={bed.kubeconfig} PATH={bed.bin}:$PATH")
     return 0
@@ -50,6 +53,7 @@ def _up(bed: Bed, chosen: argparse.Namespace) -> int:
 
 def _down(bed: Bed, _: argparse.Namespace) -> int:
     began = time.monotonic()
+    needs.check_root()
     with lifecycle.one_at_a_time(bed):
         ended = lifecycle.down(bed)
     _say(f"down, {ended} processes ended", time.monotonic() - began)
@@ -68,6 +72,7 @@ def _status(bed: Bed, _: argparse.Namespace) -> int:
 
 def _reset(bed: Bed, _: argparse.Namespace) -> int:
     began = time.monotonic()
+    needs.check_root()
     with lifecycle.one_at_a_time(bed):
         if not lifecycle.is_up(bed):
             raise BedError("the bed is not up")

@@ -73,7 +73,7 @@ class Bed:
 
     @property
     def ready_mark(self) -> Path:
-        """Exists while a start has gone through to its end."""
+        """Exists when a start has gone through to its end, and names the entries of the cache that run."""
         return self.life / "ready"
 
     def log(self, name: str) -> Path:

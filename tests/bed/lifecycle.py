@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ from tests.bed import (
     operators,
     parts,
     processes,
+    project_images,
     reset,
     versions,
 )
@@ -40,19 +41,22 @@ def one_at_a_time(bed: Bed) -> Iterator[None]:
         yield
 
 
-def up(bed: Bed, say: Say, *, bare: bool = False) -> None:
+def up(bed: Bed, say: Say, *, bare: bool = False, of_project: Sequence[str] = ()) -> None:
     """Bring the bed up: build what is not built, start everything, return when all of it serves.
 
-    ``bare`` leaves out the fake nodes, Kueue and KubeRay.
+    ``bare`` leaves out the fake nodes, Kueue and KubeRay; ``of_project`` names images of this repository to have on the
+    bed. A bed that runs and has what is asked for stays as it is.
     """
     groups = versions.read()
     wanted = [group for name, group in groups.items() if not bare or name in _BARE]
     built = builds.build_all(wanted, bed.cache, say)
-    if is_up(bed) and (bed.ready_mark.read_text("utf-8") == _fingerprint(built)):
+    projects = project_images.build_all(of_project, bed.cache, say)
+    made_of = {each.folder.name for each in built.values()} | {each.name for each in projects}
+    if is_up(bed) and made_of <= set(bed.ready_mark.read_text("utf-8").split()):
         return
     down(bed)
     _prepare(bed, built)
-    archives = [each.archive for each in built.values() if each.group.image]
+    archives = [*(each.archive for each in built.values() if each.group.image), *projects]
     chosen = [
         parts.Part("namespaces", namespaces.create),
         parts.Part("certificates", _write_configuration),
@@ -64,7 +68,7 @@ def up(bed: Bed, say: Say, *, bare: bool = False) -> None:
         chosen += [*fake_nodes.parts(built["kwok"]), *operators.parts(built["kuberay"], built["kueue"])]
     parts.start_all(bed, chosen, say)
     reset.take_note(bed)
-    bed.ready_mark.write_text(_fingerprint(built), "utf-8")
+    bed.ready_mark.write_text("\n".join(sorted(made_of)), "utf-8")
 
 
 def is_up(bed: Bed) -> bool:
@@ -91,10 +95,6 @@ def _remove(folder: Path, seconds: float = 5) -> None:
     until = time.monotonic() + seconds
     while folder.exists():
         shutil.rmtree(folder, ignore_errors=time.monotonic() < until)
-
-
-def _fingerprint(built: dict[str, Built]) -> str:
-    return "\n".join(sorted(each.folder.name for each in built.values()))
 
 
 def _prepare(bed: Bed, built: dict[str, Built]) -> None:

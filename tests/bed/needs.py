@@ -53,6 +53,18 @@ def missing(packages: Mapping[str, str]) -> list[str]:
     return sorted(package for package, part in packages.items() if not program(part))
 
 
+def check_root() -> None:
+    """Refuse another system than Linux, and another user than root.
+
+    Raises:
+        UnableError: it is one of these.
+    """
+    if platform.system() != "Linux":
+        raise UnableError(f"The bed needs Linux; this is {platform.system()}.")
+    if os.geteuid() != 0:
+        raise UnableError("The bed needs root: it makes namespaces, mounts and a cgroup, and runs a kubelet.")
+
+
 def check(packages: Mapping[str, str], *, install: bool) -> None:
     """Refuse a machine that cannot run the bed; with ``install``, give it the Debian packages first.
 
@@ -60,10 +72,7 @@ def check(packages: Mapping[str, str], *, install: bool) -> None:
         UnableError: with what is missing and how to get it.
         BedError: the packages could not be installed.
     """
-    if platform.system() != "Linux":
-        raise UnableError(f"The bed needs Linux; this is {platform.system()}.")
-    if os.geteuid() != 0:
-        raise UnableError("The bed needs root: it makes namespaces, mounts and a cgroup, and runs a kubelet.")
+    check_root()
     go_version()
     lacking = missing(packages)
     if lacking and install:
