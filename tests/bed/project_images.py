@@ -1,7 +1,7 @@
 """The project's own images, from the Dockerfiles that everybody else builds too, without a registry.
 
-The ordinary way begins with an image of Debian; here it is made from Debian's packages. Each image is kept as an archive
-by the hash of its Dockerfile, of what that copies and of the image below; buildah keeps nothing.
+The ordinary way begins with an image of Debian; here it is made from Debian's packages. Each image is kept as an
+archive by the hash of its Dockerfile, of what that copies and of the image below; buildah keeps nothing.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.bed.builds import locked
@@ -60,12 +61,12 @@ def build_all(names: Sequence[str], cache: Path, say: Say) -> list[Path]:
         base = _image("base", debian, rootfs)
         if not (archive := _archive(folder, base)).exists():
             if not rootfs.exists():
-                _timed("debian packages", say, lambda: _make_debian(rootfs, packages))
-            _timed("image base", say, lambda: _build(base, archive))
+                _timed("debian packages", say, partial(_make_debian, rootfs, packages))
+            _timed("image base", say, partial(_build, base, archive))
         wanted = [_image(name, base.digest, archive) for name in names]
         for each in wanted:
             if not (final := _archive(folder, each)).exists():
-                _timed(f"image {each.name}", say, lambda each=each, final=final: _build(each, final))
+                _timed(f"image {each.name}", say, partial(_build, each, final))
         return [_archive(folder, each) for each in wanted]
 
 
