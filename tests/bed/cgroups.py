@@ -18,12 +18,13 @@ ROOT = Path("/sys/fs/cgroup")
 
 
 def hierarchies() -> list[Path]:
-    """The mount points that a kubelet of this machine uses: the one of version 2, or each controller of version 1."""
+    """Every mount point of cgroups: one of version 2, or one for each controller of version 1, or both.
+
+    Where there are both, runc also makes folders in the one of version 2, which has no controller then.
+    """
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text("utf-8").splitlines()]
     kinds = {Path(mount[1]): mount[2] for mount in mounts if Path(mount[1]).is_relative_to(ROOT)}
-    if kinds.get(ROOT) == "cgroup2":
-        return [ROOT]
-    return sorted(path for path, kind in kinds.items() if kind == "cgroup")
+    return sorted(path for path, kind in kinds.items() if kind in {"cgroup", "cgroup2"})
 
 
 def folders(bed: Bed) -> list[Path]:
