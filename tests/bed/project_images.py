@@ -152,7 +152,7 @@ def _build(image: _Image, archive: Path) -> None:
         storage = ["--root", str(work / "storage"), "--runroot", str(work / "run"), "--storage-driver", "overlay"]
         buildah = ["unshare", "--mount", "--propagation", "private", "--", "buildah", *storage]
         trust = ["--signature-policy", str(policy)]
-        base = f"oci-archive:{image.base}"
+        base = f"docker-archive:{image.base}"
         if image.name == "base":
             shutil.copy(image.base, work / "rootfs.tar")
             (work / "Dockerfile").write_text("FROM scratch\nADD rootfs.tar /\n", "utf-8")
@@ -164,6 +164,7 @@ def _build(image: _Image, archive: Path) -> None:
         target = ["--tag", "built", "--file", str(image.dockerfile), str(REPOSITORY)]
         _run(*buildah, "build", *trust, *where, *options, *target)
         draft = work / "image.tar"
-        destination = f"oci-archive:{draft}:{reference(image.name)}"
-        _run(*buildah, "push", *trust, "--quiet", "--disable-compression", "localhost/built", destination)
+        # Unlike an archive of OCI's form, this one takes layers that are not compressed.
+        destination = f"docker-archive:{draft}:{reference(image.name)}"
+        _run(*buildah, "push", *trust, "--quiet", "localhost/built", destination)
         draft.rename(archive)
