@@ -26,16 +26,22 @@ _SNAPSHOTS = Path("io.containerd.snapshotter.v1.overlayfs/snapshots")
 def prepare(bed: Bed, archives: Iterable[Path]) -> None:
     """Bring containerd's folder to the state of having imported the archives."""
     wanted = sorted(map(_mark, archives))
-    if _imported(bed) != wanted:
+    known = _imported(bed)
+    if known is None:  # the first time, or an import that was cut off
         for folder in (bed.state / "containerd", _pristine(bed)):
             shutil.rmtree(folder, ignore_errors=True)
-        _import(bed, [Path(mark[0]) for mark in wanted])
-        _set_aside(bed)
-        draft = _pristine(bed) / "draft"
-        draft.write_text(json.dumps(wanted), "utf-8")
-        draft.rename(_pristine(bed) / "imported.json")
     else:
         _restore(bed)
+    missing = [mark for mark in wanted if mark not in (known or [])]
+    if missing:
+        _list(bed).unlink(missing_ok=True)
+        _import(bed, [Path(mark[0]) for mark in missing])
+        _set_aside(bed, sorted([*(known or []), *missing]))
+
+
+def add(bed: Bed, archive: Path) -> None:
+    """Import an archive into the containerd that runs, for this life."""
+    ctr(bed, "images", "import", str(archive))
 
 
 def start_runtime(bed: Bed) -> None:
@@ -63,9 +69,14 @@ def _pristine(bed: Bed) -> Path:
     return bed.state / "pristine"
 
 
+def _list(bed: Bed) -> Path:
+    """What the copy that was set aside has imported; written last."""
+    return _pristine(bed) / "imported.json"
+
+
 def _imported(bed: Bed) -> list[list[str]] | None:
     try:
-        found: list[list[str]] = json.loads((_pristine(bed) / "imported.json").read_text("utf-8"))
+        found: list[list[str]] = json.loads(_list(bed).read_text("utf-8"))
     except FileNotFoundError:
         return None
     return found
@@ -79,7 +90,7 @@ def _import(bed: Bed, archives: list[Path]) -> None:
             raise BedError(f"containerd does not come up; see {bed.log('containerd')}")
         time.sleep(0.05)
     for archive in archives:
-        ctr(bed, "images", "import", str(archive))
+        add(bed, archive)
     record = processes.recorded(bed)["containerd"]
     os.kill(record.pid, signal.SIGTERM)
     while record.alive:
@@ -90,8 +101,9 @@ def _import(bed: Bed, archives: list[Path]) -> None:
     (bed.life / "containerd.sock").unlink(missing_ok=True)
 
 
-def _set_aside(bed: Bed) -> None:
+def _set_aside(bed: Bed, imported: list[list[str]]) -> None:
     """Copy everything but the images' content, and note which snapshots there are."""
+    shutil.rmtree(_pristine(bed), ignore_errors=True)
     source = bed.state / "containerd"
     kept = {source / _CONTENT, source / _SNAPSHOTS}
 
@@ -101,6 +113,9 @@ def _set_aside(bed: Bed) -> None:
     shutil.copytree(source, _pristine(bed) / "files", ignore=ignored)
     names = sorted(path.name for path in (source / _SNAPSHOTS).iterdir())
     (_pristine(bed) / "snapshots.json").write_text(json.dumps(names), "utf-8")
+    draft = _pristine(bed) / "draft"
+    draft.write_text(json.dumps(imported), "utf-8")
+    draft.rename(_list(bed))
 
 
 def _restore(bed: Bed) -> None:

@@ -51,8 +51,12 @@ def up(bed: Bed, say: Say, *, bare: bool = False, of_project: Sequence[str] = ()
     wanted = [group for name, group in groups.items() if not bare or name in _BARE]
     built = builds.build_all(wanted, bed.cache, say)
     projects = project_images.build_all(of_project, bed.cache, say)
-    made_of = {each.folder.name for each in built.values()} | {each.name for each in projects}
-    if is_up(bed) and made_of <= set(bed.ready_mark.read_text("utf-8").split()):
+    made_of = {each.folder.name for each in built.values()}
+    if is_up(bed) and made_of <= _running(bed):
+        for archive in projects:
+            if archive.name not in _running(bed):
+                images.add(bed, archive)
+                _mark_ready(bed, {archive.name})
         return
     down(bed)
     _prepare(bed, built)
@@ -68,12 +72,24 @@ def up(bed: Bed, say: Say, *, bare: bool = False, of_project: Sequence[str] = ()
         chosen += [*fake_nodes.parts(built["kwok"]), *operators.parts(built["kuberay"], built["kueue"])]
     parts.start_all(bed, chosen, say)
     reset.take_note(bed)
-    bed.ready_mark.write_text("\n".join(sorted(made_of)), "utf-8")
+    _mark_ready(bed, made_of | {archive.name for archive in projects})
 
 
 def is_up(bed: Bed) -> bool:
     """Whether a start went through, and everything that it started still runs."""
     return bed.ready_mark.exists() and all(record.alive for record in processes.recorded(bed).values())
+
+
+def _running(bed: Bed) -> set[str]:
+    """The entries of the cache that a bed which is up was made of."""
+    return set(bed.ready_mark.read_text("utf-8").split())
+
+
+def _mark_ready(bed: Bed, entries: set[str]) -> None:
+    known = _running(bed) if bed.ready_mark.exists() else set()
+    draft = bed.life / "ready.draft"
+    draft.write_text("\n".join(sorted(known | entries)), "utf-8")
+    draft.rename(bed.ready_mark)
 
 
 def down(bed: Bed) -> int:

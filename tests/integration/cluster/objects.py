@@ -7,6 +7,8 @@ from tests.bed.layout import NODE
 from tests.bed.node import GPU, POOL_LABEL
 
 Json = dict[str, Any]
+SPEAKER = "bed.local/pause:v1"
+"""Says the words that it is given, and ends."""
 QUEUE = "kueue.x-k8s.io/v1beta2"
 
 
@@ -14,13 +16,13 @@ def namespace(name: str) -> Json:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
-def speaking_pod(where: str, words: str) -> Json:
-    """A pod of the bed's own image that says the words and ends."""
-    container = {"name": "main", "image": "bed.local/pause:v1", "args": [words], "imagePullPolicy": "Never"}
+def pod(where: str, image: str, command: list[str]) -> Json:
+    """A pod ``runs`` on the real node, of an image that the bed has, to its end."""
+    container = {"name": "main", "image": image, "command": command, "imagePullPolicy": "Never"}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "speaks", "namespace": where},
+        "metadata": {"name": "runs", "namespace": where},
         "spec": {"nodeName": NODE, "restartPolicy": "Never", "containers": [container]},
     }
 

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,11 @@ from tests.bed.fixture import command
 from tests.bed.layout import NODE, REPOSITORY, Bed
 from tests.bed.node import GPU, GPUS, POOL_LABEL
 from tests.integration.cluster import objects
+from tests.integration.cluster.waiting import eventually
 
 # The first start on a machine builds everything.
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 Json = dict[str, Any]
-
-
-def eventually(ask: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    until = time.monotonic() + seconds
-    while not ask():
-        assert time.monotonic() < until, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -69,10 +62,13 @@ def test_a_pool_of_fake_nodes_is_ready_and_tainted(api: ClusterApi, pool: Any) -
 
 
 def test_a_pod_from_an_imported_image_runs_and_its_log_is_read(clean: Bed, api: ClusterApi) -> None:
-    apply(clean, [objects.namespace("speakers"), objects.speaking_pod("speakers", "hello from a pod")])
-    path = "/api/v1/namespaces/speakers/pods/speaks"
+    apply(
+        clean,
+        [objects.namespace("speakers"), objects.pod("speakers", objects.SPEAKER, ["/manager", "hello from a pod"])],
+    )
+    path = "/api/v1/namespaces/speakers/pods/runs"
     eventually(lambda: (api.read(path) or {})["status"].get("phase") == "Succeeded", "the pod ends")
-    assert kubectl(clean, "-n", "speakers", "logs", "speaks") == "hello from a pod\n"
+    assert kubectl(clean, "-n", "speakers", "logs", "runs") == "hello from a pod\n"
 
 
 def test_a_job_waits_in_the_queue_until_the_one_before_it_ends(clean: Bed, api: ClusterApi) -> None:
