@@ -49,7 +49,8 @@ USERS = (
     Certificate("kwok", "/CN=bed-kwok"),
 )
 # Kueue makes its webhook's certificate itself when its Secret has none, and then waits until the kubelet has brought
-# the new Secret into its pod: 20 s of every start. Its checks want the authority's own name among its names.
+# the new Secret into its pod: 20 s of every start. Its checks want the authority's own name among its names, and read
+# the authority's key in the old form of RSA alone.
 KUEUE_AUTHORITY = "kueue-ca"
 KUEUE_WEBHOOK = Certificate(
     "kueue-webhook",
@@ -65,8 +66,13 @@ def make(bed: Bed) -> None:
     """Make what is missing; the last file of a pair is written last, by renaming it."""
     bed.pki.mkdir(mode=0o700, exist_ok=True)
     for name, subject in AUTHORITIES.items():
-        _authority(bed.pki, name, subject)
-    _authority(bed.pki, KUEUE_AUTHORITY, f"/O=kueue/CN={KUEUE_AUTHORITY}", f"DNS:{KUEUE_AUTHORITY}")
+        if not (bed.pki / f"{name}.crt").exists():
+            _sign_itself(bed.pki, name, subject, _new_key(bed.pki, name))
+    if not (bed.pki / f"{KUEUE_AUTHORITY}.crt").exists():
+        key = bed.pki / f"{KUEUE_AUTHORITY}.key"
+        _openssl("genrsa", "-traditional", "-out", str(key), "2048")
+        names = ["-addext", f"subjectAltName=DNS:{KUEUE_AUTHORITY}"]
+        _sign_itself(bed.pki, KUEUE_AUTHORITY, f"/O=kueue/CN={KUEUE_AUTHORITY}", ["-key", str(key), *names])
     for certificate in (*SERVERS, *CLIENTS, *USERS, KUEUE_WEBHOOK):
         _sign(bed.pki, certificate)
     if not (public := bed.pki / f"{ACCOUNT_KEY}.pub").exists():
@@ -85,15 +91,12 @@ def _new_key(folder: Path, name: str) -> list[str]:
     return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(folder / f"{name}.key")]
 
 
-def _authority(folder: Path, name: str, subject: str, names: str = "") -> None:
-    if (final := folder / f"{name}.crt").exists():
-        return
-    extra = ["-addext", f"subjectAltName={names}"] if names else []
+def _sign_itself(folder: Path, name: str, subject: str, options: list[str]) -> None:
+    """Make the certificate of an authority."""
     usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"]
-    draft = final.with_suffix(".draft")
-    key = _new_key(folder, name)
-    _openssl("req", "-x509", *key, "-days", _DAYS, "-subj", subject, *usage, *extra, "-out", str(draft))
-    draft.rename(final)
+    draft = folder / f"{name}.draft"
+    _openssl("req", "-x509", *options, "-days", _DAYS, "-subj", subject, *usage, "-out", str(draft))
+    draft.rename(folder / f"{name}.crt")
 
 
 def _sign(folder: Path, wanted: Certificate) -> None:

@@ -23,7 +23,7 @@ CLUSTER_PACKAGES = {
     "runc": "runc",
     "util-linux": "nsenter",
 }
-IMAGE_PACKAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "zstd": "zstd"}
+IMAGE_PACKAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
 
 
 def program(name: str) -> str | None:
