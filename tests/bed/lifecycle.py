@@ -1,7 +1,9 @@
 """``up``, ``down`` and ``status``."""
 
 import contextlib
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -100,7 +102,8 @@ def down(bed: Bed) -> int:
     ended = cgroups.end(bed)
     for record in processes.recorded(bed).values():  # none is left but for a cgroup that somebody else removed
         if record.alive:
-            psutil.Process(record.pid).kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(record.pid, signal.SIGKILL)
     _remove(bed.life)
     bed.kubeconfig.unlink(missing_ok=True)
     return ended

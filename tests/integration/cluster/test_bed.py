@@ -88,8 +88,8 @@ def test_a_job_waits_in_the_queue_until_the_one_before_it_ends(clean: Bed, api: 
     eventually(lambda: condition(workload_of(api, "team", "second"), "Finished"), "the second had its turn")
 
 
-def test_pods_find_services_by_name(clean: Bed, api: ClusterApi) -> None:
-    """Kueue answers through a Service, an endpoint and the API server's own look-up."""
+def test_kueue_answers_through_the_api_server_who_waits(clean: Bed, api: ClusterApi) -> None:
+    """The way leads through a Service: the API server is a client of kube-proxy's rules."""
     apply(clean, [objects.namespace("seen"), *objects.queue("seen", "h100", 8)])
     path = "/apis/visibility.kueue.x-k8s.io/v1beta2/clusterqueues/seen/pendingworkloads"
     eventually(lambda: api.read(path) is not None, "Kueue says who waits")

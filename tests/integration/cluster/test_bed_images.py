@@ -11,7 +11,10 @@ from tests.integration.cluster.waiting import eventually
 
 # The first build fetches Debian's and Python's packages.
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
-WHO_AND_WHAT = "import os, windlass_api.app as app; print(os.getuid(), app.__name__, app.__cached__ is not None)"
+PROGRAM = """
+import os, socket, windlass_api.app as app
+print(os.getuid(), app.__name__, socket.gethostbyname("kubernetes.default"))
+"""
 
 
 def restricted(subject: Json) -> Json:
@@ -26,17 +29,17 @@ def restricted(subject: Json) -> Json:
     return subject
 
 
-def test_the_control_plane_is_imported_by_an_account_without_rights(cluster: Bed) -> None:
+def test_the_control_plane_is_imported_without_rights_and_finds_services_by_name(cluster: Bed) -> None:
     ended = command(cluster, "up", "--image", "control-plane")
     if ended.returncode == UNABLE:
         pytest.skip(ended.stderr.strip())
     assert ended.returncode == 0, ended.stderr
     strict = namespace("strict")
     strict["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
-    apply(cluster, [strict, restricted(pod("strict", reference("control-plane"), ["python", "-c", WHO_AND_WHAT]))])
+    apply(cluster, [strict, restricted(pod("strict", reference("control-plane"), ["python", "-c", PROGRAM]))])
     path = "/api/v1/namespaces/strict/pods/runs"
     with ClusterApi(cluster) as api:
         phases = {"Succeeded", "Failed"}
         eventually(lambda: (api.read(path) or {})["status"].get("phase") in phases, "the pod ends", 60)
-    assert kubectl(cluster, "-n", "strict", "logs", "runs") == "1000 windlass_api.app True\n"
+    assert kubectl(cluster, "-n", "strict", "logs", "runs") == "1000 windlass_api.app 10.96.0.1\n"
     assert command(cluster, "reset").returncode == 0
