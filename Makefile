@@ -16,7 +16,7 @@ TESTS ?=
 help: ## List what can be made
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n\033[1m%s\033[0m\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Use
 
@@ -29,7 +29,7 @@ demo: setup ## Fine-tune and serve two real models on this machine
 
 ##@ Check
 
-.PHONY: dev test pytest lint types contracts coverage
+.PHONY: dev test pytest lint types contracts coverage cluster cluster-down
 dev: ## Install the development tools too
 	@requirements/sync dev
 
@@ -50,6 +50,12 @@ contracts: dev ## import-linter: who may import whom
 
 coverage: pytest ## The tests, and htmlcov/index.html with every line they miss
 	@$(BIN)/coverage html --quiet
+
+cluster: dev ## Start a real Kubernetes on this machine (Linux, root, Go); INSTALL=1 adds Debian packages
+	@$(BIN)/python -m tests.bed up $(if $(INSTALL),--install)
+
+cluster-down: dev ## End it, and everything that runs on it
+	@$(BIN)/python -m tests.bed down
 
 ##@ Change
 

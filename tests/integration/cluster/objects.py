@@ -1,0 +1,71 @@
+"""Kubernetes objects that the tests of the bed apply."""
+
+from typing import Any
+
+from tests.bed.fake_nodes import FAKE, RUN_FOR
+from tests.bed.layout import NODE
+from tests.bed.node import GPU, POOL_LABEL
+
+Json = dict[str, Any]
+SPEAKER = "bed.local/pause:v1"
+"""Says the words that it is given, and ends."""
+QUEUE = "kueue.x-k8s.io/v1beta2"
+
+
+def namespace(name: str) -> Json:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def pod(where: str, image: str, command: list[str]) -> Json:
+    """A pod ``runs`` on the real node, of an image that the bed has, to its end."""
+    container = {"name": "main", "image": image, "command": command, "imagePullPolicy": "Never"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "runs", "namespace": where},
+        "spec": {"nodeName": NODE, "restartPolicy": "Never", "containers": [container]},
+    }
+
+
+def queue(where: str, pool: str, gpus: int) -> list[Json]:
+    """A queue of one namespace with GPUs of one pool."""
+    tolerations = [{"key": GPU, "operator": "Exists"}, {"key": FAKE, "operator": "Exists"}]
+    flavors = [{"name": pool, "resources": [{"name": GPU, "nominalQuota": gpus}]}]
+    return [
+        {
+            "apiVersion": QUEUE,
+            "kind": "ResourceFlavor",
+            "metadata": {"name": pool},
+            "spec": {"nodeLabels": {POOL_LABEL: pool}, "tolerations": tolerations},
+        },
+        {
+            "apiVersion": QUEUE,
+            "kind": "ClusterQueue",
+            "metadata": {"name": where},
+            "spec": {"namespaceSelector": {}, "resourceGroups": [{"coveredResources": [GPU], "flavors": flavors}]},
+        },
+        {
+            "apiVersion": QUEUE,
+            "kind": "LocalQueue",
+            "metadata": {"name": "main", "namespace": where},
+            "spec": {"clusterQueue": where},
+        },
+    ]
+
+
+def queued_job(where: str, name: str, gpus: int, run_for: str) -> Json:
+    """A Job that waits for Kueue, and on a fake node runs for the given time."""
+    amounts = {"cpu": "1", "memory": "1Gi", GPU: str(gpus)}
+    container = {"name": "main", "image": "no-node-pulls-it", "resources": {"requests": amounts, "limits": amounts}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": where, "labels": {"kueue.x-k8s.io/queue-name": "main"}},
+        "spec": {
+            "suspend": True,
+            "template": {
+                "metadata": {"annotations": {RUN_FOR: run_for}},
+                "spec": {"restartPolicy": "Never", "containers": [container]},
+            },
+        },
+    }
