@@ -29,14 +29,16 @@ demo: setup ## Fine-tune and serve two real models on this machine
 
 ##@ Check
 
-.PHONY: dev test pytest lint types contracts coverage cluster cluster-down
+.PHONY: dev test pytest lint types contracts coverage cluster cluster-test cluster-down
 dev: ## Install the development tools too
 	@requirements/sync dev
 
 test: lint types contracts pytest ## Everything that CI runs
 
-pytest: dev ## The tests alone: make pytest TESTS='tests/unit -k quota'
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 --cov --cov-report=term:skip-covered $(TESTS)
+# Three workers for two cores: a good part of the time is spent waiting for processes to start. By file, since the tests
+# of one share servers and models; in the order of collection, which has the long ones first.
+pytest: dev ## The tests alone, but for those of the cluster: make pytest TESTS='tests/unit -k quota'
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not cluster' --durations=20 --cov --cov-report=term:skip-covered $(TESTS)
 
 lint: dev ## ruff: rules and format
 	@$(BIN)/ruff check
@@ -53,6 +55,9 @@ coverage: pytest ## The tests, and htmlcov/index.html with every line they miss
 
 cluster: dev ## Start a real Kubernetes on this machine (Linux, root, Go); INSTALL=1 adds Debian packages
 	@$(BIN)/python -m tests.bed up $(if $(INSTALL),--install)
+
+cluster-test: cluster ## The tests that need the cluster
+	@$(BIN)/pytest -m cluster $(TESTS)
 
 cluster-down: dev ## End it, and everything that runs on it
 	@$(BIN)/python -m tests.bed down

@@ -187,6 +187,7 @@ def test_every_error_has_an_agreed_exit_code(kind: type[WindlassError]) -> None:
         "forbidden": 3,
         "not_found": 4,
         "conflict": 5,
+        "limit_reached": 5,
         "illegal_move": 5,
         "fenced": 5,
         "attempt_held": 5,
