@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import psutil
 from tests.bed import (
     builds,
     certificates,
