@@ -35,10 +35,9 @@ dev: ## Install the development tools too
 
 test: lint types contracts pytest ## Everything that CI runs
 
-# Three workers for two cores: a good part of the time is spent waiting for processes to start. By file, since the tests
-# of one share servers and models; in the order of collection, which has the long ones first.
+# By file, since the tests of one share servers and models; in the order of collection, which has the long ones first.
 pytest: dev ## The tests alone, but for those of the cluster: make pytest TESTS='tests/unit -k quota'
-	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not cluster' --durations=20 --cov --cov-report=term:skip-covered $(TESTS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not cluster' --durations=20 --cov --cov-report=term:skip-covered $(TESTS)
 
 lint: dev ## ruff: rules and format
 	@$(BIN)/ruff check

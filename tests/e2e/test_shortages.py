@@ -99,8 +99,13 @@ def test_a_model_that_does_not_fit_into_memory_is_refused_before_the_kernel_kill
     assert refused.reason is not None
     assert "no free memory for the model" in refused.reason.message
     assert client.jobs.get(job.id).state == "succeeded"
-    client.endpoints.update("reviews", spec)
-    assert client.endpoints.wait("reviews", timeout=120).state == "ready"
+
+    def served() -> bool:
+        """Wish it again: right after a refusal the model server pauses, and says so at once."""
+        client.endpoints.update("reviews", spec)
+        return client.endpoints.wait("reviews", timeout=120).state == "ready"
+
+    cramped.until(served, "it is served, now that there is memory")
     assert client.endpoints.predict("reviews", ["good"]).predictions
 
 
