@@ -1,6 +1,6 @@
 """Writes what stands between ``<!-- generated: NAME -->`` and ``<!-- end -->`` in docs/, from the code it describes.
 
-``make docs`` runs it; tests/docs/test_generated.py fails when a page and the code differ.
+``make docs`` runs it; tests/docs/test_reference.py fails when a page and the code differ.
 """
 
 import inspect

@@ -161,13 +161,6 @@ class Worker:
             self._busy.append(future)
         return False
 
-    def _intents(self) -> bool:
-        """Carry out what is due now, one after the other."""
-        claimed = self._claim(_PARALLEL_INTENTS)
-        for intent in claimed:
-            self._carry_out(intent)
-        return bool(claimed)
-
     def _claim(self, limit: int) -> list[Intent]:
         with self.backing.database.read() as work:
             if limit < 1 or not work.outbox.due():

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -199,12 +200,17 @@ class House:
         answer: dict[str, Any] = reply.json()
         return answer
 
+    def intents(self) -> None:
+        """Let the worker carry out the intents that are due now."""
+        self.worker._hand_out()
+        wait(self.worker._busy)
+
     def turn(self, times: int = 1) -> None:
         """Let the worker do everything that is due, several times."""
         for _ in range(times):
-            self.worker._intents()
+            self.intents()
             self.worker._runs()
-            self.worker._intents()
+            self.intents()
 
     def artifact(self, prefix: str) -> Manifest:
         """Put a small artifact into the store and return its manifest."""
@@ -228,7 +234,8 @@ class House:
         )
 
     def close(self) -> None:
-        """Release the database."""
+        """Let the worker's hands go, and release the database."""
+        self.worker.stop()
         self.database.close()
 
 

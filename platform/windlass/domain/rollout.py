@@ -114,9 +114,7 @@ def _health(targets: tuple[LiveTarget, ...], statuses: Mapping[str, AppStatus]) 
     ready = sum(app.ready_replicas for app in found if app)
     broken = next((app for app in found if app and app.state is AppState.FAILED), None)
     if broken is not None:
-        message = broken.message or "the model server failed"
-        owner = Owner.ADMIN if "no free memory" in message else Owner.YOU
-        reason = Reason(code="replica_failed", message=message, owner=owner)
+        reason = Reason(code="replica_failed", message=broken.message or "the model server failed", owner=Owner.YOU)
         return {"state": EndpointState.FAILED, "reason": reason, "ready_replicas": ready}
     if any(app is None or app.state is not AppState.READY for app in found):
         reason = Reason(code="starting", message="the model server is starting")

@@ -6,14 +6,7 @@ OWNER = "windlass"
 
 PROJECT_LABEL = f"{GROUP_LABEL}/project"
 POOL_LABEL = f"{GROUP_LABEL}/pool"
-JOB_LABEL = f"{GROUP_LABEL}/job"
 PROJECT_UID_LABEL = f"{GROUP_LABEL}/project-uid"
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
-
-FINALIZER = f"{GROUP_LABEL}/cleanup"
-FIELD_MANAGER = "windlass-operators"
-"""Owner of every field that the operators write, by server-side apply."""
 
 TRAINER_ACCOUNT = "windlass-trainer"
 SERVER_ACCOUNT = "windlass-server"
@@ -37,11 +30,6 @@ def local_queue_of(pool: str) -> str:
 def cohort_of(cohort: str) -> str:
     """Return the Kueue Cohort of a cohort: cohorts that others made under the plain name stay theirs."""
     return f"{OWNER}-{cohort}"
-
-
-def priority_class_of(priority: int) -> str:
-    """Return the WorkloadPriorityClass of a priority between -1000 and 1000."""
-    return f"{OWNER}-{'n' if priority < 0 else 'p'}{abs(priority)}"
 
 
 def labels(project: str | None = None, pool: str | None = None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from windlass.ports import BackendRun, BackendState
 from windlass.runtime.context import CONTEXT_NAME, CONTEXT_VARIABLE, RunContext
 
 _MODULE = "windlass_pipelines.run"
-_RUN_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+RUN_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LAST_WORDS_BYTES = 2000
 
 
@@ -46,7 +46,7 @@ class LocalPipelineBackend:
         with processes.exclusive(folder, wait_for_it=True):
             claim = processes.claim()
             try:
-                claim.save(_record(folder), exclusive=True)
+                claim.save(record_of(folder), exclusive=True)
             except FileExistsError:
                 return
             try:
@@ -56,9 +56,9 @@ class LocalPipelineBackend:
                 environment = processes.clean_environment(extra)
                 started = processes.start(argv, environment=environment, log=folder / "run.log", record=claim)
             except (OSError, UnavailableError):
-                _record(folder).unlink()
+                record_of(folder).unlink()
                 raise
-            started.save(_record(folder))
+            started.save(record_of(folder))
 
     def readdress(self, api_url: str, run_names: Iterable[str]) -> None:
         """Tell these runs where the control plane is now; those that still work look when their calls fail."""
@@ -94,26 +94,27 @@ class LocalPipelineBackend:
             processes.kill(record)
 
     def _folder(self, run_name: str) -> Path:
-        if not _RUN_NAME.fullmatch(run_name):
+        if not RUN_NAME.fullmatch(run_name):
             raise InvalidError.field("/run_name", f"{run_name!r} is not a name of a run")
         return self._root / run_name
 
     def _settled(self, folder: Path) -> ProcessRecord | None:
         """Read the record; a claim without a pid is looked into when its starter is done with it or dead."""
-        record = ProcessRecord.load(_record(folder))
+        record = ProcessRecord.load(record_of(folder))
         if record is None or record.pid is not None:
             return record
         with processes.exclusive(folder, wait_for_it=True):
-            record = ProcessRecord.load(_record(folder))
+            record = ProcessRecord.load(record_of(folder))
             if record is None or record.pid is not None:
                 return record
             found = processes.find(record)
             if found.pid is not None:
-                found.save(_record(folder))
+                found.save(record_of(folder))
             return found
 
 
-def _record(folder: Path) -> Path:
+def record_of(folder: Path) -> Path:
+    """Return where a run's folder says which process is its own."""
     return folder / "process.json"
 
 

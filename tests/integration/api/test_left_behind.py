@@ -23,6 +23,14 @@ def leave(workspace: Path, name: str, *items: str) -> None:
     journal.close()
 
 
+def committed(house: House, run_name: str, step: int) -> str:
+    """Commit a checkpoint of a run's first attempt, and return the item that reports it."""
+    prefix = f"{house.pipelines.contexts[run_name].checkpoint_prefix}/1/{step}"
+    manifest = house.artifact(prefix).model_dump_json()
+    where = f'"prefix":"{prefix}","manifest":{manifest}'
+    return f'{{"type":"checkpoint","step":{step},{where},"time":"2026-01-01T12:00:00Z"}}'
+
+
 def left(workspace: Path) -> list[str]:
     return sorted(path.name for path in folder_of(workspace).iterdir())
 
@@ -32,11 +40,7 @@ def test_a_dead_run_s_reports_are_taken_before_it_is_closed(ready: House, tmp_pa
     ready.turn(2)
     run = ready.run_of(job)
     assert run.claim().status_code == 200
-    prefix = f"{ready.pipelines.contexts[run.name].checkpoint_prefix}/1/2"
-    manifest = ready.artifact(prefix).model_dump_json()
-    checkpoint = (
-        f'{{"type":"checkpoint","step":2,"prefix":"{prefix}","manifest":{manifest},"time":"2026-01-01T12:00:00Z"}}'
-    )
+    checkpoint = committed(ready, run.name, 2)
     leave(tmp_path, "1-rank0", POINT.format(step=1), POINT.format(step=2), checkpoint)
     leave(tmp_path, "1-driver", '{"type":"log","text":"a last word\\n","time":"2026-01-01T12:00:00Z"}')
 
@@ -54,11 +58,7 @@ def test_the_next_attempt_of_a_lost_run_goes_on_from_a_checkpoint_that_was_never
     ready.turn(2)
     run = ready.run_of(job)
     assert run.claim().status_code == 200
-    prefix = f"{ready.pipelines.contexts[run.name].checkpoint_prefix}/1/7"
-    manifest = ready.artifact(prefix).model_dump_json()
-    checkpoint = (
-        f'{{"type":"checkpoint","step":7,"prefix":"{prefix}","manifest":{manifest},"time":"2026-01-01T12:00:00Z"}}'
-    )
+    checkpoint = committed(ready, run.name, 7)
     leave(ready.home / "runs" / run.name, "1-rank0", POINT.format(step=7), checkpoint)
     ready.pipelines.end(run.name, BackendState.LOST, "the machine went down")
     ready.turn(2)

@@ -132,7 +132,7 @@ def test_a_run_that_cannot_be_looked_after_keeps_no_other_waiting(broken: House)
     broken.pipelines.end(run.name, BackendState.SUCCEEDED)
     bad(broken).add(broken.run_of(stuck).name)
     waiting = broken.submit("ours", key="3")
-    broken.worker._intents()
+    broken.intents()
     with pytest.raises(UnavailableError):
         broken.worker._runs()
     assert shown(broken, fine)["runs"][0]["state"] == "succeeded"

@@ -30,7 +30,7 @@ def put(house: House, url: str, content: bytes, offset: int = 0) -> httpx2.Respo
 def settle(house: House, url: str) -> dict[str, Any]:
     """Let the worker process until the version has left ``processing``; the test's timeout bounds the wait."""
     while True:
-        house.worker._intents()
+        house.intents()
         house.worker._bytes()
         version: dict[str, Any] = house.client.get(url).json()
         if version["state"] != "processing":
