@@ -109,6 +109,8 @@ def run_on_ray(context: RunContext, claim: ClaimReply) -> Conclusion:
     import ray  # noqa: PLC0415 - imported when used: it is slow to load
     from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError  # noqa: PLC0415 - imported when used: it is slow to load
 
+    from windlass_pipelines.train.ray_trainer import trainer_of  # noqa: PLC0415 - as above
+
     if refuses(context.ray_address):
         raise ConnectionError(f"nobody listens at Ray's address {context.ray_address}")
     with limited(_JOIN_SECONDS):
@@ -117,8 +119,9 @@ def run_on_ray(context: RunContext, claim: ClaimReply) -> Conclusion:
     gpu = ray.cluster_resources().get("GPU", 0) > 0
     storage = context.workspace / "ray"
     storage.mkdir(parents=True, exist_ok=True)
-    trainer = _trainer(
+    trainer = trainer_of(
         resources.workers,
+        _worker_entry,
         train_loop_config={"context": os.environ[CONTEXT_VARIABLE], "claim": claim.model_dump_json()},
         scaling_config=ScalingConfig(
             num_workers=resources.workers,
@@ -172,25 +175,6 @@ def failure_of(failures: dict[int, Exception]) -> Conclusion:
     rank, error = min(failures.items())
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return Conclusion(outcome=Outcome.FAILED, code="training_failed", message=f"worker {rank}: {lines[-1]}"[:4000])
-
-
-def _trainer(workers: int, **arguments: Any) -> Any:
-    """Return Ray Train's trainer: one worker needs no process group, and so no torch in driver and controller."""
-    if workers == 1:
-        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer as Base  # noqa: PLC0415 - imported when used: it is slow to load
-    else:
-        from ray.train.torch import TorchTrainer as Base  # noqa: PLC0415 - imported when used: it is slow to load
-    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback  # noqa: PLC0415 - as above
-
-    class Trainer(Base):  # type: ignore[misc]  # Ray is untyped
-        def _create_default_callbacks(self) -> list[Any]:
-            # The cleaner is a detached process that outlives a killed controller. It asks Ray's state API, which a
-            # head without dashboard lacks, for 10 s at a time, and the end of a training waits for its answer. The
-            # placement group goes with this driver anyway.
-            found = super()._create_default_callbacks()
-            return [callback for callback in found if not isinstance(callback, PlacementGroupCleanerCallback)]
-
-    return Trainer(_worker_entry, **arguments)
 
 
 def _worker_entry(config: dict[str, str]) -> dict[str, Any] | None:
