@@ -8,6 +8,9 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 WINDLASS_HOME ?= $(CURDIR)/.windlass
 export WINDLASS_HOME
 
+# Set in many images and shells, and costly here: servers, trainers and tests are many short processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 SOURCES := platform api operators pipelines tests docs
 TESTS ?=
@@ -36,8 +39,13 @@ dev: ## Install the development tools too
 test: lint types contracts pytest ## Everything that CI runs
 
 # By file, since the tests of one share servers and models; in the order of collection, which has the long ones first.
+# Three workers for two cores, since tests of processes also wait.
+IN_PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+COVERAGE := --cov --cov-report=term:skip-covered
+
+# Measuring coverage costs a fifth of the time, so that only CI and `make coverage` do.
 pytest: dev ## The tests alone, but for those of the cluster: make pytest TESTS='tests/unit -k quota'
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not cluster' --durations=20 --cov --cov-report=term:skip-covered $(TESTS)
+	@$(BIN)/pytest $(IN_PARALLEL) -m 'not cluster' --durations=20 $(if $(CI),$(COVERAGE)) $(TESTS)
 
 lint: dev ## ruff: rules and format
 	@$(BIN)/ruff check
@@ -49,7 +57,8 @@ types: dev ## mypy --strict
 contracts: dev ## import-linter: who may import whom
 	@$(BIN)/lint-imports
 
-coverage: pytest ## The tests, and htmlcov/index.html with every line they miss
+coverage: dev ## The tests, and htmlcov/index.html with every line they miss
+	@$(BIN)/pytest $(IN_PARALLEL) -m 'not cluster' $(COVERAGE) $(TESTS)
 	@$(BIN)/coverage html --quiet
 
 cluster: dev ## Start a real Kubernetes on this machine (Linux, root, Go); INSTALL=1 adds Debian packages

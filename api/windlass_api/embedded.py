@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import errno
 import json
-import logging
 import os
 import secrets
 import signal
@@ -16,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
-import structlog
 import uvicorn
 from pydantic import ValidationError
 
@@ -41,11 +39,10 @@ from windlass.serving.local import LocalServing
 from windlass.serving.probe import probe
 from windlass.settings import LimitSettings, ServerSettings, WorkerSettings
 from windlass.storage.local import LocalObjectStore
+from windlass.telemetry import set_up_logging
 from windlass_api.app import create_app
 from windlass_api.dependencies import Wiring
 from windlass_api.worker import Worker, scheduling
-
-_log = structlog.get_logger()
 
 EXIT_SETTINGS, EXIT_LOCKED, EXIT_PORT = 2, 5, 7
 _CPU_SLOTS = 2
@@ -210,26 +207,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _set_up_logging() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 def _serve(settings: ServerSettings) -> int:
     home = Home(settings.home.resolve())
     home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         with processes.exclusive(home.path, name="server.lock"):
-            _set_up_logging()
+            set_up_logging()
             try:
                 listener = _listen(settings.host, settings.port)
             except OSError as error:

@@ -1,9 +1,9 @@
 """What the API answers when a request fails: our errors, FastAPI's and bugs, all as RFC 9457 problems."""
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -20,7 +20,7 @@ from windlass.domain.errors import (
 )
 from windlass.wire.problems import headers_of, problem_of, status_of
 
-_log = structlog.get_logger()
+_log = logging.getLogger(__name__)
 
 
 def render(error: WindlassError, request_id: str) -> Response:
@@ -34,7 +34,8 @@ async def on_windlass_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, WindlassError)  # noqa: S101 - registered for this class alone
     if status_of(type(error)) >= HTTPStatus.INTERNAL_SERVER_ERROR:
         cause = repr(error.__cause__) if error.__cause__ else ""
-        _log.warning("request failed", code=error.code, detail=error.message, cause=cause, path=request.url.path)
+        facts = {"code": error.code, "detail": error.message, "cause": cause, "path": request.url.path}
+        _log.warning("request failed", extra=facts)
     return render(error, _request_id(request))
 
 
@@ -65,7 +66,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 async def on_crash(request: Request, error: Exception) -> Response:
     """Render a bug: the details go to the log, the request id to the caller."""
-    _log.error("unhandled error", path=request.url.path, exc_info=error)
+    _log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
     said = WindlassError("something went wrong in the server", hint="report the request id to the platform's admin")
     return render(said, _request_id(request))
 

@@ -1,5 +1,6 @@
 """The worker: carries out intents and keeps looking at jobs, datasets and endpoints. Loops of one process."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -8,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-
-import structlog
 
 from windlass.domain.errors import InvalidError, WindlassError
 from windlass.domain.jobs import JobState, Run, RunState, move
@@ -29,7 +28,7 @@ from windlass.services.scheduling import Scheduling
 from windlass.settings import WorkerSettings
 from windlass_api.metrics import INTENTS, LOOP_FAILURES
 
-_log = structlog.get_logger()
+_log = logging.getLogger(__name__)
 
 _PARALLEL_INTENTS = 4
 _RETRY_SECONDS = (1, 2, 5, 15, 60)
@@ -128,7 +127,8 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - one bad turn must not end the loop; it is logged and counted
                 LOOP_FAILURES.labels(name).inc()
                 known = isinstance(error, WindlassError)
-                _log.error("worker turn failed", loop=name, error=str(error), exc_info=None if known else error)
+                facts = {"loop": name, "error": str(error)}
+                _log.error("worker turn failed", extra=facts, exc_info=None if known else error)
                 pause = min(5.0, pause * 2)
             self._turns[name] = time.monotonic()
 
@@ -174,13 +174,8 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - a poisoned intent must not stop the others; it is tried again later
             pause = _RETRY_SECONDS[min(intent.tries, len(_RETRY_SECONDS)) - 1]
             known = isinstance(error, WindlassError)
-            _log.error(
-                "intent failed",
-                kind=intent.kind,
-                subject=intent.subject,
-                error=str(error),
-                exc_info=None if known else error,
-            )
+            facts = {"kind": intent.kind, "subject": intent.subject, "error": str(error)}
+            _log.error("intent failed", extra=facts, exc_info=None if known else error)
             INTENTS.labels(intent.kind, "failed").inc()
             given_up = self._explain(intent, str(error))
             with self.backing.database.write() as work:

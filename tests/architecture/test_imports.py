@@ -31,10 +31,10 @@ MAY_IMPORT = {
     "windlass.sdk": BASE | {"httpx2", "platformdirs", "yaml"},
     "windlass.serving": BASE | {"httpx2", "psutil"},
     "windlass.settings": BASE | {"pydantic_settings"},
-    "windlass.telemetry": BASE | {"prometheus_client", "structlog"},
+    "windlass.telemetry": BASE,
     "windlass_api": BASE
     | {"anyio", "fastapi", "httpx2", "orjson", "prometheus_client", "psutil", "pydantic_settings", "starlette"}
-    | {"structlog", "uvicorn"},
+    | {"uvicorn"},
     "windlass_operators": BASE,
     "windlass_pipelines": BASE,
     "windlass_pipelines.compile": BASE | {"kfp"},

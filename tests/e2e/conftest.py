@@ -19,7 +19,7 @@ SPEC: dict[str, Any] = {
     "base_model": "tiny",
     "dataset": "rows",
     "method": {"type": "full"},
-    "training": {"max_steps": 400, "batch_size": 32, "checkpoint_every_steps": 20, "eval_every_steps": 400},
+    "training": {"max_steps": 400, "batch_size": 8, "checkpoint_every_steps": 20, "eval_every_steps": 400},
 }
 """A job that trains for some seconds: long enough to be killed in the middle."""
 

@@ -14,7 +14,7 @@ from windlass.cli import local_server
 from windlass.cli.main import _load, app
 
 EXTRAS = (
-    *("fastapi", "sqlmodel", "sqlalchemy", "alembic", "uvicorn", "starlette", "structlog", "psutil", "orjson"),
+    *("fastapi", "sqlmodel", "sqlalchemy", "alembic", "uvicorn", "starlette", "psutil", "orjson"),
     *("prometheus_client", "pydantic_settings", "pyarrow", "datasketch", "tokenizers", "kfp", "ray", "torch"),
     *("transformers", "peft", "safetensors", "sklearn", "gguf", "jinja2", "pip"),
 )
