@@ -8,15 +8,13 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from windlass.domain.jobs import Job
-from windlass.domain.records import Event, MetricPoint
-from windlass.services.jobs import Jobs
+from windlass.services.jobs import Glance, Jobs, MetricsTold
 from windlass_api.mapping import job_out
 
 _PAUSE_SECONDS = 0.5
@@ -41,43 +39,44 @@ def follow_job(jobs: Jobs, project: str, job_id: str, after: int) -> StreamingRe
 
 
 @dataclass
-class _Told:
+class Told:
     """What a reader of a job's stream has been told."""
 
     sequence: int
+    metrics: MetricsTold = field(default_factory=MetricsTold)
     points: set[tuple[str, int, int]] = field(default_factory=set)
+    """Name, step and attempt of the points at the step up to which the reader was told, and beyond."""
     state: Any = None
 
-    def news(
-        self, project: str, job: Job, events: list[Event], points: list[MetricPoint], *, settled: bool
-    ) -> list[str]:
+    def news(self, project: str, seen: Glance) -> list[str]:
         """Return the frames of what is new; the last is an ``end`` when job and run have ended and all is told."""
-        frames = []
-        for event in events:
+        frames, job = [], seen.job
+        for event in seen.events:
             self.sequence = event.sequence
             body = event.model_dump(mode="json", exclude={"project", "job"})
             frames.append(frame("event", json.dumps(body), str(event.sequence)))
-        for point in points:
-            key = (point.name, point.step, point.attempt)
-            if key not in self.points:
-                self.points.add(key)
+        for point in seen.points:
+            if (point.name, point.step, point.attempt) not in self.points:
                 value = {"name": point.name, "step": point.step, "value": point.value}
                 frames.append(frame("metric", json.dumps(value)))
+        step = max([seen.told.step, *(point.step for point in seen.points)])
+        self.metrics = replace(seen.told, step=step)
+        self.points = {(point.name, point.step, point.attempt) for point in seen.points if point.step >= step}
         state = (job.state, job.reason, job.steps_done)
         if state != self.state:
             self.state = state
             frames.append(frame("state", job_out(project, job).model_dump_json()))
-        if settled and not events:
+        if seen.settled and not seen.events:
             frames.append(frame("end", job_out(project, job).model_dump_json()))
         return frames
 
 
 async def _job_frames(jobs: Jobs, project: str, job_id: str, sequence: int) -> AsyncIterator[str]:
-    told = _Told(sequence)
+    told = Told(sequence)
     spoken = time.monotonic()
     while True:
-        settled, job, events, points = await run_in_threadpool(_look, jobs, job_id, told.sequence)
-        frames = told.news(project, job, events, points, settled=settled)
+        seen = await run_in_threadpool(jobs.glance, job_id, told.sequence, told.metrics)
+        frames = told.news(project, seen)
         for one in frames:
             yield one
         if frames and frames[-1].startswith("event: end"):
@@ -88,12 +87,6 @@ async def _job_frames(jobs: Jobs, project: str, job_id: str, sequence: int) -> A
             spoken = time.monotonic()
             yield ": still here\n\n"
         await asyncio.sleep(_PAUSE_SECONDS)
-
-
-def _look(jobs: Jobs, job_id: str, sequence: int) -> tuple[bool, Job, list[Event], list[MetricPoint]]:
-    # Whether all has ended comes first: what is read after it was said before it.
-    settled, job = jobs.settled(job_id), jobs.get(job_id)
-    return settled, job, jobs.events(job_id, sequence, 200), jobs.metrics(job_id, [], -1)
 
 
 def follow_log(jobs: Jobs, job_id: str, offset: int) -> StreamingResponse:

@@ -15,7 +15,7 @@ from windlass.domain.specs import JobSpec
 class Fact(BaseModel):
     """Base of every stored domain object: immutable; a change makes a new one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class JobState(StrEnum):

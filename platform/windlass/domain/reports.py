@@ -15,7 +15,7 @@ from windlass.domain.ids import MAX_INTEGER, Number
 
 
 class _Item(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class MetricItem(_Item):

@@ -18,8 +18,36 @@ from windlass.services.history import tell
 from windlass.services.idempotency import Idempotency
 from windlass.services.projects import LIVE_JOBS
 
+_EVENTS = 200
 _LOG_CHUNKS = 256
 _LONGEST_CHARACTER = 4
+
+
+@dataclass(frozen=True)
+class MetricsTold:
+    """How far a reader knows a job's curves: all points below ``step`` as ``attempt`` left them, some of ``step``."""
+
+    attempt: int = 0
+    step: int = 0
+
+    def beside(self, newest: Attempt) -> "MetricsTold":
+        """Return how much of it still holds: a new attempt tells again what comes after the step it resumed from."""
+        if newest.number == self.attempt:
+            return self
+        retold = 0 if newest.resumed_from_step is None else newest.resumed_from_step + 1
+        return MetricsTold(newest.number, min(self.step, retold))
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What is new about a job to a reader; ``settled`` when job and run have ended, so that no more will be."""
+
+    job: Job
+    settled: bool
+    events: list[Event]
+    points: list[MetricPoint]
+    told: MetricsTold
+    """What the points come on top of."""
 
 
 @dataclass(frozen=True)
@@ -177,12 +205,20 @@ class Jobs(ProjectUseCases):
             inside.jobs.get(id=job_id)
             return inside.runs.all(job=job_id), inside.attempts.all(job=job_id)
 
-    def settled(self, job_id: str) -> bool:
-        """Tell whether a job has ended and its last run too: nothing more will be said."""
+    def glance(self, job_id: str, events_after: int, told: MetricsTold) -> Glance:
+        """Return what is new to somebody who follows the job, as of one moment."""
         with self.backing.database.read() as work:
             inside = work.of(self.project)
-            ended = inside.jobs.get(id=job_id).state.terminal
-            return ended and inside.runs.find(job=job_id, ended_at=None) is None
+            job = inside.jobs.get(id=job_id)
+            newest = next(iter(inside.attempts.page(1, None, newest_first=True, job=job.id)), None)
+            told = told if newest is None else told.beside(newest)
+            return Glance(
+                job=job,
+                settled=job.state.terminal and inside.runs.find(job=job.id, ended_at=None) is None,
+                events=inside.journal.events(job.id, events_after, _EVENTS),
+                points=inside.journal.metrics(job.id, [], told.step - 1),
+                told=told,
+            )
 
     def events(self, job_id: str, after: int, limit: int) -> list[Event]:
         """Return events beyond a sequence number."""

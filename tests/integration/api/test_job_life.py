@@ -1,8 +1,14 @@
 """A job's way from the wire to a registered version, through real routes, services and SQLite."""
 
-from tests.fakes.house import House
+import json
 
+from tests.fakes.house import House, RunClient
+
+from windlass.domain.projects import Principal
 from windlass.ports import BackendState
+from windlass.services.backing import Caller
+from windlass.services.jobs import Jobs
+from windlass_api.streams import Told
 
 
 def test_a_job_goes_from_accepted_to_a_registered_candidate(ready: House) -> None:
@@ -86,6 +92,54 @@ def test_a_lost_run_is_followed_by_another_that_resumes_from_the_checkpoint(read
     assert series[0]["steps"] == [1, 2]
     stale = run.report(1, {"type": "metric", "name": "train_loss", "step": 9, "value": 1.0})
     assert (stale.status_code, stale.json()["code"]) == (409, "fenced")
+
+
+class Follower:
+    """Somebody who follows a job's stream, look by look."""
+
+    def __init__(self, house: House, job: str) -> None:
+        with house.database.read() as work:
+            project = work.projects.get(name="ours").id
+        caller = Caller(Principal(user="admin", key="test", admin=True))
+        self.jobs, self.job, self.told = Jobs(house.backing, caller, project), job, Told(0)
+
+    def look(self) -> list[tuple[str, int, float]]:
+        """Return the metric points that the next look tells."""
+        seen = self.jobs.glance(self.job, self.told.sequence, self.told.metrics)
+        bodies = [
+            json.loads(frame.partition("data: ")[2])
+            for frame in self.told.news("ours", seen)
+            if frame.startswith("event: metric")
+        ]
+        return [(body["name"], body["step"], body["value"]) for body in bodies]
+
+
+def test_a_follower_is_told_each_point_once_and_what_a_resumed_attempt_tells_again(ready: House) -> None:
+    job = ready.submit("ours", key="k1")
+    ready.turn(2)
+    run, follower = ready.run_of(job), Follower(ready, job["id"])
+    run.claim()
+    prefix = ready.pipelines.contexts[run.name].checkpoint_prefix
+
+    def say(run: RunClient, attempt: int, name: str, step: int, value: float) -> None:
+        run.report(attempt, {"type": "metric", "name": name, "step": step, "value": value})
+
+    for step in (1, 2, 3):
+        say(run, 1, "loss", step, 1.0)
+    assert follower.look() == [("loss", 1, 1.0), ("loss", 2, 1.0), ("loss", 3, 1.0)]
+    say(run, 1, "eval_loss", 3, 1.0)
+    say(run, 1, "loss", 4, 1.0)
+    assert follower.look() == [("eval_loss", 3, 1.0), ("loss", 4, 1.0)]
+    assert follower.look() == []
+    run.report(1, {"type": "checkpoint", "step": 2, "prefix": f"{prefix}/1/2", "manifest": {"files": {}}})
+    ready.pipelines.end(run.name, BackendState.LOST, "gone")
+    ready.turn(2)
+    second = ready.run_of(job)
+    assert second.claim("t2").json()["resume"]["step"] == 2
+    for step in (3, 4, 5):
+        say(second, 2, "loss", step, 2.0)
+    assert follower.look() == [("loss", 3, 2.0), ("loss", 4, 2.0), ("loss", 5, 2.0)]
+    assert follower.look() == []
 
 
 def test_a_cancelled_job_ends_when_its_run_is_gone(ready: House) -> None:
