@@ -115,13 +115,10 @@ class Jobs(ProjectUseCases):
         inside = work.of(self.project)
         _require_below_ceiling(work.projects.get(id=self.project), spec)
         version = _usable_version(inside, spec)
-        if retried is not None and version.id != retried.dataset_version:
-            raise InvalidError.field(
-                "/spec/dataset",
-                f"{spec.dataset} is not what job {retried.id} trained on: that dataset was deleted, and made again",
-                hint="submit a new job if you want to train on what has this name now",
-            )
         base = _usable_base(work, spec)
+        if retried is not None:
+            _require_same("dataset", spec.dataset, retried, same=version.id == retried.dataset_version)
+            _require_same("base_model", spec.base_model, retried, same=base.id == retried.base_model)
         model = inside.models.find(name=spec.model)
         if model is not None and model.task is not spec.task:
             raise InvalidError.field(
@@ -143,11 +140,11 @@ class Jobs(ProjectUseCases):
         )
 
     def retry(self, job_id: str, once: Idempotency, unfinished: int) -> Job:
-        """Submit the spec of an ended job again, as a new job on the same dataset version.
+        """Submit the spec of an ended job again, as a new job on the same dataset version and base model.
 
         Raises:
             ConflictError: the job is still live.
-            InvalidError: the dataset version is gone.
+            InvalidError: the dataset version or the base model is gone.
         """
         with self.backing.database.read() as work:
             old = work.of(self.project).jobs.get(id=job_id)
@@ -267,6 +264,16 @@ def _whole_characters(text: bytes) -> bytes:
             bytes_of_it = 1 if byte < 0x80 else f"{byte:08b}".index("0")  # noqa: PLR2004 - ASCII ends here
             return text if back >= bytes_of_it else text[:-back]
     return text
+
+
+def _require_same(field: str, name: str, retried: Job, *, same: bool) -> None:
+    if not same:
+        noun = field.replace("_", " ")
+        raise InvalidError.field(
+            f"/spec/{field}",
+            f"{name} is not what job {retried.id} trained on: that {noun} was deleted, and made again",
+            hint="submit a new job if you want to train on what has this name now",
+        )
 
 
 def _require_below_ceiling(project: Project, spec: JobSpec) -> None:

@@ -206,6 +206,18 @@ def test_a_retry_trains_on_the_same_rows_or_not_at_all(ready: House) -> None:
     assert f"is not what job {job['id']} trained on" in other.json()["detail"]
 
 
+def test_a_retry_starts_from_the_same_base_model_or_not_at_all(ready: House) -> None:
+    job = ready.submit("ours", key="1")
+    url = f"/v1/projects/ours/jobs/{job['id']}"
+    ready.client.post(f"{url}:cancel")
+    with ready.database.write() as work:
+        work.base_models.delete(name="tiny")
+    ready.base_model()
+    other = ready.client.post(f"{url}:retry", headers={"Idempotency-Key": "r"})
+    assert (other.status_code, other.json()["errors"][0]["pointer"]) == (422, "/spec/base_model")
+    assert "that base model was deleted, and made again" in other.json()["detail"]
+
+
 def test_a_project_may_have_so_many_unfinished_jobs(tmp_path: Path) -> None:
     house = House(tmp_path, limits=LimitSettings(unfinished_jobs=2))
     house.project("ours")
