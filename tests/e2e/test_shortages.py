@@ -98,6 +98,7 @@ def test_a_model_that_does_not_fit_into_memory_is_refused_before_the_kernel_kill
     assert refused.state == "failed"
     assert refused.reason is not None
     assert "no free memory for the model" in refused.reason.message
+    assert refused.reason.owner == "admin"
     assert client.jobs.get(job.id).state == "succeeded"
 
     def served() -> bool:

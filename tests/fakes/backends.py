@@ -61,6 +61,8 @@ class MemoryServing:
 
     newcomers: AppState = AppState.READY
     lingering: bool = False
+    cramped: bool = False
+    """What fails does so for lack of memory."""
     leaving: set[str] = field(default_factory=set)
     apps: dict[str, ServedApp] = field(default_factory=dict)
     states: dict[str, AppState] = field(default_factory=dict)
@@ -82,7 +84,8 @@ class MemoryServing:
     def _status(self, app: ServedApp) -> AppStatus:
         state = self.states[app.key]
         ready = app.replicas.min if state is AppState.READY else 0
-        return AppStatus(key=app.key, state=state, message=f"{app.model_name} is {state}", ready_replicas=ready)
+        message, passing = f"{app.model_name} is {state}", self.cramped and state is AppState.FAILED
+        return AppStatus(key=app.key, state=state, message=message, passing=passing, ready_replicas=ready)
 
     def stop(self) -> None:
         self.apps, self.states = {}, {}

@@ -162,7 +162,13 @@ def reason(message: str) -> str:
 def _app_status(app: ServedApp, seen: Observed | None, refusal: Refusal | None) -> AppStatus:
     running = seen.running if seen is not None else 0
     if refusal is not None:
-        return AppStatus(key=app.key, state=AppState.FAILED, message=refusal.reason, ready_replicas=running)
+        return AppStatus(
+            key=app.key,
+            state=AppState.FAILED,
+            message=refusal.reason,
+            passing=refusal.until is not None,
+            ready_replicas=running,
+        )
     if seen is None or seen.state is ServeState.DELETING:
         return AppStatus(key=app.key, state=AppState.DEPLOYING, message="waiting to be deployed")
     message = reason(seen.message)

@@ -133,6 +133,8 @@ class AppStatus(Fact):
     key: str
     state: AppState
     message: str = ""
+    passing: bool = False
+    """It failed for lack of something on the machine, such as memory: the version is not to blame."""
     ready_replicas: int = 0
 
 

@@ -71,13 +71,14 @@ def _roll(
     slow: str,
 ) -> dict[str, Any]:
     found = [statuses.get(target.app) for target in wished]
-    complaint = next((app.message or "it did not start" for app in found if app and app.state is AppState.FAILED), None)
+    broken = next((app for app in found if app and app.state is AppState.FAILED), None)
+    complaint = (broken.message or "it did not start") if broken else None
     if complaint is None and probed:
         complaint = f"the smoke test failed: {probed}"
     if complaint is None and probed is None and slow:
         complaint = slow
     if complaint is not None:
-        return _rolled_back(endpoint, wished, complaint)
+        return _rolled_back(endpoint, wished, complaint, passing=broken is not None and broken.passing)
     if probed is None:
         return {"state": EndpointState.ROLLING_OUT, "rollout_at": began, "reason": None}
     return {
@@ -89,15 +90,21 @@ def _roll(
     } | _health(wished, statuses)
 
 
-def _rolled_back(endpoint: Endpoint, wished: tuple[LiveTarget, ...], complaint: str) -> dict[str, Any]:
+def _rolled_back(
+    endpoint: Endpoint, wished: tuple[LiveTarget, ...], complaint: str, *, passing: bool
+) -> dict[str, Any]:
     names = ", ".join(f"{target.model}@{target.number}" for target in wished)
     kept = ", ".join(f"{target.model}@{target.number}" for target in endpoint.live)
     tail = f"; {kept} goes on answering" if kept else ""
     reason = Reason(
         code="rollout_failed",
         message=f"{names} could not be served: {complaint}{tail}",
-        owner=Owner.YOU,
-        action="serve another version, or send the same spec again to try again",
+        owner=Owner.ADMIN if passing else Owner.YOU,
+        action=(
+            "free what it lacks, then send the same spec again"
+            if passing
+            else "serve another version, or send the same spec again to try again"
+        ),
         facts={"complaint": complaint, "kept": kept},
     )
     return {
@@ -114,7 +121,8 @@ def _health(targets: tuple[LiveTarget, ...], statuses: Mapping[str, AppStatus]) 
     ready = sum(app.ready_replicas for app in found if app)
     broken = next((app for app in found if app and app.state is AppState.FAILED), None)
     if broken is not None:
-        reason = Reason(code="replica_failed", message=broken.message or "the model server failed", owner=Owner.YOU)
+        owner = Owner.ADMIN if broken.passing else Owner.YOU
+        reason = Reason(code="replica_failed", message=broken.message or "the model server failed", owner=owner)
         return {"state": EndpointState.FAILED, "reason": reason, "ready_replicas": ready}
     if any(app is None or app.state is not AppState.READY for app in found):
         reason = Reason(code="starting", message="the model server is starting")

@@ -76,6 +76,17 @@ def test_the_old_version_answers_until_the_new_one_is_healthy(trained: House) ->
     assert set(trained.serving.apps).isdisjoint(old)
 
 
+@pytest.mark.parametrize(("cramped", "owner"), [(False, "you"), (True, "admin")])
+def test_a_version_is_not_blamed_for_what_the_machine_lacks(trained: House, cramped: bool, owner: str) -> None:
+    trained.serving.newcomers, trained.serving.cramped = AppState.FAILED, cramped
+    create(trained, 1)
+    trained.rollouts.step()
+    trained.rollouts.step()
+    reason = look(trained)["reason"]
+    assert (reason["code"], reason["owner"]) == ("rollout_failed", owner)
+    assert ("free what it lacks" in reason["action"]) is cramped
+
+
 @pytest.mark.parametrize("fault", ["load", "smoke", "time"])
 def test_a_bad_version_is_rolled_back_with_the_reason(trained: House, fault: str) -> None:
     create(trained, 1)
