@@ -21,6 +21,7 @@ class Code(StrEnum):
     UNKNOWN_POOL = "unknown_pool"
     EXCEEDS_POOL_CAPACITY = "exceeds_pool_capacity"
     EXCEEDS_JOB_LIMIT = "exceeds_job_limit"
+    QUEUE_STOPPED = "queue_stopped"
 
 
 NEVER = frozenset(
@@ -89,7 +90,7 @@ class Verdict:
         if self.changes:
             action = _either([change.sentence for change in self.changes])
         facts: dict[str, Any] = {"pool": self.pool, "needed": self.needed}
-        if not self.never:
+        if not self.never and self.code is not Code.QUEUE_STOPPED:
             facts["free"] = self.free
         optional = {"position": self.position, "limit": self.limit, "ahead": self.ahead}
         facts |= {name: value for name, value in optional.items() if value is not None}
@@ -177,6 +178,11 @@ def _exceeds_job_limit(v: Verdict) -> _Words:
     return Owner.YOU, message, "Ask for less"
 
 
+def _queue_stopped(v: Verdict) -> _Words:
+    message = f"The project's queue in pool {v.pool} is stopped: nothing new starts"
+    return Owner.ADMIN, message, "Wait, or ask an admin to open the queue"
+
+
 _WORDS = {
     Code.WAITING_FOR_QUOTA: _waiting_for_quota,
     Code.BEHIND_HEAD_OF_QUEUE: _behind_head,
@@ -187,4 +193,5 @@ _WORDS = {
     Code.UNKNOWN_POOL: _unknown_pool,
     Code.EXCEEDS_POOL_CAPACITY: _exceeds_capacity,
     Code.EXCEEDS_JOB_LIMIT: _exceeds_job_limit,
+    Code.QUEUE_STOPPED: _queue_stopped,
 }
