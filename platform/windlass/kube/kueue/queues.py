@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from windlass.kube.kueue.reading import Condition, Observed, Reading, find, whole
-from windlass.kube.names import POOL_LABEL, PROJECT_LABEL
+from windlass.kube.names import POOL_LABEL, PROJECT_LABEL, cluster_queue_of
 
 
 class ResourceQuota(Reading):
@@ -87,14 +87,20 @@ class ClusterQueue(_Queue):
 
     @property
     def project(self) -> str:
-        """The project whose quota it holds; a queue that Windlass has not made goes by its own name."""
-        return self.metadata.labels.get(PROJECT_LABEL, self.metadata.name)
+        """The project whose quota it holds; a queue that Windlass has not made is no project's: ``queue:NAME``.
+
+        Labels alone prove nothing, since whoever may make queues may label them: the name must be the one that follows.
+        """
+        name, labels = self.metadata.name, self.metadata.labels
+        project, pool = labels.get(PROJECT_LABEL), labels.get(POOL_LABEL)
+        if project and pool and name == cluster_queue_of(project, pool):
+            return project
+        return f"queue:{name}"
 
     @property
-    def pool(self) -> str | None:
-        """The pool that it was made for, else the first flavor."""
-        flavors = (flavor.name for group in self.spec.resource_groups for flavor in group.flavors)
-        return self.metadata.labels.get(POOL_LABEL) or next(flavors, None)
+    def pool(self) -> str:
+        """The pool that it gives from, its first flavor; empty when it gives nothing."""
+        return next((flavor.name for group in self.spec.resource_groups for flavor in group.flavors), "")
 
     @property
     def stopped(self) -> bool:

@@ -1,8 +1,10 @@
 """The ground of all readings: tolerant models of what an API server answers, and its way to write numbers."""
 
+import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -13,8 +15,12 @@ from windlass.domain.errors import InvalidError
 Json = Mapping[str, Any]
 """An object as the API server sends it."""
 
-_SUFFIXES = {"": 0, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_DECIMAL = {"": 0, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+# Bounded, so that no number takes long to read: Kubernetes' own reach to 2**63.
+_QUANTITY = re.compile(
+    r"([+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30}))([KMGTPE]i|[numkMGTPE]?|[eE][+-]?[0-9]{1,2})\Z"
+)
 
 
 class Reading(BaseModel):
@@ -113,17 +119,10 @@ def whole(quantity: object) -> int:
     Raises:
         InvalidError: it is none.
     """
-    text = str(quantity).strip()
-    number = text.rstrip("KMGTPEikmnu") if not text.lower().startswith(("inf", "nan")) else ""
-    suffix = text[len(number) :]
-    try:
-        value = Decimal(number)
-    except InvalidOperation as error:
-        raise InvalidError(f"{text!r} is no quantity of Kubernetes") from error
+    found = _QUANTITY.match(str(quantity))
+    if found is None:
+        raise InvalidError(f"{str(quantity)[:50]!r} is no quantity of Kubernetes")
+    number, suffix = Decimal(found[1]), found[2]
     if suffix in _BINARY:
-        value *= 2 ** _BINARY[suffix]
-    elif suffix in _SUFFIXES:
-        value = value.scaleb(_SUFFIXES[suffix])
-    else:
-        raise InvalidError(f"{text!r} is no quantity of Kubernetes")
-    return -int(-value // 1)
+        return math.ceil(number * (1 << _BINARY[suffix]))
+    return math.ceil(number.scaleb(_DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])))
