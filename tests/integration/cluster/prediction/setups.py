@@ -1,0 +1,105 @@
+"""Random set-ups: pools, quotas in cohorts, and jobs that come and end in rounds. The same seed makes the same ones."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from windlass.kube.resources import GPUPool, Project, ProjectQuota
+
+ROUNDS = 8
+_COHORTS = {"a": "x", "b": "x", "c": "x", "d": "x", "e": "y", "f": "y", "g": None}
+"""Projects of a group and their cohort; every set-up has quotas for some of them, in a pool of its own."""
+TAINTS = ("nvidia.com/gpu", "present"), ("kwok.x-k8s.io/node", "fake")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens in one round: a job comes, or, where ``gpus`` is 0, the ``chosen``-th running one ends."""
+
+    project: str
+    gpus: int = 0
+    priority: int = 0
+    chosen: int = 0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One pool, who has how much of it, and what happens."""
+
+    pool: str
+    quotas: tuple[tuple[str, ProjectQuota], ...]
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        shares = ", ".join(f"{project}={quota.model_dump(exclude={'pool'})}" for project, quota in self.quotas)
+        steps = ", ".join(
+            f"{step.project} +{step.gpus}@{step.priority}" if step.gpus else f"end {step.chosen}" for step in self.steps
+        )
+        return f"{self.pool}: {shares}; {steps}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Set-ups that live in the cluster at the same time and share their projects."""
+
+    name: str
+    node_pool: str
+    setups: tuple[Setup, ...]
+
+    @property
+    def pools(self) -> dict[str, GPUPool]:
+        taints = [{"key": key, "value": value} for key, value in TAINTS]
+        labels = {"windlass.dev/pool": self.node_pool}
+        return {
+            setup.pool: GPUPool.model_validate(
+                {"metadata": {"name": setup.pool}, "spec": {"nodeLabels": labels, "taints": taints}}
+            )
+            for setup in self.setups
+        }
+
+    @property
+    def projects(self) -> Iterator[Project]:
+        for letter, cohort in _COHORTS.items():
+            name = f"{self.name}-{letter}"
+            quotas = [quota for setup in self.setups for project, quota in setup.quotas if project == name]
+            spec = {"cohort": f"{self.name}-{cohort}" if cohort else None, "quotas": quotas}
+            yield Project.model_validate({"metadata": {"name": name, "uid": name}, "spec": spec})
+
+
+def groups(name: str, seed: int, sizes: list[int], node_pool: str) -> tuple[Group, ...]:
+    """Draw a group of each size. A project has at most 64 quotas, so has a group set-ups."""
+    chance = random.Random(seed)
+    return tuple(
+        Group(
+            f"{name}{number}",
+            node_pool,
+            tuple(_setup(chance, f"{name}{number}", f"{name}{number}-{index}") for index in range(size)),
+        )
+        for number, size in enumerate(sizes)
+    )
+
+
+def _setup(chance: random.Random, group: str, pool: str) -> Setup:
+    letters = chance.choice(["ab", "abc", "abc", "abcd", "abe", "aef", "ag", "abg", "g"])
+    quotas = tuple((f"{group}-{letter}", _quota(chance, pool, _COHORTS[letter])) for letter in letters)
+    projects = [project for project, _ in quotas]
+    steps = [_submit(chance, projects)]
+    steps += [
+        Step(chance.choice(projects), chosen=chance.randrange(1000))
+        if chance.random() < 0.25
+        else _submit(chance, projects)
+        for _ in range(ROUNDS - 1)
+    ]
+    return Setup(pool, quotas, tuple(steps))
+
+
+def _quota(chance: random.Random, pool: str, cohort: str | None) -> ProjectQuota:
+    nominal = chance.choice([0, 1, 2, 3, 4, 4, 5, 6, 8])
+    borrowing = chance.choice([None, None, None, 0, 1, 2, 3, 4]) if cohort else None
+    lending = chance.choice([None, None, None, chance.randint(0, nominal)]) if cohort else None
+    return ProjectQuota(pool=pool, nominal=nominal, borrowing_limit=borrowing, lending_limit=lending)
+
+
+def _submit(chance: random.Random, projects: list[str]) -> Step:
+    gpus = chance.choice([1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 8])
+    return Step(chance.choice(projects), gpus, chance.choice([0, 0, 0, 1, 1, 2]))
