@@ -1,4 +1,4 @@
-"""Windlass foresees what Kueue does: 200 random set-ups on a real cluster, each asked eight times.
+"""Windlass foresees what Kueue does: 200 random set-ups on a real cluster, each asked ten times.
 
 The seed is printed; WINDLASS_PREDICTION_SEED plays another one. docs/reference/predictions.md has the table of a run.
 """

@@ -148,7 +148,7 @@ class Rehearsal:
             tally.compare(str(each.setup), about, expected, seen, looked_at=looked_at)
 
     def _plan(self, setup: Setup, step: Step, whole: Snapshot, number: int) -> _Round:
-        """Return a round. Where nothing runs that could end, a job comes instead."""
+        """Return a round. Where there is no job that could go, one comes."""
         inside = whole.model_copy(
             update={
                 "pools": tuple(each for each in whole.pools if each.name == setup.pool),
@@ -156,9 +156,9 @@ class Rehearsal:
                 "claims": tuple(each for each in whole.claims if each.pool == setup.pool),
             }
         )
-        running = sorted(claim.job for claim in inside.claims if claim.admitted_at is not None)
-        if not step.gpus and running:
-            return _Round(setup, step, inside, None, running[step.chosen % len(running)])
+        jobs = sorted(claim.job for claim in inside.claims)
+        if not step.gpus and jobs:
+            return _Round(setup, step, inside, None, jobs[step.chosen % len(jobs)])
         name = f"{setup.pool}-j{number}"
         came = Claim(
             job=f"{namespace_of(step.project)}/{name}",

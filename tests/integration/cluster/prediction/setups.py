@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from windlass.kube.resources import GPUPool, Project, ProjectQuota
 
-ROUNDS = 8
+ROUNDS = 10
 _COHORTS = {"a": "x", "b": "x", "c": "x", "d": "x", "e": "y", "f": "y", "g": None}
 """Projects of a group and their cohort; every set-up has quotas for some of them, in a pool of its own."""
 TAINTS = ("nvidia.com/gpu", "present"), ("kwok.x-k8s.io/node", "fake")
@@ -14,7 +14,7 @@ TAINTS = ("nvidia.com/gpu", "present"), ("kwok.x-k8s.io/node", "fake")
 
 @dataclass(frozen=True)
 class Step:
-    """What happens in one round: a job comes, or, where ``gpus`` is 0, the ``chosen``-th running one ends."""
+    """What happens in one round: a job comes, or, where ``gpus`` is 0, the ``chosen``-th one goes, running or not."""
 
     project: str
     gpus: int = 0
@@ -86,7 +86,7 @@ def _setup(chance: random.Random, group: str, pool: str) -> Setup:
     steps = [_submit(chance, projects)]
     steps += [
         Step(chance.choice(projects), chosen=chance.randrange(1000))
-        if chance.random() < 0.25
+        if chance.random() < 0.3
         else _submit(chance, projects)
         for _ in range(ROUNDS - 1)
     ]
@@ -94,12 +94,12 @@ def _setup(chance: random.Random, group: str, pool: str) -> Setup:
 
 
 def _quota(chance: random.Random, pool: str, cohort: str | None) -> ProjectQuota:
-    nominal = chance.choice([0, 1, 2, 3, 4, 4, 5, 6, 8])
+    nominal = chance.choice([0, 1, 2, 3, 4, 4, 5, 6])
     borrowing = chance.choice([None, None, None, 0, 1, 2, 3, 4]) if cohort else None
     lending = chance.choice([None, None, None, chance.randint(0, nominal)]) if cohort else None
     return ProjectQuota(pool=pool, nominal=nominal, borrowing_limit=borrowing, lending_limit=lending)
 
 
 def _submit(chance: random.Random, projects: list[str]) -> Step:
-    gpus = chance.choice([1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 8])
-    return Step(chance.choice(projects), gpus, chance.choice([0, 0, 0, 1, 1, 2]))
+    gpus = chance.choice([1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6])
+    return Step(chance.choice(projects), gpus, chance.choice([0, 0, 1, 1, 2]))
