@@ -137,10 +137,11 @@ def _waiting_for_quota(v: Verdict) -> _Words:
 
 
 def _behind_head(v: Verdict) -> _Words:
+    ahead = f"job {v.ahead}" if v.ahead else "another job"
     if v.ahead_never:
-        why = f"job {v.ahead} at the head of the queue can never start and holds up the jobs behind it"
-        return Owner.YOU, f"{_place(v)}; {why}", f"Cancel job {v.ahead} or make it possible"
-    why = f"jobs start in order and job {v.ahead} is at the head of the queue"
+        why = f"{ahead} at the head of the queue can never start and holds up the jobs behind it"
+        return Owner.YOU, f"{_place(v)}; {why}", f"Cancel {ahead} or make it possible"
+    why = f"jobs start in order and {ahead} is at the head of the queue"
     return (
         Owner.NOBODY,
         f"{_place(v)}; {_needs(v)}, {_are_free(v)}, but {why}",

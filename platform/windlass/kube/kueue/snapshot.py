@@ -58,6 +58,10 @@ class ClusterState:
         """Return the LocalQueue that a workload names."""
         return self._doors.get(f"{workload.metadata.namespace}/{workload.spec.queue_name}")
 
+    def cluster_queue(self, name: str) -> ClusterQueue | None:
+        """Return a ClusterQueue by its name."""
+        return self._queues.get(name)
+
     def queue_of(self, workload: Workload) -> ClusterQueue | None:
         """Return the ClusterQueue that a workload waits in or holds quota of; None when its name leads nowhere."""
         if workload.status.admission is not None:
