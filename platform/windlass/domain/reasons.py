@@ -1,4 +1,4 @@
-"""The catalogue of Reasons: every code that a waiting or failed job can show, who can act, and what it means.
+"""The catalogue of Reasons: every code that a job, version or endpoint can show, who can act, and what it means.
 
 The codes of quotas are the scheduler's own (``windlass.domain.quota``), in a cluster too. Those of ``ClusterCode`` only
 a cluster can say. The names are an interface: they are never reused for something else.
@@ -74,10 +74,16 @@ CATALOGUE: Mapping[str, Entry] = {
     ClusterCode.CONTAINER_CANNOT_START: Entry(Owner.ADMIN, "It is admitted, and a container does not start or stay."),
     ClusterCode.NODE_LOST: Entry(Owner.ADMIN, "A node that it runs on does not answer or is gone."),
     ClusterCode.UNEXPLAINED: Entry(Owner.ADMIN, "Kueue says something that Windlass does not know."),
+    "deploy_failed": Entry(Owner.YOU, "Its version is registered, and the endpoint cannot serve it."),
+    "gates_failed": Entry(Owner.YOU, "A version did not pass its evaluation gates."),
+    "replica_failed": Entry(Owner.YOU, "A model server of the endpoint failed."),
+    "rollout_failed": Entry(Owner.YOU, "The endpoint went back to what it served before."),
     "run_failed": Entry(Owner.YOU, "Its pipeline failed."),
     "run_stuck": Entry(Owner.ADMIN, "Its run cannot be looked after."),
     "runs_lost": Entry(Owner.ADMIN, "Its processes were lost too often."),
+    "serving_unavailable": Entry(Owner.ADMIN, "No model server can be started."),
     "start_failed": Entry(Owner.ADMIN, "It was admitted and cannot be started; it is tried again."),
+    "starting": Entry(Owner.NOBODY, "The endpoint's model server is starting."),
     "training_failed": Entry(Owner.YOU, "Training ended with an error."),
 }
 """Who can act is the usual case; the Reason itself says it for the job at hand."""
