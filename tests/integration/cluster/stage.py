@@ -1,0 +1,180 @@
+"""A small installation for one test: pools and projects as the operators render them, jobs, and what is seen."""
+
+import json
+import os
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from tests.bed.cluster_api import ClusterApi
+from tests.factories.observations import observation
+from tests.integration.cluster.objects import queued_job
+from tests.integration.cluster.waiting import eventually
+from windlass_operators.render import gpu_pool, namespace, queues
+
+from windlass.domain.jobs import Reason
+from windlass.kube.kueue.explain import explain
+from windlass.kube.names import cluster_queue_of, namespace_of
+from windlass.kube.resources import GPUPool, Project
+
+Json = dict[str, Any]
+KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
+VISIBILITY = "/apis/visibility.kueue.x-k8s.io/v1beta2"
+MERGE = "application/merge-patch+json"
+TAINTS = [{"key": "nvidia.com/gpu", "value": "present"}, {"key": "kwok.x-k8s.io/node", "value": "fake"}]
+PATHS = {
+    "ClusterQueue": f"{KUEUE}/clusterqueues",
+    "Cohort": f"{KUEUE}/cohorts",
+    "LocalQueue": f"{KUEUE}/namespaces/{{}}/localqueues",
+    "Namespace": "/api/v1/namespaces",
+    "Node": "/api/v1/nodes",
+    "ResourceFlavor": f"{KUEUE}/resourceflavors",
+    "Workload": f"{KUEUE}/namespaces/{{}}/workloads",
+    "WorkloadPriorityClass": f"{KUEUE}/workloadpriorityclasses",
+    "Job": "/apis/batch/v1/namespaces/{}/jobs",
+}
+
+
+def share(nominal: int, **limits: int) -> Json:
+    """A quota, whose pool the stage fills in."""
+    return {"nominal": nominal, **limits}
+
+
+class Stage:
+    """One pool, called like the test, and projects that begin with its name."""
+
+    def __init__(self, api: ClusterApi, name: str) -> None:
+        self.api, self.name = api, name
+        self.pools: dict[str, GPUPool] = {}
+        self.projects: list[str] = []
+
+    def project(self, suffix: str) -> str:
+        return f"{self.name}-{suffix}"
+
+    def set_up(self, nodes: str = "a100", *, flavor: bool = True, cohort: bool = False, **shares: Json) -> None:
+        """Make the pool on nodes of one kind, and a project for each share."""
+        spec = {"nodeLabels": {"windlass.dev/pool": nodes}, "taints": TAINTS}
+        self.pools = {self.name: GPUPool.model_validate({"metadata": {"name": self.name}, "spec": spec})}
+        made = gpu_pool.objects(self.pools[self.name]) if flavor else []
+        for suffix, quota in shares.items():
+            name = self.project(suffix)
+            self.projects.append(name)
+            wish = {"cohort": self.name if cohort else None, "quotas": [{"pool": self.name, **quota}]}
+            project = Project.model_validate({"metadata": {"name": name, "uid": name}, "spec": wish})
+            space = namespace.namespace(project)
+            # Pods of the tests' Jobs are as plain as can be.
+            space["metadata"]["labels"] = {"windlass.dev/project": name}
+            made += [space, *queues.objects(project, self.pools)]
+        for one in made:
+            self.create(one)
+
+    def create(self, one: Json) -> None:
+        path = PATHS[one["kind"]].format(one["metadata"].get("namespace"))
+        status, text = self.api.call("POST", path, one)
+        assert status in {HTTPStatus.CREATED, HTTPStatus.CONFLICT}, text
+
+    def patch(self, path: str, change: Json) -> None:
+        status, text = self.api.call("PATCH", path, change, MERGE)
+        assert status == HTTPStatus.OK, text
+
+    def job(self, suffix: str, name: str, gpus: int, *, priority: int = 0, **pod: Any) -> str:
+        """Submit a Job, and return how it is known. ``pod`` changes its pods' spec, ``image`` their image."""
+        space = namespace_of(self.project(suffix))
+        wanted = queued_job(space, name, gpus, "3600s")
+        wanted["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = self.name
+        spec = wanted["spec"]["template"]["spec"]
+        if image := pod.pop("image", ""):
+            spec["containers"][0]["image"] = image
+            spec["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": str(gpus)}}
+        spec |= pod
+        if priority:
+            self.create(
+                {
+                    "apiVersion": "kueue.x-k8s.io/v1beta2",
+                    "kind": "WorkloadPriorityClass",
+                    "metadata": {"name": f"stage-{priority}"},
+                    "value": priority,
+                }
+            )
+            wanted["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] = f"stage-{priority}"
+        self.create(wanted)
+        return f"{space}/{name}"
+
+    def seen(self, job: str) -> Json:
+        """Read all that ``explain`` asks for."""
+        api, spaces = self.api, [namespace_of(name) for name in self.projects]
+        queues_ = {cluster_queue_of(name, self.name) for name in self.projects}
+        space, name = job.split("/")
+        mine = cluster_queue_of(space.removeprefix("wl-"), self.name)
+        return {
+            "job": job,
+            "pools": [one.wire() for one in self.pools.values()],
+            "clusterQueues": [one for one in api.items(PATHS["ClusterQueue"]) if one["metadata"]["name"] in queues_],
+            "localQueues": [one for each in spaces for one in api.items(PATHS["LocalQueue"].format(each))],
+            "cohorts": [
+                one for one in api.items(PATHS["Cohort"]) if one["metadata"]["name"] == f"windlass-{self.name}"
+            ],
+            "workloads": [one for each in spaces for one in api.items(PATHS["Workload"].format(each))],
+            "line": api.read(f"{VISIBILITY}/clusterqueues/{mine}/pendingworkloads"),
+            "pods": api.items(f"/api/v1/namespaces/{space}/pods?labelSelector=batch.kubernetes.io/job-name={name}"),
+            "nodes": api.items(PATHS["Node"]),
+            "events": api.items(f"/api/v1/namespaces/{space}/events"),
+        }
+
+    def reason(self, job: str) -> Reason | None:
+        return explain(observation(self.seen(job)))
+
+    def until(self, job: str, code: str, seconds: float = 30) -> Reason:
+        """Wait until a job's Reason has a code, and return it."""
+        found: list[Reason | None] = []
+
+        def there() -> bool:
+            raw = self.seen(job)
+            found.append(explain(observation(raw)))
+            last = found[-1]
+            if last is not None and last.code == code:
+                record(self.name, raw)
+                return True
+            return False
+
+        try:
+            eventually(there, f"{job} has the reason {code}", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it has {found[-1]}") from error
+        assert found[-1] is not None
+        return found[-1]
+
+    def until_runs(self, job: str, seconds: float = 30) -> None:
+        eventually(lambda: self.reason(job) is None and self.workload(job) is not None, f"{job} runs", seconds)
+
+    def workload(self, job: str) -> Json | None:
+        space, name = job.split("/")
+        found = self.api.items(PATHS["Workload"].format(space))
+        mine = [one for one in found if one["metadata"].get("ownerReferences", [{}])[0].get("name") == name]
+        return mine[0] if mine else None
+
+
+_NOISE = ("managedFields", "resourceVersion", "selfLink", "finalizers", "generation")
+
+
+def record(name: str, raw: Json) -> None:
+    """Keep what was seen for the unit tests, where WINDLASS_RECORD_REASONS names a folder."""
+    if folder := os.environ.get("WINDLASS_RECORD_REASONS"):
+        involved = {pod["spec"].get("nodeName") for pod in raw["pods"]}
+        kept = raw | {
+            "nodes": [_node(one) for one in raw["nodes"] if one["metadata"]["name"] in involved],
+            "events": [one for one in raw["events"] if one["type"] == "Warning"][-3:],
+        }
+        text = json.dumps(_without_noise(kept), indent=1, sort_keys=True)
+        Path(folder, f"{name}.json").write_text(f"{text}\n", "utf-8")
+
+
+def _node(node: Json) -> Json:
+    ready = [one for one in node["status"]["conditions"] if one["type"] == "Ready"]
+    return {"metadata": {"name": node["metadata"]["name"]}, "spec": {}, "status": {"conditions": ready}}
+
+
+def _without_noise(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_noise(one) for key, one in value.items() if key not in _NOISE}
+    return [_without_noise(one) for one in value] if isinstance(value, list) else value

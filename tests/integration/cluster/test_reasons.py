@@ -1,0 +1,204 @@
+"""Every row of docs/reference/reasons-in-a-cluster.md: the state is produced on a real cluster, and its Reason read."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.bed.cluster_api import ClusterApi
+from tests.bed.fixture import command
+from tests.bed.layout import Bed
+from tests.integration.cluster.prediction.forms import BareWorkloads
+from tests.integration.cluster.stage import KUEUE, PATHS, Stage, share
+from tests.integration.cluster.waiting import eventually
+from windlass_operators.render import gpu_pool
+
+from windlass.domain.quota import Claim
+from windlass.kube.kueue.workload import Workload
+from windlass.kube.names import cluster_queue_of, namespace_of
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+
+
+@pytest.fixture(scope="module")
+def api(cluster: Bed) -> Iterator[ClusterApi]:
+    with ClusterApi(cluster) as client:
+        yield client
+    command(cluster, "reset")
+
+
+@pytest.fixture
+def stage(api: ClusterApi, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    made = Stage(api, request.node.name.removeprefix("test_").replace("_", "-"))
+    yield made
+    for name in made.projects:
+        api.call("DELETE", f"/api/v1/namespaces/{namespace_of(name)}")
+        api.call("DELETE", f"{KUEUE}/clusterqueues/{cluster_queue_of(name, made.name)}")
+
+
+def test_not_queued(stage: Stage) -> None:
+    stage.set_up(a=share(4))
+    space = namespace_of(stage.project("a"))
+    assert stage.until(f"{space}/unborn", "not_queued").facts == {}
+
+
+def test_quota_in_use(stage: Stage) -> None:
+    stage.set_up(a=share(4))
+    first = stage.job("a", "first", 4)
+    stage.until_runs(first)
+    reason = stage.until(stage.job("a", "second", 2), "waiting_for_quota")
+    assert (reason.facts["needed"], reason.facts["free"], reason.facts["position"]) == (2, 0, 1)
+
+
+def test_behind_the_head(stage: Stage) -> None:
+    stage.set_up(a=share(4))
+    stage.until_runs(stage.job("a", "first", 3))
+    head = stage.job("a", "head", 2)
+    stage.until(head, "waiting_for_quota")
+    mine = stage.job("a", "mine", 1)
+    reason = stage.until(mine, "behind_head_of_queue")
+    assert (reason.facts["position"], reason.facts["ahead"], reason.facts["free"]) == (2, head, 1)
+    workload = stage.workload(mine)
+    assert workload is not None
+    assert Workload.parse(workload).condition("QuotaReserved") is None
+
+
+def test_larger_than_the_quota(stage: Stage) -> None:
+    stage.set_up(a=share(4))
+    reason = stage.until(stage.job("a", "huge", 6), "exceeds_max_quota")
+    assert reason.facts["limit"] == 4
+    assert [change["kind"] for change in reason.facts["changes"]] == ["reduce_gpus", "raise_nominal"]
+
+
+def test_the_borrowing_limit(stage: Stage) -> None:
+    stage.set_up(cohort=True, a=share(2, borrowing_limit=1), b=share(4))
+    stage.until_runs(stage.job("a", "first", 2))
+    reason = stage.until(stage.job("a", "second", 2), "borrowing_limit_reached")
+    assert (reason.facts["limit"], reason.facts["position"], reason.owner.value) == (1, 1, "admin")
+
+
+def test_no_matching_nodes(stage: Stage) -> None:
+    stage.set_up(a=share(4))
+    job = stage.job("a", "picky", 1, nodeSelector={"windlass.dev/pool": "h100"})
+    assert "doesn't match node affinity" in stage.until(job, "no_matching_nodes").facts["detail"]
+
+
+def test_a_stopped_queue(stage: Stage) -> None:
+    stage.set_up(a=share(4))
+    queue = f"{KUEUE}/clusterqueues/{cluster_queue_of(stage.project('a'), stage.name)}"
+    stage.patch(queue, {"spec": {"stopPolicy": "Hold"}})
+    reason = stage.until(stage.job("a", "early", 1), "queue_stopped")
+    assert reason.facts == {"pool": stage.name, "needed": 1}
+    stage.patch(queue, {"spec": {"stopPolicy": "None"}})
+    stage.until_runs(f"{namespace_of(stage.project('a'))}/early")
+
+
+def test_a_missing_pool(stage: Stage) -> None:
+    stage.set_up(flavor=False, a=share(4))
+    job = stage.job("a", "early", 1)
+    assert "ResourceFlavor" in stage.until(job, "misconfigured").facts["detail"]
+    for one in gpu_pool.objects(stage.pools[stage.name]):
+        stage.create(one)
+    stage.until_runs(job)
+
+
+def test_a_missing_queue(stage: Stage) -> None:
+    stage.set_up(a=share(4))
+    space = namespace_of(stage.project("a"))
+    job = stage.job("a", "lost", 1)
+    stage.api.call("DELETE", f"{PATHS['LocalQueue'].format(space)}/{stage.name}")
+    eventually(lambda: not stage.api.items(PATHS["LocalQueue"].format(space)), "the queue is gone")
+    stage.api.call("DELETE", f"{PATHS['Job'].format(space)}/lost", {"propagationPolicy": "Foreground"})
+    eventually(lambda: stage.workload(job) is None, "the first job is gone")
+    reason = stage.until(stage.job("a", "homeless", 1), "misconfigured")
+    assert stage.name in reason.facts["detail"]
+
+
+def test_taken_back(stage: Stage) -> None:
+    stage.set_up(cohort=True, a=share(4), b=share(4))
+    mine = stage.job("a", "borrower", 8)
+    stage.until_runs(mine)
+    stage.until_runs(stage.job("b", "owner", 4))
+    reason = stage.until(mine, "preempted")
+    assert (reason.facts["by_project"], reason.facts["cause"]) == (stage.project("b"), "InCohortReclamation")
+    eventually(lambda: "waits_for" in stage.until(mine, "preempted").facts, "it has stopped")
+    reason = stage.until(mine, "preempted")
+    assert (reason.facts["waits_for"], reason.facts["position"]) == ("waiting_for_quota", 1)
+    assert "owner" not in reason.model_dump_json(exclude={"owner"})
+
+
+def test_overtaken(stage: Stage) -> None:
+    stage.set_up(a=share(4))
+    mine = stage.job("a", "slow", 4)
+    stage.until_runs(mine)
+    urgent = stage.job("a", "urgent", 4, priority=5)
+    stage.until_runs(urgent)
+    eventually(lambda: "waits_for" in stage.until(mine, "preempted").facts, "it has stopped")
+    reason = stage.until(mine, "preempted")
+    assert (reason.facts["by_job"], reason.facts["cause"]) == (urgent, "InClusterQueue")
+    assert (reason.facts["waits_for"], reason.facts["free"]) == ("waiting_for_quota", 0)
+
+
+def test_others_must_stop(stage: Stage) -> None:
+    """The borrower is a bare Workload: nobody stops it, so that the owner goes on waiting for that."""
+    stage.set_up(cohort=True, a=share(4), b=share(4))
+    space = namespace_of(stage.project("a"))
+    when = "2026-01-01T00:00:00Z"
+    borrower = Claim.model_validate(
+        {"job": f"{space}/bare", "project": stage.project("a"), "pool": stage.name, "gpus": 8, "queued_at": when}
+    )
+    BareWorkloads().submit(stage.api, borrower)
+    eventually(
+        lambda: any(Workload.parse(one).admitted for one in stage.api.items(PATHS["Workload"].format(space))),
+        "the borrower is admitted",
+    )
+    reason = stage.until(stage.job("b", "owner", 4), "waiting_for_preempted")
+    assert reason.facts["leaving"] == 1
+    assert "bare" not in reason.model_dump_json()
+
+
+def test_switched_off(stage: Stage) -> None:
+    stage.set_up(a=share(4))
+    job = stage.job("a", "first", 1)
+    stage.until_runs(job)
+    workload = stage.workload(job)
+    assert workload is not None
+    path = f"{PATHS['Workload'].format(workload['metadata']['namespace'])}/{workload['metadata']['name']}"
+    stage.patch(path, {"spec": {"active": False}})
+    assert "deactivated" in stage.until(job, "deactivated").facts["detail"]
+
+
+def test_no_image(stage: Stage) -> None:
+    stage.set_up("real", a=share(4))
+    job = stage.job("a", "typo", 1, image="bed.local/nothing:v1")
+    reason = stage.until(job, "image_pull_failed", 60)
+    assert (reason.facts["image"], reason.facts["node"]) == ("bed.local/nothing:v1", "bed")
+    assert "bed.local/nothing:v1" in reason.facts["detail"]
+
+
+def test_no_room(stage: Stage) -> None:
+    """The quota promises more than any node has."""
+    stage.set_up(a=share(16))
+    reason = stage.until(stage.job("a", "wide", 9), "unschedulable")
+    assert (reason.facts["pods"], reason.facts["unschedulable"]) == (1, 1)
+    assert "nvidia.com/gpu" in reason.facts["detail"]
+
+
+def test_a_lost_node(stage: Stage) -> None:
+    stage.set_up("doomed", a=share(4))
+    status = {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": "8"}
+    stage.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": "doomed-0",
+                "annotations": {"kwok.x-k8s.io/node": "fake"},
+                "labels": {"windlass.dev/pool": "doomed", "kubernetes.io/hostname": "doomed-0"},
+            },
+        }
+    )
+    stage.patch("/api/v1/nodes/doomed-0/status", {"status": {"capacity": status, "allocatable": status}})
+    job = stage.job("a", "first", 4)
+    stage.until_runs(job, 60)
+    stage.api.call("DELETE", "/api/v1/nodes/doomed-0")
+    reason = stage.until(job, "node_lost", 60)
+    assert reason.facts["node"] == "doomed-0"
