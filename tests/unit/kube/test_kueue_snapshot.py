@@ -12,6 +12,7 @@ from tests.unit.kube.kueue_objects import GPU, condition, holding, pool, project
 from windlass.domain.errors import InvalidError
 from windlass.domain.quota import check_quotas, ledger, schedule, simulate
 from windlass.domain.quota.model import Claim
+from windlass.kube.kueue.accounts import accounts
 from windlass.kube.kueue.queues import ClusterQueue, Cohort, LocalQueue
 from windlass.kube.kueue.reading import whole
 from windlass.kube.kueue.snapshot import take_snapshot, unmodelled
@@ -32,6 +33,19 @@ def test_the_ledger_reads_the_same_in_a_cluster() -> None:
     assert (ranking.lent_to, ranking.reclaimable, ranking.free) == ({"search": 2}, 2, 2)
     assert [problem.code for problem in check_quotas(take_snapshot(found, bounded=True))] == ["overcommitted"]
     assert check_quotas(take_snapshot(found)) == ()
+
+
+def test_an_account_names_who_waits_in_order_and_what_is_overcommitted() -> None:
+    cut = [project("search", {"pool": "a100", "nominal": 2}, cohort=None), RANKING]
+    urgent = wanting("search", "urgent", 1, priority=3, at=4)
+    told = (holding("search", "s1", 5), wanting("search", "late", 1, at=3), urgent)
+    [ranking, search] = accounts(take_snapshot(state(cut, *told)))
+    assert (search.row.project, search.overcommitted, search.row.used) == ("search", 3, 5)
+    assert [(each.job, each.verdict.position) for each in search.waiting] == [
+        ("wl-search/urgent", 1),
+        ("wl-search/late", 2),
+    ]
+    assert (ranking.waiting, ranking.overcommitted) == ((), 0)
 
 
 def test_a_pending_job_is_predicted_with_its_place() -> None:
