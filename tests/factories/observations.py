@@ -1,5 +1,6 @@
 """From raw objects of a cluster, read now or recorded, to what ``explain`` reads."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from windlass.domain.quota import schedule
@@ -15,6 +16,7 @@ Json = dict[str, Any]
 
 def cluster_state(raw: Json) -> ClusterState:
     return ClusterState(
+        now=datetime.now(UTC),
         pools=tuple(GPUPool.model_validate(one) for one in raw["pools"]),
         cluster_queues=ClusterQueue.parse_all(raw["clusterQueues"]),
         local_queues=LocalQueue.parse_all(raw["localQueues"]),

@@ -1,5 +1,6 @@
 """Kueue's objects as small as a test needs them; the queues are those that the operators render."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from windlass_operators.render import queues
@@ -74,6 +75,7 @@ def state(projects: list[Project], *workloads: Json, pools: tuple[GPUPool, ...] 
     pools = pools or (pool(),)
     rendered = [one for each in projects for one in queues.objects(each, {one.metadata.name: one for one in pools})]
     return ClusterState(
+        now=datetime(2026, 11, 22, 12, tzinfo=UTC),
         pools=pools,
         cluster_queues=ClusterQueue.parse_all(one for one in rendered if one["kind"] == "ClusterQueue"),
         local_queues=LocalQueue.parse_all(one for one in rendered if one["kind"] == "LocalQueue"),

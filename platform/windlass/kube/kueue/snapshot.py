@@ -8,7 +8,7 @@ without quota. What Windlass never renders, and the domain's rules do not know, 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -24,12 +24,12 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 class ClusterState:
     """Everything that quota depends on, as it was read. ``now`` decides whether a back-off is over."""
 
+    now: datetime
     pools: tuple[GPUPool, ...]
     cluster_queues: tuple[ClusterQueue, ...] = ()
     local_queues: tuple[LocalQueue, ...] = ()
     cohorts: tuple[Cohort, ...] = ()
     workloads: tuple[Workload, ...] = ()
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @cached_property
     def _queues(self) -> Mapping[str, ClusterQueue]:

@@ -44,7 +44,7 @@ class Rehearsal:
 
     def __init__(self, api: ClusterApi, group: Group, form: Form) -> None:
         self._api, self._group, self._form = api, group, form
-        self._state = ClusterState(tuple(group.pools.values()))
+        self._state = ClusterState(datetime.now(UTC), tuple(group.pools.values()))
         self._live: set[str] = set()
         self._evictions: dict[str, set[tuple[str, str]]] = {}
         self._jobs_by_uid: dict[str, str] = {}
