@@ -99,9 +99,11 @@ class Rehearsal:
         return bool(found) and all(queue.active is not None and queue.active.true for queue in found)
 
     def _take_away(self) -> None:
-        for project in self._group.projects:
-            space = namespace_of(project.metadata.name)
+        spaces = [namespace_of(project.metadata.name) for project in self._group.projects]
+        for space in spaces:
             self._form.delete_all(self._api, space)
+        eventually(lambda: not self._read(), "every job is gone", 60)
+        for space in spaces:
             self._api.call("DELETE", f"{KUEUE}/namespaces/{space}/localqueues")
         for queue in self._state.cluster_queues:
             self._api.call("DELETE", f"{KUEUE}/clusterqueues/{queue.key}")

@@ -8,7 +8,9 @@ from windlass.kube.resources import GPUPool, Project, ProjectQuota
 
 ROUNDS = 10
 _COHORTS = {"a": "x", "b": "x", "c": "x", "d": "x", "e": "y", "f": "y", "g": None}
-"""Projects of a group and their cohort; every set-up has quotas for some of them, in a pool of its own."""
+"""Projects and their cohort. Every set-up has quotas for some of them, in a pool of its own: pools do not influence
+each other, and a namespace takes the cluster long to delete."""
+_PREFIX = "foreseen"
 TAINTS = ("nvidia.com/gpu", "present"), ("kwok.x-k8s.io/node", "fake")
 
 
@@ -40,9 +42,8 @@ class Setup:
 
 @dataclass(frozen=True)
 class Group:
-    """Set-ups that live in the cluster at the same time and share their projects."""
+    """Set-ups that live in the cluster at the same time."""
 
-    name: str
     node_pool: str
     setups: tuple[Setup, ...]
 
@@ -60,9 +61,9 @@ class Group:
     @property
     def projects(self) -> Iterator[Project]:
         for letter, cohort in _COHORTS.items():
-            name = f"{self.name}-{letter}"
+            name = f"{_PREFIX}-{letter}"
             quotas = [quota for setup in self.setups for project, quota in setup.quotas if project == name]
-            spec = {"cohort": f"{self.name}-{cohort}" if cohort else None, "quotas": quotas}
+            spec = {"cohort": f"{_PREFIX}-{cohort}" if cohort else None, "quotas": quotas}
             yield Project.model_validate({"metadata": {"name": name, "uid": name}, "spec": spec})
 
 
@@ -71,17 +72,16 @@ def groups(name: str, seed: int, sizes: list[int], node_pool: str) -> tuple[Grou
     chance = random.Random(seed)
     return tuple(
         Group(
-            f"{name}{number}",
             node_pool,
-            tuple(_setup(chance, f"{name}{number}", f"{name}{number}-{index}") for index in range(size)),
+            tuple(_setup(chance, f"{name}{number}-{index}") for index in range(size)),
         )
         for number, size in enumerate(sizes)
     )
 
 
-def _setup(chance: random.Random, group: str, pool: str) -> Setup:
+def _setup(chance: random.Random, pool: str) -> Setup:
     letters = chance.choice(["ab", "abc", "abc", "abcd", "abe", "aef", "ag", "abg", "g"])
-    quotas = tuple((f"{group}-{letter}", _quota(chance, pool, _COHORTS[letter])) for letter in letters)
+    quotas = tuple((f"{_PREFIX}-{letter}", _quota(chance, pool, _COHORTS[letter])) for letter in letters)
     projects = [project for project, _ in quotas]
     steps = [_submit(chance, projects)]
     steps += [
