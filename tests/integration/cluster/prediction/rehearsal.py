@@ -46,7 +46,7 @@ class Rehearsal:
         self._api, self._group, self._form = api, group, form
         self._state = ClusterState(datetime.now(UTC), tuple(group.pools.values()))
         self._live: set[str] = set()
-        self._evictions: dict[str, set[tuple[str, str]]] = {}
+        self._evictions: dict[str, set[tuple[str, str]]] = {}  # by pool: job, uid of who took its place
         self._jobs_by_uid: dict[str, str] = {}
 
     def play(self, tally: Tally) -> None:
@@ -128,7 +128,7 @@ class Rehearsal:
         text = why.message if why else ""
         uid = text.partition("(UID: ")[2].partition(",")[0]
         pool = workload.spec.queue_name
-        self._evictions.setdefault(pool, set()).add((workload.job, self._jobs_by_uid.get(uid, uid)))
+        self._evictions.setdefault(pool, set()).add((workload.job, uid))
 
     def _round(self, number: int, tally: Tally) -> None:
         self._read()
@@ -186,7 +186,8 @@ class Rehearsal:
             time.sleep(0.25)
 
     def _seen(self, each: _Round, workloads: dict[str, Workload]) -> tuple[Outcome, bool]:
-        preempted = frozenset(self._evictions.get(each.setup.pool, set()))
+        taken = self._evictions.get(each.setup.pool, set())
+        preempted = frozenset((job, self._jobs_by_uid.get(by, by)) for job, by in taken)
         inside = {job: one for job, one in workloads.items() if one.spec.queue_name == each.setup.pool}
         running = frozenset(job for job, one in inside.items() if one.reserves)
         if each.came is None:
