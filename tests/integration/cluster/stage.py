@@ -41,7 +41,10 @@ def share(nominal: int, **limits: int) -> Json:
 
 
 class Stage:
-    """One pool, called like the test, and projects that begin with its name."""
+    """One pool, called like the test, with a queue for each of its projects.
+
+    The projects are the same for all tests, since a namespace takes the cluster long to delete.
+    """
 
     def __init__(self, api: ClusterApi, name: str) -> None:
         self.api, self.name = api, name
@@ -49,7 +52,26 @@ class Stage:
         self.projects: list[str] = []
 
     def project(self, suffix: str) -> str:
-        return f"{self.name}-{suffix}"
+        return f"stage-{suffix}"
+
+    def clear(self) -> None:
+        """Take away everything but the namespaces."""
+        for name in self.projects:
+            space, queue = namespace_of(name), cluster_queue_of(name, self.name)
+            for job in self._named(PATHS["Job"].format(space)):
+                self.api.call("DELETE", job, {"propagationPolicy": "Background"})
+            for workload in self._named(PATHS["Workload"].format(space)):
+                self.api.call("DELETE", workload)
+            for pod in self._named(f"/api/v1/namespaces/{space}/pods"):
+                # Its node may be gone, and nobody else would say that the pod is.
+                self.api.call("DELETE", pod, {"gracePeriodSeconds": 0})
+            self.api.call("DELETE", f"{PATHS['LocalQueue'].format(space)}/{self.name}")
+            self.api.call("DELETE", f"{PATHS['ClusterQueue']}/{queue}")
+        self.api.call("DELETE", f"{PATHS['ResourceFlavor']}/{self.name}")
+
+    def _named(self, path: str) -> list[str]:
+        names = [one["metadata"]["name"] for one in self.api.items(path)]
+        return [f"{path}/{name}" for name in names if self.name in name]
 
     def set_up(self, nodes: str = "a100", *, flavor: bool = True, cohort: bool = False, **shares: Json) -> None:
         """Make the pool on nodes of one kind, and a project for each share."""
@@ -79,7 +101,7 @@ class Stage:
 
     def job(self, suffix: str, name: str, gpus: int, *, priority: int = 0, **pod: Any) -> str:
         """Submit a Job, and return how it is known. ``pod`` changes its pods' spec, ``image`` their image."""
-        space = namespace_of(self.project(suffix))
+        space, name = namespace_of(self.project(suffix)), f"{self.name}-{name}"
         wanted = queued_job(space, name, gpus, "3600s")
         wanted["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = self.name
         spec = wanted["spec"]["template"]["spec"]
@@ -110,15 +132,29 @@ class Stage:
             "job": job,
             "pools": [one.wire() for one in self.pools.values()],
             "clusterQueues": [one for one in api.items(PATHS["ClusterQueue"]) if one["metadata"]["name"] in queues_],
-            "localQueues": [one for each in spaces for one in api.items(PATHS["LocalQueue"].format(each))],
+            "localQueues": [
+                one
+                for each in spaces
+                for one in api.items(PATHS["LocalQueue"].format(each))
+                if one["metadata"]["name"] == self.name
+            ],
             "cohorts": [
                 one for one in api.items(PATHS["Cohort"]) if one["metadata"]["name"] == f"windlass-{self.name}"
             ],
-            "workloads": [one for each in spaces for one in api.items(PATHS["Workload"].format(each))],
+            "workloads": [
+                one
+                for each in spaces
+                for one in api.items(PATHS["Workload"].format(each))
+                if self.name in one["metadata"]["name"]
+            ],
             "line": api.read(f"{VISIBILITY}/clusterqueues/{mine}/pendingworkloads"),
             "pods": api.items(f"/api/v1/namespaces/{space}/pods?labelSelector=batch.kubernetes.io/job-name={name}"),
             "nodes": api.items(PATHS["Node"]),
-            "events": api.items(f"/api/v1/namespaces/{space}/events"),
+            "events": [
+                one
+                for one in api.items(f"/api/v1/namespaces/{space}/events")
+                if self.name in one["involvedObject"].get("name", "")
+            ],
         }
 
     def reason(self, job: str) -> Reason | None:
@@ -158,8 +194,8 @@ _NOISE = ("managedFields", "resourceVersion", "selfLink", "finalizers", "generat
 
 
 def record(name: str, raw: Json) -> None:
-    """Keep what was seen for the unit tests, where WINDLASS_RECORD_REASONS names a folder."""
-    if folder := os.environ.get("WINDLASS_RECORD_REASONS"):
+    """Keep what was seen for the unit tests, where WINDLASS_BED_RECORD names a folder."""
+    if folder := os.environ.get("WINDLASS_BED_RECORD"):
         involved = {pod["spec"].get("nodeName") for pod in raw["pods"]}
         kept = raw | {
             "nodes": [_node(one) for one in raw["nodes"] if one["metadata"]["name"] in involved],

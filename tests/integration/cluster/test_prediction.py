@@ -1,6 +1,6 @@
 """Windlass foresees what Kueue does: 200 random set-ups on a real cluster, each asked ten times.
 
-The seed is printed; WINDLASS_PREDICTION_SEED plays another one. docs/reference/predictions.md has the table of a run.
+The seed is printed; WINDLASS_BED_SEED plays another one. docs/reference/predictions.md has the table of a run.
 """
 
 import os
@@ -15,7 +15,7 @@ from tests.integration.cluster.prediction.rehearsal import Rehearsal
 from tests.integration.cluster.prediction.setups import groups
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
-SEED = int(os.environ.get("WINDLASS_PREDICTION_SEED", "20261122"))
+SEED = int(os.environ.get("WINDLASS_BED_SEED", "20261122"))
 LEAST = 0.99
 
 

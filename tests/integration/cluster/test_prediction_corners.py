@@ -24,11 +24,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 def api(cluster: Bed) -> Iterator[ClusterApi]:
     with ClusterApi(cluster) as client:
         yield client
-    command(cluster, "reset")
+    ended = command(cluster, "reset")
+    assert ended.returncode == 0, ended.stderr
 
 
 def bare(stage: Stage, suffix: str, name: str, gpus: int) -> str:
-    space = namespace_of(stage.project(suffix))
+    space, name = namespace_of(stage.project(suffix)), f"{stage.name}-{name}"
     wish = {"project": stage.project(suffix), "pool": stage.name, "gpus": gpus, "queued_at": "2026-01-01T00:00:00Z"}
     BareWorkloads().submit(stage.api, Claim.model_validate({"job": f"{space}/{name}"} | wish))
     return f"{space}/{name}"
