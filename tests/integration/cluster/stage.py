@@ -190,7 +190,33 @@ class Stage:
         return mine[0] if mine else None
 
 
-_NOISE = ("managedFields", "resourceVersion", "selfLink", "finalizers", "generation")
+_NOISE = {
+    "dnsPolicy",
+    "enableServiceLinks",
+    "finalizers",
+    "generateName",
+    "generation",
+    "imagePullPolicy",
+    "managedFields",
+    "preemptionPolicy",
+    "reportingComponent",
+    "reportingInstance",
+    "resourceVersion",
+    "schedulerName",
+    "securityContext",
+    "selfLink",
+    "serviceAccount",
+    "serviceAccountName",
+    "source",
+    "terminationGracePeriodSeconds",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+    "tolerations",
+    "topologyRequest",
+    "volumeMounts",
+    "volumes",
+}
+"""Fields of objects that no reading is about, and that make recordings long."""
 
 
 def record(name: str, raw: Json) -> None:
@@ -201,8 +227,19 @@ def record(name: str, raw: Json) -> None:
             "nodes": [_node(one) for one in raw["nodes"] if one["metadata"]["name"] in involved],
             "events": [one for one in raw["events"] if one["type"] == "Warning"][-3:],
         }
-        text = json.dumps(_without_noise(kept), indent=1, sort_keys=True)
-        Path(folder, f"{name}.json").write_text(f"{text}\n", "utf-8")
+        Path(folder, f"{name}.json").write_text(lines(_without_noise(kept)), "utf-8")
+
+
+def lines(raw: Json) -> str:
+    """The JSON of what was read, one object a line."""
+    parts = []
+    for key, value in sorted(raw.items()):
+        items = (
+            [json.dumps(one, separators=(",", ":"), sort_keys=True) for one in value] if isinstance(value, list) else []
+        )
+        text = "[\n" + ",\n".join(items) + "\n]" if items else json.dumps(value)
+        parts.append(f"{json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def _node(node: Json) -> Json:
