@@ -234,10 +234,10 @@ def lines(raw: Json) -> str:
     """The JSON of what was read, one object a line."""
     parts = []
     for key, value in sorted(raw.items()):
-        items = (
-            [json.dumps(one, separators=(",", ":"), sort_keys=True) for one in value] if isinstance(value, list) else []
-        )
-        text = "[\n" + ",\n".join(items) + "\n]" if items else json.dumps(value)
+        text = json.dumps(value)
+        if isinstance(value, list) and value:
+            items = [json.dumps(one, separators=(",", ":"), sort_keys=True) for one in value]
+            text = "[\n" + ",\n".join(items) + "\n]"
         parts.append(f"{json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 

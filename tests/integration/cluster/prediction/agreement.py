@@ -55,9 +55,9 @@ class Tally:
             "who is preempted, for whom": (foreseen.preempted, seen.preempted),
         }
         self.setups.add(setup)
-        self.verdicts[seen.verdict or "a job ends"] += 1
+        self.verdicts[seen.verdict or ("a quota changes" if "quota of" in about else "a job goes")] += 1
         for question, (ours, theirs) in questions.items():
-            if question == "what becomes of the job" and not seen.verdict:
+            if question == "what becomes of the job" and not expected:
                 continue
             self.asked[question] += 1
             if ours == theirs:

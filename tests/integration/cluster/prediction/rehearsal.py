@@ -19,6 +19,7 @@ from windlass.kube.kueue.queues import ClusterQueue, LocalQueue
 from windlass.kube.kueue.snapshot import ClusterState, take_snapshot
 from windlass.kube.kueue.workload import Workload
 from windlass.kube.names import namespace_of
+from windlass.kube.resources import ProjectQuota
 
 Json = dict[str, Any]
 KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
@@ -30,13 +31,19 @@ _PLURALS = {"ResourceFlavor": "resourceflavors", "Cohort": "cohorts", "ClusterQu
 
 @dataclass
 class _Round:
-    """One set-up in one round, before it was played."""
+    """One set-up in one round, before it was played. The snapshot has a changed quota already."""
 
     setup: Setup
-    step: Step
     snapshot: Snapshot
-    came: Claim | None
-    ended: str | None
+    came: Claim | None = None
+    ended: str | None = None
+    quota: tuple[str, ProjectQuota] | None = None
+
+    @property
+    def about(self) -> str:
+        if self.quota is not None:
+            return f"quota of {self.quota[0]} changes"
+        return f"job {self.came.job} comes" if self.came else f"job {self.ended} goes"
 
 
 class Rehearsal:
@@ -137,40 +144,54 @@ class Rehearsal:
         now = datetime.now(UTC)
         foreseen = [foresee(each.snapshot, each.came, each.ended, now) for each in rounds]
         for each in rounds:
-            if each.came is not None:
-                self._form.submit(self._api, each.came)
-                self._live.add(each.came.job)
-            elif each.ended is not None:
-                self._form.end(self._api, each.ended)
-                self._live.discard(each.ended)
+            self._do(each)
         workloads = self._until_still()
+        self._read_queues()
         for each, expected in zip(rounds, foreseen, strict=True):
             seen, looked_at = self._seen(each, workloads)
-            about = f"round {number + 1} ({each.came.job if each.came else f'end of {each.ended}'})"
-            tally.compare(str(each.setup), about, expected, seen, looked_at=looked_at)
+            tally.compare(str(each.setup), f"round {number + 1}, {each.about}", expected, seen, looked_at=looked_at)
+
+    def _do(self, each: _Round) -> None:
+        if each.came is not None:
+            self._form.submit(self._api, each.came)
+            self._live.add(each.came.job)
+        elif each.ended is not None:
+            self._form.end(self._api, each.ended)
+            self._live.discard(each.ended)
+        elif each.quota is not None:
+            name, quota = each.quota
+            project = next(one for one in self._group.projects if one.metadata.name == name)
+            wanted = queues.cluster_queue(project, quota, self._group.pools[quota.pool])
+            path = f"{KUEUE}/clusterqueues/{wanted['metadata']['name']}"
+            status, text = self._api.call("PATCH", path, {"spec": wanted["spec"]}, "application/merge-patch+json")
+            assert status == HTTPStatus.OK, text
 
     def _plan(self, setup: Setup, step: Step, whole: Snapshot, number: int) -> _Round:
         """Return a round. Where there is no job that could go, one comes."""
-        inside = whole.model_copy(
-            update={
-                "pools": tuple(each for each in whole.pools if each.name == setup.pool),
-                "quotas": tuple(each for each in whole.quotas if each.pool == setup.pool),
-                "claims": tuple(each for each in whole.claims if each.pool == setup.pool),
-            }
+        quotas = [each for each in whole.quotas if each.pool == setup.pool]
+        if step.quota is not None:
+            terms = step.quota.model_dump(exclude={"pool"})
+            quotas = [each.model_copy(update=terms) if each.project == step.project else each for each in quotas]
+        inside = Snapshot(
+            pools=tuple(each for each in whole.pools if each.name == setup.pool),
+            quotas=tuple(quotas),
+            cohorts=whole.cohorts,
+            claims=tuple(each for each in whole.claims if each.pool == setup.pool),
         )
+        if step.quota is not None:
+            return _Round(setup, inside, quota=(step.project, step.quota))
         jobs = sorted(claim.job for claim in inside.claims)
         if not step.gpus and jobs:
-            return _Round(setup, step, inside, None, jobs[step.chosen % len(jobs)])
-        name = f"{setup.pool}-j{number}"
+            return _Round(setup, inside, ended=jobs[step.chosen % len(jobs)])
         came = Claim(
-            job=f"{namespace_of(step.project)}/{name}",
+            job=f"{namespace_of(step.project)}/{setup.pool}-j{number}",
             project=step.project,
             pool=setup.pool,
             gpus=step.gpus or 1,
             priority=step.priority,
             queued_at=datetime.now(UTC),
         )
-        return _Round(setup, step, inside, came, None)
+        return _Round(setup, inside, came=came)
 
     def _until_still(self) -> dict[str, Workload]:
         before, since, until = "", time.monotonic(), time.monotonic() + 60

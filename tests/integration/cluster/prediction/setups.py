@@ -16,12 +16,21 @@ TAINTS = ("nvidia.com/gpu", "present"), ("kwok.x-k8s.io/node", "fake")
 
 @dataclass(frozen=True)
 class Step:
-    """What happens in one round: a job comes, or, where ``gpus`` is 0, the ``chosen``-th one goes, running or not."""
+    """What happens in one round: a job comes, or, where ``gpus`` is 0, the ``chosen``-th one goes, running or not.
+
+    With ``quota`` neither: the project's quota becomes that.
+    """
 
     project: str
     gpus: int = 0
     priority: int = 0
     chosen: int = 0
+    quota: ProjectQuota | None = None
+
+    def __str__(self) -> str:
+        if self.quota is not None:
+            return f"{self.project}={_words(self.quota)}"
+        return f"{self.project} +{self.gpus}@{self.priority}" if self.gpus else f"end {self.chosen}"
 
 
 @dataclass(frozen=True)
@@ -33,11 +42,13 @@ class Setup:
     steps: tuple[Step, ...]
 
     def __str__(self) -> str:
-        shares = ", ".join(f"{project}={quota.model_dump(exclude={'pool'})}" for project, quota in self.quotas)
-        steps = ", ".join(
-            f"{step.project} +{step.gpus}@{step.priority}" if step.gpus else f"end {step.chosen}" for step in self.steps
-        )
-        return f"{self.pool}: {shares}; {steps}"
+        shares = ", ".join(f"{project}={_words(quota)}" for project, quota in self.quotas)
+        return f"{self.pool}: {shares}; {', '.join(map(str, self.steps))}"
+
+
+def _words(quota: ProjectQuota) -> str:
+    limits = {"borrow": quota.borrowing_limit, "lend": quota.lending_limit}
+    return "/".join([str(quota.nominal), *(f"{name} {limit}" for name, limit in limits.items() if limit is not None)])
 
 
 @dataclass(frozen=True)
@@ -83,14 +94,18 @@ def _setup(chance: random.Random, pool: str) -> Setup:
     letters = chance.choice(["ab", "abc", "abc", "abcd", "abe", "aef", "ag", "abg", "g"])
     quotas = tuple((f"{_PREFIX}-{letter}", _quota(chance, pool, _COHORTS[letter])) for letter in letters)
     projects = [project for project, _ in quotas]
-    steps = [_submit(chance, projects)]
-    steps += [
-        Step(chance.choice(projects), chosen=chance.randrange(1000))
-        if chance.random() < 0.3
-        else _submit(chance, projects)
-        for _ in range(ROUNDS - 1)
-    ]
+    steps = [_submit(chance, projects), *(_step(chance, pool, projects) for _ in range(ROUNDS - 1))]
     return Setup(pool, quotas, tuple(steps))
+
+
+def _step(chance: random.Random, pool: str, projects: list[str]) -> Step:
+    drawn = chance.random()
+    if drawn < 0.1:
+        project = chance.choice(projects)
+        return Step(project, quota=_quota(chance, pool, _COHORTS[project.removeprefix(f"{_PREFIX}-")]))
+    if drawn < 0.35:
+        return Step(chance.choice(projects), chosen=chance.randrange(1000))
+    return _submit(chance, projects)
 
 
 def _quota(chance: random.Random, pool: str, cohort: str | None) -> ProjectQuota:
