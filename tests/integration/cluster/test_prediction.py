@@ -27,11 +27,11 @@ def api(cluster: Bed) -> Iterator[ClusterApi]:
 
 def test_kueue_does_what_windlass_foresees(api: ClusterApi) -> None:
     tally = Tally()
-    for group in groups("t", SEED, [60, 60, 60], "a100"):
+    for group in groups("bare", SEED, [60, 60, 60]):
         Rehearsal(api, group, BareWorkloads()).play(tally)
     jobs = Jobs()
     jobs.make_priorities(api)
-    for group in (*groups("u", SEED, [10], "a100"), *groups("v", SEED + 1, [10], "h100")):
+    for group in groups("jobs", SEED, [20]):
         Rehearsal(api, group, jobs).play(tally)
     report = f"seed {SEED}\n{tally}"
     print(report)  # noqa: T201 - the table of the documentation comes from here

@@ -23,7 +23,7 @@ from windlass.kube.resources import ProjectQuota
 
 Json = dict[str, Any]
 KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
-_STILL = 1.5
+_STILL = 1.2
 """Seconds without a change after which a round counts as over. Also keeps the rounds' times apart: they are written in
 whole seconds, and between queues Kueue leaves ties to chance."""
 _PLURALS = {"ResourceFlavor": "resourceflavors", "Cohort": "cohorts", "ClusterQueue": "clusterqueues"}

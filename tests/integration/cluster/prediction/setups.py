@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from windlass.kube.resources import GPUPool, Project, ProjectQuota
 
 ROUNDS = 10
+_FILL = 3
+"""Rounds at the beginning in which jobs only come, so that there is something to preempt."""
 _COHORTS = {"a": "x", "b": "x", "c": "x", "d": "x", "e": "y", "f": "y", "g": None}
 """Projects and their cohort. Every set-up has quotas for some of them, in a pool of its own: pools do not influence
 each other, and a namespace takes the cluster long to delete."""
 _PREFIX = "foreseen"
+_NODES = ("a100", "h100")
 TAINTS = ("nvidia.com/gpu", "present"), ("kwok.x-k8s.io/node", "fake")
 
 
@@ -38,6 +41,7 @@ class Setup:
     """One pool, who has how much of it, and what happens."""
 
     pool: str
+    nodes: str
     quotas: tuple[tuple[str, ProjectQuota], ...]
     steps: tuple[Step, ...]
 
@@ -55,16 +59,17 @@ def _words(quota: ProjectQuota) -> str:
 class Group:
     """Set-ups that live in the cluster at the same time."""
 
-    node_pool: str
     setups: tuple[Setup, ...]
 
     @property
     def pools(self) -> dict[str, GPUPool]:
         taints = [{"key": key, "value": value} for key, value in TAINTS]
-        labels = {"windlass.dev/pool": self.node_pool}
         return {
             setup.pool: GPUPool.model_validate(
-                {"metadata": {"name": setup.pool}, "spec": {"nodeLabels": labels, "taints": taints}}
+                {
+                    "metadata": {"name": setup.pool},
+                    "spec": {"nodeLabels": {"windlass.dev/pool": setup.nodes}, "taints": taints},
+                }
             )
             for setup in self.setups
         }
@@ -78,14 +83,11 @@ class Group:
             yield Project.model_validate({"metadata": {"name": name, "uid": name}, "spec": spec})
 
 
-def groups(name: str, seed: int, sizes: list[int], node_pool: str) -> tuple[Group, ...]:
+def groups(name: str, seed: int, sizes: list[int]) -> tuple[Group, ...]:
     """Draw a group of each size. A project has at most 64 quotas, so has a group set-ups."""
     chance = random.Random(seed)
     return tuple(
-        Group(
-            node_pool,
-            tuple(_setup(chance, f"{name}{number}-{index}") for index in range(size)),
-        )
+        Group(tuple(_setup(chance, f"{name}{number}-{index}") for index in range(size)))
         for number, size in enumerate(sizes)
     )
 
@@ -94,8 +96,9 @@ def _setup(chance: random.Random, pool: str) -> Setup:
     letters = chance.choice(["ab", "abc", "abc", "abcd", "abe", "aef", "ag", "abg", "g"])
     quotas = tuple((f"{_PREFIX}-{letter}", _quota(chance, pool, _COHORTS[letter])) for letter in letters)
     projects = [project for project, _ in quotas]
-    steps = [_submit(chance, projects), *(_step(chance, pool, projects) for _ in range(ROUNDS - 1))]
-    return Setup(pool, quotas, tuple(steps))
+    steps = [_submit(chance, projects) for _ in range(_FILL)]
+    steps += [_step(chance, pool, projects) for _ in range(ROUNDS - _FILL)]
+    return Setup(pool, chance.choice(_NODES), quotas, tuple(steps))
 
 
 def _step(chance: random.Random, pool: str, projects: list[str]) -> Step:
@@ -116,5 +119,5 @@ def _quota(chance: random.Random, pool: str, cohort: str | None) -> ProjectQuota
 
 
 def _submit(chance: random.Random, projects: list[str]) -> Step:
-    gpus = chance.choice([1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6])
+    gpus = chance.choice([1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 4, 5])
     return Step(chance.choice(projects), gpus, chance.choice([0, 0, 1, 1, 2]))
