@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.bed.cluster_api import ClusterApi
+from tests.bed.fixture import command
 from tests.bed.layout import Bed
 from tests.integration.cluster.prediction.agreement import Tally
 from tests.integration.cluster.prediction.forms import BareWorkloads, Jobs
@@ -23,6 +24,8 @@ LEAST = 0.99
 def api(cluster: Bed) -> Iterator[ClusterApi]:
     with ClusterApi(cluster) as client:
         yield client
+    ended = command(cluster, "reset")
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_kueue_does_what_windlass_foresees(api: ClusterApi) -> None:

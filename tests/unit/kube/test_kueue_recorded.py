@@ -33,6 +33,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"cause": "InClusterQueue", "by_job": "wl-stage-a/overtaken-urgent", "waits_for": "waiting_for_quota"},
     ),
     "quota-in-use": ("waiting_for_quota", {"needed": 2, "free": 0, "position": 1}),
+    "ray-jobs": (
+        "waiting_for_quota",
+        {"needed": 1, "free": 0, "position": 2, "ahead": "job_zzzzzzzzzzabcdefghjkmnpqrs"},
+    ),
     "switched-off": ("deactivated", {"detail": "The workload is deactivated"}),
     "taken-back": (
         "preempted",

@@ -208,6 +208,22 @@ def test_a_foreign_queue_lends_and_is_nobodys_in_spite_of_its_labels() -> None:
     assert unmodelled(found) == ("ClusterQueue search queues or preempts otherwise than the queues of Windlass",)
 
 
+def test_a_flavor_that_counts_pods_is_no_pool() -> None:
+    pods = {"name": "anywhere", "resources": [{"name": "pods", "nominalQuota": "1000"}]}
+    gpus = {"name": "a100", "resources": [{"name": GPU, "nominalQuota": "4"}]}
+    rendered = state(TEAMS).cluster_queues[0]
+    spec = rendered.spec.model_dump(by_alias=True) | {
+        "resourceGroups": [
+            {"coveredResources": ["pods"], "flavors": [pods]},
+            {"coveredResources": [GPU], "flavors": [gpus]},
+        ]
+    }
+    queue = ClusterQueue.model_validate({"metadata": rendered.metadata.model_dump(by_alias=True), "spec": spec})
+    found = replace(state(TEAMS, wanting("search", "s1", 3)), cluster_queues=(queue,))
+    assert (found.pool_of(queue), unmodelled(found)) == ("a100", ())
+    assert schedule(take_snapshot(found)).admit == ("wl-search/s1",)
+
+
 def test_what_the_rules_do_not_know_is_named() -> None:
     tree = Cohort.parse({"metadata": {"name": "windlass-lab"}, "spec": {"parentName": "all"}})
     rich = Cohort.parse({"metadata": {"name": "rich"}, "spec": {"resourceGroups": [{"coveredResources": [GPU]}]}})

@@ -108,7 +108,7 @@ def _blocked_queue(seen: Observation, workload: Workload) -> Reason | None:
     if queue is None:
         return _misconfigured(f"there is no ClusterQueue {door.spec.cluster_queue}")
     if door.stopped or queue.spec.stop_policy != "None":
-        return Verdict(Code.QUEUE_STOPPED, queue.pool, _asked(seen, workload, queue)).reason
+        return Verdict(Code.QUEUE_STOPPED, state.pool_of(queue), _asked(seen, workload, queue)).reason
     if queue.active is not None and queue.active.status == "False":
         return _misconfigured(quoted(queue.active.message))
     return None
@@ -145,13 +145,13 @@ def _blocked(told: Told) -> Reason | None:
 
 
 def _asked(seen: Observation, workload: Workload, queue: ClusterQueue) -> int:
-    return workload.asked(seen.state.resources.get(queue.pool, ""))
+    return workload.asked(seen.state.resources.get(seen.state.pool_of(queue), ""))
 
 
 def _in_queue(seen: Observation, workload: Workload, told: Told) -> Reason:
     """Return the Reason of a workload that waits for its turn or for quota, in the scheduler's own words."""
     queue = seen.state.queue_of(workload)
-    pool, needed = (queue.pool, _asked(seen, workload, queue)) if queue else ("", 0)
+    pool, needed = (seen.state.pool_of(queue), _asked(seen, workload, queue)) if queue else ("", 0)
     position = _position(seen, workload)
     code = _code(told, seen.foreseen, position)
     if code is None:

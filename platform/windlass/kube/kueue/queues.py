@@ -98,9 +98,9 @@ class ClusterQueue(_Queue):
         return f"queue:{name}"
 
     @property
-    def pool(self) -> str:
-        """The pool that it gives from, its first flavor; empty when it gives nothing."""
-        return next((flavor.name for group in self.spec.resource_groups for flavor in group.flavors), "")
+    def flavors(self) -> tuple[str, ...]:
+        """The flavors that it gives from, in the order in which Kueue tries them."""
+        return tuple(flavor.name for group in self.spec.resource_groups for flavor in group.flavors)
 
     @property
     def stopped(self) -> bool:

@@ -1,7 +1,7 @@
 """Readings -> the input of ``windlass.domain.quota``: the same ledger and predictions as in embedded mode.
 
 A pool is a flavor and the resource that its GPUs are counted in. A job wants the pool of its ClusterQueue; where a
-queue that Windlass has not made offers several flavors, its first. Left out are workloads that ended, that hold nothing
+queue that Windlass has not made offers several pools, its first. Left out are workloads that ended, that hold nothing
 and are switched off, wait for a back-off or have no queue, and those that ask for no GPU: Kueue admits the latter
 without quota. What Windlass never renders, and the domain's rules do not know, ``unmodelled`` names.
 """
@@ -54,6 +54,16 @@ class ClusterState:
         times = Counter(one.job for one in live)
         return {one.key: one.job if times[one.job] == 1 else one.key for one in live}
 
+    def pools_of(self, queue: ClusterQueue) -> tuple[str, ...]:
+        """Return the pools whose GPUs a queue gives. Flavors of other resources are none, as one that counts pods."""
+        return tuple(
+            name for name in queue.flavors if name in self.resources and queue.quota(name, self.resources[name])
+        )
+
+    def pool_of(self, queue: ClusterQueue) -> str:
+        """Return the pool that a queue is for; empty when it gives no GPUs that we know."""
+        return next(iter(self.pools_of(queue)), "")
+
     def door_of(self, workload: Workload) -> LocalQueue | None:
         """Return the LocalQueue that a workload names."""
         return self._doors.get(f"{workload.metadata.namespace}/{workload.spec.queue_name}")
@@ -102,8 +112,8 @@ def _pool(pool: GPUPool, *, bounded: bool) -> PoolState:
 
 def _quotas(state: ClusterState) -> Iterator[tuple[ClusterQueue, str, ResourceQuota]]:
     for queue in state.cluster_queues:
-        for pool, resource in state.resources.items():
-            if given := queue.quota(pool, resource):
+        for pool in state.pools_of(queue):
+            if given := queue.quota(pool, state.resources[pool]):
                 yield queue, pool, given
 
 
@@ -118,10 +128,10 @@ def _claims(state: ClusterState, workload: Workload) -> Iterator[Claim]:
             job = state.jobs[workload.key] if len(held) == 1 else f"{workload.key} in {pool}"
             if gpus := workload.held(state.resources[pool]):
                 yield _claim(workload, queue, job, pool, gpus)
-    elif _competes(workload, state.now) and (resource := state.resources.get(queue.pool)):
-        gpus = workload.asked(resource)
+    elif _competes(workload, state.now) and (pool := state.pool_of(queue)):
+        gpus = workload.asked(state.resources[pool])
         if gpus:
-            yield _claim(workload, queue, state.jobs[workload.key], queue.pool, gpus)
+            yield _claim(workload, queue, state.jobs[workload.key], pool, gpus)
 
 
 def _competes(workload: Workload, now: datetime) -> bool:
@@ -164,6 +174,6 @@ def unmodelled(state: ClusterState) -> tuple[str, ...]:
         )
         if policies != ("StrictFIFO", "Any", "LowerPriority"):
             found.append(f"ClusterQueue {queue.key} queues or preempts otherwise than the queues of Windlass")
-        if sum(len(group.flavors) for group in queue.spec.resource_groups) > 1:
-            found.append(f"ClusterQueue {queue.key} offers several flavors: the first is taken for the one")
+        if len(state.pools_of(queue)) > 1:
+            found.append(f"ClusterQueue {queue.key} offers several pools: the first is taken for the one")
     return tuple(dict.fromkeys(found))
