@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from tests.bed.cluster_api import ClusterApi
@@ -214,23 +215,47 @@ def test_no_room(stage: Stage) -> None:
     assert "nvidia.com/gpu" in reason.facts["detail"]
 
 
-def test_a_lost_node(stage: Stage) -> None:
-    stage.set_up("doomed", a=share(4))
-    status = {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": "8"}
+def add_node(stage: Stage, name: str, *, played: bool) -> None:
+    """Add a node with 8 GPUs; what is not ``played`` reports once, and never again."""
+    amounts = {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": "8"}
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "", "lastHeartbeatTime": now}
     stage.create(
         {
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": {
-                "name": "doomed-0",
-                "annotations": {"kwok.x-k8s.io/node": "fake"},
-                "labels": {"windlass.dev/pool": "doomed", "kubernetes.io/hostname": "doomed-0"},
+                "name": name,
+                "annotations": {"kwok.x-k8s.io/node": "fake"} if played else {},
+                "labels": {"windlass.dev/pool": stage.name, "kubernetes.io/hostname": name},
             },
         }
     )
-    stage.patch("/api/v1/nodes/doomed-0/status", {"status": {"capacity": status, "allocatable": status}})
+    status = {"capacity": amounts, "allocatable": amounts} | ({} if played else {"conditions": [ready]})
+    stage.patch(f"{PATHS['Node']}/{name}/status", {"status": status})
+
+
+def test_a_node_that_is_gone(stage: Stage) -> None:
+    stage.set_up(stage.name, a=share(4))
+    add_node(stage, "doomed", played=True)
     job = stage.job("a", "first", 4)
     stage.until_runs(job, 60)
-    stage.api.call("DELETE", "/api/v1/nodes/doomed-0")
-    reason = stage.until(job, "node_lost", 60)
-    assert reason.facts["node"] == "doomed-0"
+    stage.api.call("DELETE", f"{PATHS['Node']}/doomed")
+    assert stage.until(job, "node_lost", 60).facts["node"] == "doomed"
+
+
+def test_a_node_that_is_silent(stage: Stage) -> None:
+    """Nobody plays its kubelet: its pod is said to run once, and the node is missed after the grace period."""
+    stage.set_up(stage.name, a=share(4))
+    add_node(stage, "silent", played=False)
+    job = stage.job("a", "first", 4)
+
+    def placed() -> list[str]:
+        return [pod["metadata"]["name"] for pod in stage.seen(job)["pods"] if pod["spec"].get("nodeName")]
+
+    eventually(lambda: bool(placed()), "the pod is given to the node", 60)
+    path = f"/api/v1/namespaces/{job.split('/')[0]}/pods/{placed()[0]}/status"
+    stage.patch(path, {"status": {"phase": "Running"}})
+    stage.until_runs(job)
+    assert stage.until(job, "node_lost", 120).facts["node"] == "silent"
+    stage.api.call("DELETE", f"{PATHS['Node']}/silent")

@@ -1,6 +1,7 @@
 """Objects that were recorded from a real cluster (Kueue 0.19.2, Kubernetes 1.36) lead to the reasons of the table.
 
-tests/integration/cluster/test_reasons.py records them: WINDLASS_BED_RECORD names the folder.
+tests/integration/cluster/test_reasons.py records them: WINDLASS_BED_RECORD names the folder. Those that begin with
+``granular-`` come from the same Kueue with its feature gate UnadmittedWorkloadsObservability.
 """
 
 import json
@@ -14,9 +15,10 @@ from windlass.kube.kueue.explain import explain
 
 RECORDED = Path(__file__).parent / "recorded"
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "a-lost-node": ("node_lost", {"node": "doomed-0"}),
     "a-missing-pool": ("misconfigured", {}),
     "a-missing-queue": ("misconfigured", {}),
+    "a-node-that-is-gone": ("node_lost", {"node": "doomed"}),
+    "a-node-that-is-silent": ("node_lost", {"node": "silent"}),
     "a-stopped-queue": ("queue_stopped", {"pool": "a-stopped-queue", "needed": 1}),
     "behind-the-head": (
         "behind_head_of_queue",
@@ -43,6 +45,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"cause": "InCohortReclamation", "by_project": "stage-b", "waits_for": "waiting_for_quota", "position": 1},
     ),
     "the-borrowing-limit": ("borrowing_limit_reached", {"limit": 1, "needed": 2, "position": 1}),
+}
+
+
+CASES |= {
+    f"granular-{name}": CASES[name]
+    for name in (
+        "a-stopped-queue",
+        "larger-than-the-quota",
+        "no-matching-nodes",
+        "others-must-stop",
+        "quota-in-use",
+    )
 }
 
 
