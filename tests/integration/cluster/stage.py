@@ -2,7 +2,6 @@
 
 import json
 import os
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from tests.bed.cluster_api import ClusterApi
 from tests.factories.observations import observation
 from tests.integration.cluster.objects import queued_job
 from tests.integration.cluster.waiting import eventually
+from tests.integration.cluster.writing import create, delete, path_of
 from windlass_operators.render import gpu_pool, namespace, queues
 
 from windlass.domain.jobs import Reason
@@ -18,22 +18,8 @@ from windlass.kube.names import cluster_queue_of, namespace_of
 from windlass.kube.resources import GPUPool, Project
 
 Json = dict[str, Any]
-KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
 VISIBILITY = "/apis/visibility.kueue.x-k8s.io/v1beta2"
-MERGE = "application/merge-patch+json"
 TAINTS = [{"key": "nvidia.com/gpu", "value": "present"}, {"key": "kwok.x-k8s.io/node", "value": "fake"}]
-PATHS = {
-    "ClusterQueue": f"{KUEUE}/clusterqueues",
-    "Cohort": f"{KUEUE}/cohorts",
-    "LocalQueue": f"{KUEUE}/namespaces/{{}}/localqueues",
-    "Namespace": "/api/v1/namespaces",
-    "Node": "/api/v1/nodes",
-    "ResourceFlavor": f"{KUEUE}/resourceflavors",
-    "Workload": f"{KUEUE}/namespaces/{{}}/workloads",
-    "WorkloadPriorityClass": f"{KUEUE}/workloadpriorityclasses",
-    "Job": "/apis/batch/v1/namespaces/{}/jobs",
-    "RayJob": "/apis/ray.io/v1/namespaces/{}/rayjobs",
-}
 
 
 def share(nominal: int, **limits: int) -> Json:
@@ -58,17 +44,16 @@ class Stage:
     def clear(self) -> None:
         """Take away everything but the namespaces."""
         for name in self.projects:
-            space, queue = namespace_of(name), cluster_queue_of(name, self.name)
-            for job in (*self._named(PATHS["Job"].format(space)), *self._named(PATHS["RayJob"].format(space))):
-                self.api.call("DELETE", job, {"propagationPolicy": "Background"})
-            for workload in self._named(PATHS["Workload"].format(space)):
-                self.api.call("DELETE", workload)
-            for pod in self._named(f"/api/v1/namespaces/{space}/pods"):
+            space = namespace_of(name)
+            for kind in ("Job", "RayJob", "Workload"):
+                for path in self._named(path_of(kind, space=space)):
+                    delete(self.api, path, propagationPolicy="Background")
+            for path in self._named(path_of("Pod", space=space)):
                 # Its node may be gone, and nobody else would say that the pod is.
-                self.api.call("DELETE", pod, {"gracePeriodSeconds": 0})
-            self.api.call("DELETE", f"{PATHS['LocalQueue'].format(space)}/{self.name}")
-            self.api.call("DELETE", f"{PATHS['ClusterQueue']}/{queue}")
-        self.api.call("DELETE", f"{PATHS['ResourceFlavor']}/{self.name}")
+                delete(self.api, path, gracePeriodSeconds=0)
+            delete(self.api, path_of("LocalQueue", self.name, space))
+            delete(self.api, path_of("ClusterQueue", cluster_queue_of(name, self.name)))
+        delete(self.api, path_of("ResourceFlavor", self.name))
 
     def _named(self, path: str) -> list[str]:
         return [f"{path}/{one['metadata']['name']}" for one in self.api.items(path) if self._ours(one)]
@@ -92,16 +77,8 @@ class Stage:
             space["metadata"]["labels"] = {"windlass.dev/project": name}
             made += [space, *queues.objects(project, self.pools)]
         for one in made:
-            self.create(one)
-
-    def create(self, one: Json) -> None:
-        path = PATHS[one["kind"]].format(one["metadata"].get("namespace"))
-        status, text = self.api.call("POST", path, one)
-        assert status in {HTTPStatus.CREATED, HTTPStatus.CONFLICT}, text
-
-    def patch(self, path: str, change: Json) -> None:
-        status, text = self.api.call("PATCH", path, change, MERGE)
-        assert status == HTTPStatus.OK, text
+            # Namespaces stay from test to test, and projects share a cohort.
+            create(self.api, one, may_exist=one["kind"] in {"Namespace", "Cohort"})
 
     def job(self, suffix: str, name: str, gpus: int, *, priority: int = 0, **pod: Any) -> str:
         """Submit a Job, and return how it is known. ``pod`` changes its pods' spec, ``image`` their image."""
@@ -114,16 +91,10 @@ class Stage:
             spec["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": str(gpus)}}
         spec |= pod
         if priority:
-            self.create(
-                {
-                    "apiVersion": "kueue.x-k8s.io/v1beta2",
-                    "kind": "WorkloadPriorityClass",
-                    "metadata": {"name": f"stage-{priority}"},
-                    "value": priority,
-                }
-            )
+            order = {"kind": "WorkloadPriorityClass", "metadata": {"name": f"stage-{priority}"}, "value": priority}
+            create(self.api, {"apiVersion": "kueue.x-k8s.io/v1beta2", **order}, may_exist=True)
             wanted["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] = f"stage-{priority}"
-        self.create(wanted)
+        create(self.api, wanted)
         return f"{space}/{name}"
 
     def ray_job(self, suffix: str, name: str, workers: int) -> str:
@@ -133,7 +104,8 @@ class Stage:
         gpu = {"limits": {"nvidia.com/gpu": "1"}}
         worker = {"containers": [{"name": "worker", "image": "no-node-pulls-it", "resources": gpu}]}
         group = {"groupName": "w", "replicas": workers, "minReplicas": workers, "maxReplicas": workers}
-        self.create(
+        create(
+            self.api,
             {
                 "apiVersion": "ray.io/v1",
                 "kind": "RayJob",
@@ -151,7 +123,7 @@ class Stage:
                         "workerGroupSpecs": [group | {"rayStartParams": {}, "template": {"spec": worker}}],
                     },
                 },
-            }
+            },
         )
         return f"job_{name.split('-')[1]}"
 
@@ -166,22 +138,22 @@ class Stage:
         return {
             "job": job,
             "pools": [one.wire() for one in self.pools.values()],
-            "clusterQueues": [one for one in api.items(PATHS["ClusterQueue"]) if one["metadata"]["name"] in queues_],
+            "clusterQueues": [one for one in api.items(path_of("ClusterQueue")) if one["metadata"]["name"] in queues_],
             "localQueues": [
                 one
                 for each in spaces
-                for one in api.items(PATHS["LocalQueue"].format(each))
+                for one in api.items(path_of("LocalQueue", space=each))
                 if one["metadata"]["name"] == self.name
             ],
             "cohorts": [
-                one for one in api.items(PATHS["Cohort"]) if one["metadata"]["name"] == f"windlass-{self.name}"
+                one for one in api.items(path_of("Cohort")) if one["metadata"]["name"] == f"windlass-{self.name}"
             ],
             "workloads": [
-                one for each in spaces for one in api.items(PATHS["Workload"].format(each)) if self._ours(one)
+                one for each in spaces for one in api.items(path_of("Workload", space=each)) if self._ours(one)
             ],
             "line": api.read(f"{VISIBILITY}/clusterqueues/{mine}/pendingworkloads"),
             "pods": api.items(f"/api/v1/namespaces/{space}/pods?labelSelector=batch.kubernetes.io/job-name={name}"),
-            "nodes": api.items(PATHS["Node"]),
+            "nodes": api.items(path_of("Node")),
             "events": [
                 one
                 for one in api.items(f"/api/v1/namespaces/{space}/events")
@@ -217,7 +189,7 @@ class Stage:
 
     def workload(self, job: str) -> Json | None:
         space, name = job.split("/")
-        found = self.api.items(PATHS["Workload"].format(space))
+        found = self.api.items(path_of("Workload", space=space))
         mine = [one for one in found if one["metadata"].get("ownerReferences", [{}])[0].get("name") == name]
         return mine[0] if mine else None
 

@@ -9,8 +9,9 @@ from tests.bed.fixture import command
 from tests.bed.layout import Bed
 from tests.factories.observations import cluster_state
 from tests.integration.cluster.prediction.forms import BareWorkloads
-from tests.integration.cluster.stage import KUEUE, PATHS, Stage, share
+from tests.integration.cluster.stage import Stage, share
 from tests.integration.cluster.waiting import eventually
+from tests.integration.cluster.writing import patch, path_of
 
 from windlass.domain.quota import Claim, schedule
 from windlass.kube.kueue.snapshot import take_snapshot
@@ -37,7 +38,7 @@ def bare(stage: Stage, suffix: str, name: str, gpus: int) -> str:
 
 def read(stage: Stage, job: str) -> Workload:
     space, name = job.split("/")
-    found = stage.api.read(f"{PATHS['Workload'].format(space)}/{name}")
+    found = stage.api.read(path_of("Workload", name, space))
     assert found is not None
     return Workload.parse(found)
 
@@ -47,14 +48,14 @@ def test_what_a_stopped_queue_has_borrowed_is_not_reclaimed(api: ClusterApi) -> 
     stage.set_up(cohort=True, a=share(4), b=share(4))
     borrower = bare(stage, "a", "borrower", 8)
     eventually(lambda: read(stage, borrower).admitted, "the borrower is admitted")
-    queue = f"{KUEUE}/clusterqueues/{cluster_queue_of(stage.project('a'), stage.name)}"
-    stage.patch(queue, {"spec": {"stopPolicy": "Hold"}})
+    queue = path_of("ClusterQueue", cluster_queue_of(stage.project("a"), stage.name))
+    patch(stage.api, queue, {"spec": {"stopPolicy": "Hold"}})
     eventually(lambda: not condition(api.read(queue), "Active"), "the queue is stopped")
     owner = bare(stage, "b", "owner", 4)
     eventually(lambda: read(stage, owner).condition("QuotaReserved") is not None, "Kueue has judged the owner's job")
     assert schedule(take_snapshot(cluster_state(stage.seen(owner)))).preempt == ()
     assert not read(stage, borrower).evicted
-    stage.patch(queue, {"spec": {"stopPolicy": "None"}})
+    patch(stage.api, queue, {"spec": {"stopPolicy": "None"}})
     eventually(lambda: read(stage, borrower).evicted, "the owner's GPUs come back")
 
 

@@ -9,8 +9,9 @@ from tests.bed.cluster_api import ClusterApi
 from tests.bed.fixture import command
 from tests.bed.layout import Bed
 from tests.integration.cluster.prediction.forms import BareWorkloads
-from tests.integration.cluster.stage import KUEUE, PATHS, Stage, share
+from tests.integration.cluster.stage import Stage, share
 from tests.integration.cluster.waiting import eventually
+from tests.integration.cluster.writing import create, delete, patch, path_of
 from windlass_operators.render import gpu_pool
 
 from windlass.domain.quota import Claim
@@ -42,13 +43,17 @@ def admitted(stage: Stage, job: str) -> bool:
 def cover_pods(stage: Stage) -> None:
     """Let the queue give every pod something: Kueue 0.19.2 admits no workload in which a pod set that asks for nothing
     that the queue covers, as the head of Ray, comes before another."""
-    stage.create({"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ResourceFlavor", "metadata": {"name": "anywhere"}})
-    path = f"{PATHS['ClusterQueue']}/{cluster_queue_of(stage.project('a'), stage.name)}"
+    create(
+        stage.api,
+        {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ResourceFlavor", "metadata": {"name": "anywhere"}},
+        may_exist=True,
+    )
+    path = path_of("ClusterQueue", cluster_queue_of(stage.project("a"), stage.name))
     queue = stage.api.read(path)
     assert queue is not None
     pods = {"name": "anywhere", "resources": [{"name": "pods", "nominalQuota": "1000000"}]}
     groups = [*queue["spec"]["resourceGroups"], {"coveredResources": ["pods"], "flavors": [pods]}]
-    stage.patch(path, {"spec": {"resourceGroups": groups}})
+    patch(stage.api, path, {"spec": {"resourceGroups": groups}})
 
 
 def test_not_queued(stage: Stage) -> None:
@@ -116,12 +121,12 @@ def test_no_matching_nodes(stage: Stage) -> None:
 
 def test_a_stopped_queue(stage: Stage) -> None:
     stage.set_up(a=share(4))
-    queue = f"{KUEUE}/clusterqueues/{cluster_queue_of(stage.project('a'), stage.name)}"
-    stage.patch(queue, {"spec": {"stopPolicy": "Hold"}})
+    queue = path_of("ClusterQueue", cluster_queue_of(stage.project("a"), stage.name))
+    patch(stage.api, queue, {"spec": {"stopPolicy": "Hold"}})
     job = stage.job("a", "early", 1)
     reason = stage.until(job, "queue_stopped")
     assert reason.facts == {"pool": stage.name, "needed": 1}
-    stage.patch(queue, {"spec": {"stopPolicy": "None"}})
+    patch(stage.api, queue, {"spec": {"stopPolicy": "None"}})
     stage.until_runs(job)
 
 
@@ -130,7 +135,7 @@ def test_a_missing_pool(stage: Stage) -> None:
     job = stage.job("a", "early", 1)
     assert "ResourceFlavor" in stage.until(job, "misconfigured").facts["detail"]
     for one in gpu_pool.objects(stage.pools[stage.name]):
-        stage.create(one)
+        create(stage.api, one)
     stage.until_runs(job)
 
 
@@ -138,10 +143,10 @@ def test_a_missing_queue(stage: Stage) -> None:
     stage.set_up(a=share(4))
     space = namespace_of(stage.project("a"))
     job = stage.job("a", "lost", 1)
-    stage.api.call("DELETE", f"{PATHS['LocalQueue'].format(space)}/{stage.name}")
-    eventually(lambda: not stage.api.items(PATHS["LocalQueue"].format(space)), "the queue is gone")
-    gone = f"{PATHS['Job'].format(space)}/{job.split('/')[1]}"
-    stage.api.call("DELETE", gone, {"propagationPolicy": "Foreground"})
+    delete(stage.api, path_of("LocalQueue", stage.name, space))
+    eventually(lambda: not stage.api.items(path_of("LocalQueue", space=space)), "the queue is gone")
+    gone = path_of("Job", job.split("/")[1], space)
+    delete(stage.api, gone, propagationPolicy="Foreground")
     eventually(lambda: stage.workload(job) is None, "the first job is gone")
     reason = stage.until(stage.job("a", "homeless", 1), "misconfigured")
     assert stage.name in reason.facts["detail"]
@@ -180,7 +185,7 @@ def test_others_must_stop(stage: Stage) -> None:
     borrower = Claim.model_validate({"job": f"{space}/{stage.name}-bare"} | wish)
     BareWorkloads().submit(stage.api, borrower)
     eventually(
-        lambda: any(Workload.parse(one).admitted for one in stage.api.items(PATHS["Workload"].format(space))),
+        lambda: any(Workload.parse(one).admitted for one in stage.api.items(path_of("Workload", space=space))),
         "the borrower is admitted",
     )
     reason = stage.until(stage.job("b", "owner", 4), "waiting_for_preempted")
@@ -194,8 +199,8 @@ def test_switched_off(stage: Stage) -> None:
     stage.until_runs(job)
     workload = stage.workload(job)
     assert workload is not None
-    path = f"{PATHS['Workload'].format(workload['metadata']['namespace'])}/{workload['metadata']['name']}"
-    stage.patch(path, {"spec": {"active": False}})
+    path = path_of("Workload", workload["metadata"]["name"], workload["metadata"]["namespace"])
+    patch(stage.api, path, {"spec": {"active": False}})
     assert "deactivated" in stage.until(job, "deactivated").facts["detail"]
 
 
@@ -220,7 +225,8 @@ def add_node(stage: Stage, name: str, *, played: bool) -> None:
     amounts = {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": "8"}
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "", "lastHeartbeatTime": now}
-    stage.create(
+    create(
+        stage.api,
         {
             "apiVersion": "v1",
             "kind": "Node",
@@ -229,10 +235,10 @@ def add_node(stage: Stage, name: str, *, played: bool) -> None:
                 "annotations": {"kwok.x-k8s.io/node": "fake"} if played else {},
                 "labels": {"windlass.dev/pool": stage.name, "kubernetes.io/hostname": name},
             },
-        }
+        },
     )
     status = {"capacity": amounts, "allocatable": amounts} | ({} if played else {"conditions": [ready]})
-    stage.patch(f"{PATHS['Node']}/{name}/status", {"status": status})
+    patch(stage.api, f"{path_of('Node', name)}/status", {"status": status})
 
 
 def test_a_node_that_is_gone(stage: Stage) -> None:
@@ -240,7 +246,7 @@ def test_a_node_that_is_gone(stage: Stage) -> None:
     add_node(stage, "doomed", played=True)
     job = stage.job("a", "first", 4)
     stage.until_runs(job, 60)
-    stage.api.call("DELETE", f"{PATHS['Node']}/doomed")
+    delete(stage.api, path_of("Node", "doomed"))
     assert stage.until(job, "node_lost", 60).facts["node"] == "doomed"
 
 
@@ -255,7 +261,7 @@ def test_a_node_that_is_silent(stage: Stage) -> None:
 
     eventually(lambda: bool(placed()), "the pod is given to the node", 60)
     path = f"/api/v1/namespaces/{job.split('/')[0]}/pods/{placed()[0]}/status"
-    stage.patch(path, {"status": {"phase": "Running"}})
+    patch(stage.api, path, {"status": {"phase": "Running"}})
     stage.until_runs(job)
     assert stage.until(job, "node_lost", 120).facts["node"] == "silent"
-    stage.api.call("DELETE", f"{PATHS['Node']}/silent")
+    delete(stage.api, path_of("Node", "silent"))

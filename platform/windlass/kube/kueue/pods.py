@@ -24,8 +24,8 @@ def reason_of(code: ClusterCode, message: str, action: str = "", **facts: Any) -
 
 
 def quoted(text: str) -> str:
-    """Return the words of another program on one line, no longer than a Reason may be."""
-    words = " ".join(text.split())
+    """Return the words of another program on one line, without control codes, no longer than a Reason may be."""
+    words = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
     return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}..."
 
 

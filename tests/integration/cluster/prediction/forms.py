@@ -1,18 +1,16 @@
 """The two forms in which jobs come: bare Workloads, for which we do a job controller's part, and Jobs with pods."""
 
-from http import HTTPStatus
 from typing import Any, Protocol
 
 from tests.bed.cluster_api import ClusterApi
 from tests.integration.cluster.objects import queued_job
+from tests.integration.cluster.writing import create, delete, patch, path_of
 
 from windlass.domain.quota import Claim
 
 Json = dict[str, Any]
 GPU = "nvidia.com/gpu"
-KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
 PRIORITIES = (0, 1, 2)
-_MERGE = "application/merge-patch+json"
 
 
 class Form(Protocol):
@@ -41,13 +39,11 @@ class BareWorkloads:
                 "podSets": [{"name": "main", "count": 1, "template": template}],
             },
         }
-        status, text = api.call("POST", f"{KUEUE}/namespaces/{space}/workloads", wanted)
-        assert status == HTTPStatus.CREATED, text
+        create(api, wanted)
 
     def end(self, api: ClusterApi, job: str) -> None:
         space, name = job.split("/")
-        status, text = api.call("DELETE", f"{KUEUE}/namespaces/{space}/workloads/{name}")
-        assert status == HTTPStatus.OK, text
+        delete(api, path_of("Workload", name, space))
 
     def finish_eviction(self, api: ClusterApi, workload: Json) -> None:
         """Give the quota back, as Kueue's job controllers do when a stopped job's pods are gone."""
@@ -63,17 +59,16 @@ class BareWorkloads:
             {"type": kind, "status": status, "reason": reason, "message": "stopped", "lastTransitionTime": when}
             for kind, (status, reason) in changed.items()
         ]
-        patch = {
+        change = {
             "metadata": {"resourceVersion": meta["resourceVersion"]},
             "status": {"admission": None, "conditions": kept + new},
         }
-        path = f"{KUEUE}/namespaces/{meta['namespace']}/workloads/{meta['name']}/status"
-        status, text = api.call("PATCH", path, patch, _MERGE)
-        # Kueue wrote in between: the next look tries again.
-        assert status in (HTTPStatus.OK, HTTPStatus.CONFLICT), text
+        path = path_of("Workload", meta["name"], meta["namespace"])
+        # When Kueue wrote in between, the next look tries again.
+        patch(api, f"{path}/status", change, may_conflict=True)
 
     def delete_all(self, api: ClusterApi, space: str) -> None:
-        api.call("DELETE", f"{KUEUE}/namespaces/{space}/workloads")
+        delete(api, path_of("Workload", space=space))
 
 
 class Jobs:
@@ -87,7 +82,7 @@ class Jobs:
                 "metadata": {"name": f"prediction-{priority}"},
                 "value": priority,
             }
-            api.call("POST", f"{KUEUE}/workloadpriorityclasses", wanted)
+            create(api, wanted, may_exist=True)
 
     def submit(self, api: ClusterApi, claim: Claim) -> None:
         space, name = claim.job.split("/")
@@ -96,17 +91,14 @@ class Jobs:
             "kueue.x-k8s.io/queue-name": claim.pool,
             "kueue.x-k8s.io/priority-class": f"prediction-{claim.priority}",
         }
-        status, text = api.call("POST", f"/apis/batch/v1/namespaces/{space}/jobs", wanted)
-        assert status == HTTPStatus.CREATED, text
+        create(api, wanted)
 
     def end(self, api: ClusterApi, job: str) -> None:
         space, name = job.split("/")
-        options = {"propagationPolicy": "Background"}
-        status, text = api.call("DELETE", f"/apis/batch/v1/namespaces/{space}/jobs/{name}", options)
-        assert status == HTTPStatus.OK, text
+        delete(api, path_of("Job", name, space), propagationPolicy="Background")
 
     def finish_eviction(self, api: ClusterApi, workload: Json) -> None:
         """Nothing to do: the job's controller stops its pods."""
 
     def delete_all(self, api: ClusterApi, space: str) -> None:
-        api.call("DELETE", f"/apis/batch/v1/namespaces/{space}/jobs", {"propagationPolicy": "Background"})
+        delete(api, path_of("Job", space=space), propagationPolicy="Background")

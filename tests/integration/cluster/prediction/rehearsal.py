@@ -4,7 +4,6 @@ import json
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from typing import Any
 
 from tests.bed.cluster_api import ClusterApi
@@ -12,6 +11,7 @@ from tests.integration.cluster.prediction.agreement import Outcome, Tally, fores
 from tests.integration.cluster.prediction.forms import Form
 from tests.integration.cluster.prediction.setups import ROUNDS, Group, Setup, Step
 from tests.integration.cluster.waiting import eventually
+from tests.integration.cluster.writing import KUEUE, create, delete, patch, path_of
 from windlass_operators.render import gpu_pool, namespace, queues
 
 from windlass.domain.quota import Claim, Snapshot
@@ -22,11 +22,9 @@ from windlass.kube.names import namespace_of
 from windlass.kube.resources import ProjectQuota
 
 Json = dict[str, Any]
-KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
 _STILL = 1.2
 """Seconds without a change after which a round counts as over. Also keeps the rounds' times apart: they are written in
 whole seconds, and between queues Kueue leaves ties to chance."""
-_PLURALS = {"ResourceFlavor": "resourceflavors", "Cohort": "cohorts", "ClusterQueue": "clusterqueues"}
 
 
 @dataclass
@@ -69,25 +67,17 @@ class Rehearsal:
         pools = self._group.pools
         for pool in pools.values():
             for one in gpu_pool.objects(pool):
-                self._create(one)
+                create(self._api, one)
         for project in self._group.projects:
             space = namespace.namespace(project)
             labels = space["metadata"]["labels"]
             # Pods of the tests' Jobs are as plain as can be.
             space["metadata"]["labels"] = {key: labels[key] for key in labels if "pod-security" not in key}
-            self._create(space)
+            create(self._api, space, may_exist=True)
             for one in queues.objects(project, pools):
-                self._create(one)
+                create(self._api, one, may_exist=one["kind"] == "Cohort")
         self._read_queues()
         eventually(self._all_active, "every queue is active", 60)
-
-    def _create(self, one: Json) -> None:
-        space, kind = one["metadata"].get("namespace"), one["kind"]
-        plural = _PLURALS.get(kind) or {"LocalQueue": "localqueues", "Namespace": "namespaces"}[kind]
-        base = "/api/v1" if kind == "Namespace" else f"{KUEUE}/namespaces/{space}" if space else KUEUE
-        status, text = self._api.call("POST", f"{base}/{plural}", one)
-        # A cohort is shared by the projects that name it; namespaces stay from a run before.
-        assert status in (HTTPStatus.CREATED, HTTPStatus.CONFLICT), text
 
     def _read_queues(self) -> None:
         self._state = replace(
@@ -111,11 +101,11 @@ class Rehearsal:
             self._form.delete_all(self._api, space)
         eventually(lambda: not self._read(), "every job is gone", 60)
         for space in spaces:
-            self._api.call("DELETE", f"{KUEUE}/namespaces/{space}/localqueues")
+            delete(self._api, path_of("LocalQueue", space=space))
         for queue in self._state.cluster_queues:
-            self._api.call("DELETE", f"{KUEUE}/clusterqueues/{queue.key}")
+            delete(self._api, path_of("ClusterQueue", queue.key))
         for pool in self._group.pools:
-            self._api.call("DELETE", f"{KUEUE}/resourceflavors/{pool}")
+            delete(self._api, path_of("ResourceFlavor", pool))
 
     def _read(self) -> dict[str, Workload]:
         """Read the group's workloads, by job, and finish what Kueue has begun to evict."""
@@ -162,9 +152,7 @@ class Rehearsal:
             name, quota = each.quota
             project = next(one for one in self._group.projects if one.metadata.name == name)
             wanted = queues.cluster_queue(project, quota, self._group.pools[quota.pool])
-            path = f"{KUEUE}/clusterqueues/{wanted['metadata']['name']}"
-            status, text = self._api.call("PATCH", path, {"spec": wanted["spec"]}, "application/merge-patch+json")
-            assert status == HTTPStatus.OK, text
+            patch(self._api, path_of("ClusterQueue", wanted["metadata"]["name"]), {"spec": wanted["spec"]})
 
     def _plan(self, setup: Setup, step: Step, whole: Snapshot, number: int) -> _Round:
         """Return a round. Where there is no job that could go, one comes."""
