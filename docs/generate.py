@@ -20,6 +20,7 @@ from windlass.domain.endpoints import EndpointSpec
 from windlass.domain.errors import error_classes
 from windlass.domain.jobs import MOVES, JobState
 from windlass.domain.projects import ANY_USER, GRANTS, Permission, Role
+from windlass.domain.reasons import CATALOGUE
 from windlass.domain.specs import JobSpec
 from windlass.wire.problems import status_of
 
@@ -150,6 +151,12 @@ def roles() -> str:
     return table(["permission", *(f"`{role}`" for role in Role), "outside of projects"], rows)
 
 
+def reasons() -> str:
+    """Every code of a Reason."""
+    rows = [[f"`{code}`", f"`{entry.owner}`", entry.meaning] for code, entry in sorted(CATALOGUE.items())]
+    return table(["code", "who can act", "meaning"], rows)
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "errors": errors,
     "job-spec": lambda: model_tables(JobSpec.model_json_schema(), "JobSpec"),
@@ -160,6 +167,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "configuration": configuration,
     "commands": command_line.commands,
     "exit-codes": command_line.exit_codes,
+    "reasons": reasons,
     "rest": rest.rest,
     "roles": roles,
 }

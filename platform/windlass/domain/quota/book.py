@@ -17,7 +17,7 @@ _InPool = TypeVar("_InPool", Claim, Quota)
 class Terms:
     """A project's quota in a pool. ``withheld`` is the part of nominal that is never lent.
 
-    ``quota`` is False for a project that holds GPUs in the pool and has no quota there.
+    ``quota`` is False for a project that holds GPUs in the pool and has no quota there. ``stopped``: see ``Quota``.
     """
 
     project: str
@@ -26,14 +26,16 @@ class Terms:
     borrowing_limit: int | None = None
     withheld: int = 0
     quota: bool = True
+    stopped: bool = False
 
     @classmethod
     def of(cls, quota: Quota, cohort: str | None) -> Self:
         """Read a quota; without a cohort its limits mean nothing."""
         if cohort is None:
-            return cls(quota.project, quota.nominal)
+            return cls(quota.project, quota.nominal, stopped=quota.stopped)
         lendable = quota.nominal if quota.lending_limit is None else quota.lending_limit
-        return cls(quota.project, quota.nominal, cohort, quota.borrowing_limit, max(0, quota.nominal - lendable))
+        withheld = max(0, quota.nominal - lendable)
+        return cls(quota.project, quota.nominal, cohort, quota.borrowing_limit, withheld, stopped=quota.stopped)
 
 
 def by_pool(values: Iterable[_InPool]) -> dict[str, list[_InPool]]:

@@ -19,13 +19,17 @@ class PoolState(Fact):
 
 
 class Quota(Fact):
-    """What a project may use of a pool. None: no limit, and all of it is lent."""
+    """What a project may use of a pool. None: no limit, and all of it is lent.
+
+    ``stopped``: an admin stopped the queue. What runs goes on and cannot be reclaimed; nothing new starts.
+    """
 
     project: str
     pool: str
     nominal: int = Field(ge=0)
     borrowing_limit: int | None = Field(default=None, ge=0)
     lending_limit: int | None = Field(default=None, ge=0)
+    stopped: bool = False
 
 
 class Claim(Fact):
@@ -33,7 +37,8 @@ class Claim(Fact):
 
     ``queued_at`` is when the job was first queued: it does not change when the job is preempted and queued again.
     ``admitted_at`` is set while the job holds its GPUs. ``leaving`` marks a holder that was told to stop, by
-    preemption or by its user: it holds until its processes are gone.
+    preemption or by its user: it holds until its processes are gone. ``tiebreak`` orders claims of one moment, without
+    it the job's id does: a cluster tells times in whole seconds, and Kueue orders what is equal by uid.
     """
 
     job: str
@@ -44,6 +49,12 @@ class Claim(Fact):
     queued_at: AwareDatetime
     admitted_at: AwareDatetime | None = None
     leaving: bool = False
+    tiebreak: str = ""
+
+    @property
+    def rank(self) -> str:
+        """What orders the claim among others of the same moment."""
+        return self.tiebreak or self.job
 
     @model_validator(mode="after")
     def _leaving_holds(self) -> Self:

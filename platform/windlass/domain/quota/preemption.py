@@ -19,7 +19,7 @@ class Holder:
     @property
     def order(self) -> tuple[int, int, str]:
         """Sort key of candidates: lower priority first, then admitted more recently."""
-        return self.claim.priority, -self.rank, self.claim.job
+        return self.claim.priority, -self.rank, self.claim.rank
 
 
 class Victim(NamedTuple):
@@ -63,8 +63,10 @@ def _reclaimable(claim: Claim, book: Book, holders: Sequence[Holder]) -> Iterato
     if cohort is None:
         return
     for each in holders:
-        other = each.claim.project
-        if other != claim.project and book.terms(other).cohort == cohort and book.borrowing(other):
+        other = book.terms(each.claim.project)
+        if other.project == claim.project or other.cohort != cohort or other.stopped:
+            continue
+        if book.borrowing(other.project):
             yield Victim(each, "reclaim")
 
 

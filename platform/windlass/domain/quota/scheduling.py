@@ -13,8 +13,8 @@ from windlass.domain.quota.model import Claim, Decisions, PoolState, Preemption,
 from windlass.domain.quota.preemption import Holder, Victim, choose_victims
 from windlass.domain.quota.verdicts import Change, Code, Verdict
 
-_Entry = tuple[int, datetime, str, Claim]
-"""A pending claim in queue order: priority descending, time queued, id."""
+_Entry = tuple[int, datetime, str, str, Claim]
+"""A pending claim in queue order: priority descending, time queued, what breaks ties, id."""
 
 _candidate_order = attrgetter("order")
 
@@ -64,7 +64,7 @@ class _Nomination:
     @property
     def order(self) -> tuple[bool, int, datetime, str]:
         """Within nominal quota first, then priority, then time queued."""
-        return self.borrows, -self.claim.priority, self.claim.queued_at, self.claim.job
+        return self.borrows, -self.claim.priority, self.claim.queued_at, self.claim.rank
 
 
 @dataclass(slots=True)
@@ -124,7 +124,8 @@ class _PoolRun:
             self._refused[claim.job] = refused
         else:
             heapq.heappush(
-                self._queues.setdefault(claim.project, []), (-claim.priority, claim.queued_at, claim.job, claim)
+                self._queues.setdefault(claim.project, []),
+                (-claim.priority, claim.queued_at, claim.rank, claim.job, claim),
             )
 
     def _refusal(self, claim: Claim) -> Verdict | None:
@@ -134,6 +135,8 @@ class _PoolRun:
         limit: int | None = None
         if terms is None or not terms.quota:
             code = Code.NO_QUOTA_IN_POOL
+        elif terms.stopped:
+            code = Code.QUEUE_STOPPED
         elif pool.capacity is not None and claim.gpus > pool.capacity:
             code, limit = Code.EXCEEDS_POOL_CAPACITY, pool.capacity
         elif most is not None and claim.gpus > most:
@@ -145,6 +148,8 @@ class _PoolRun:
     def _ways_in(self, claim: Claim, code: Code) -> tuple[Change, ...]:
         """Return the smallest changes, one for each who can act, that take ``code`` away for good."""
         gpus, pool = claim.gpus, self.pool
+        if code is Code.QUEUE_STOPPED:
+            return ()
         if code is Code.NO_QUOTA_IN_POOL:
             possible = all(most is None or gpus <= most for most in (pool.capacity, pool.max_gpus_per_job))
             return (Change(kind="raise_nominal", by=gpus, to=gpus),) if possible else ()

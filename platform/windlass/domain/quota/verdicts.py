@@ -21,6 +21,7 @@ class Code(StrEnum):
     UNKNOWN_POOL = "unknown_pool"
     EXCEEDS_POOL_CAPACITY = "exceeds_pool_capacity"
     EXCEEDS_JOB_LIMIT = "exceeds_job_limit"
+    QUEUE_STOPPED = "queue_stopped"
 
 
 NEVER = frozenset(
@@ -89,7 +90,7 @@ class Verdict:
         if self.changes:
             action = _either([change.sentence for change in self.changes])
         facts: dict[str, Any] = {"pool": self.pool, "needed": self.needed}
-        if not self.never:
+        if not self.never and self.code is not Code.QUEUE_STOPPED:
             facts["free"] = self.free
         optional = {"position": self.position, "limit": self.limit, "ahead": self.ahead}
         facts |= {name: value for name, value in optional.items() if value is not None}
@@ -136,10 +137,11 @@ def _waiting_for_quota(v: Verdict) -> _Words:
 
 
 def _behind_head(v: Verdict) -> _Words:
+    ahead = f"job {v.ahead}" if v.ahead else "another job"
     if v.ahead_never:
-        why = f"job {v.ahead} at the head of the queue can never start and holds up the jobs behind it"
-        return Owner.YOU, f"{_place(v)}; {why}", f"Cancel job {v.ahead} or make it possible"
-    why = f"jobs start in order and job {v.ahead} is at the head of the queue"
+        why = f"{ahead} at the head of the queue can never start and holds up the jobs behind it"
+        return Owner.YOU, f"{_place(v)}; {why}", f"Cancel {ahead} or make it possible"
+    why = f"jobs start in order and {ahead} is at the head of the queue"
     return (
         Owner.NOBODY,
         f"{_place(v)}; {_needs(v)}, {_are_free(v)}, but {why}",
@@ -177,6 +179,11 @@ def _exceeds_job_limit(v: Verdict) -> _Words:
     return Owner.YOU, message, "Ask for less"
 
 
+def _queue_stopped(v: Verdict) -> _Words:
+    message = f"The project's queue in pool {v.pool} is stopped: nothing new starts"
+    return Owner.ADMIN, message, "Wait, or ask an admin to open the queue"
+
+
 _WORDS = {
     Code.WAITING_FOR_QUOTA: _waiting_for_quota,
     Code.BEHIND_HEAD_OF_QUEUE: _behind_head,
@@ -187,4 +194,5 @@ _WORDS = {
     Code.UNKNOWN_POOL: _unknown_pool,
     Code.EXCEEDS_POOL_CAPACITY: _exceeds_capacity,
     Code.EXCEEDS_JOB_LIMIT: _exceeds_job_limit,
+    Code.QUEUE_STOPPED: _queue_stopped,
 }
