@@ -7,10 +7,9 @@ and bodies follow the API conventions (https://kubernetes.io/docs/reference/usin
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 import urllib3
@@ -25,9 +24,7 @@ from windlass.kube.errors import (
     UnknownKindError,
     error_of,
 )
-
-Object = dict[str, Any]
-"""A Kubernetes object as JSON."""
+from windlass.kube.objects import Change, Kind, Listing, Object, Ref
 
 PAGE: Final = 500
 """Objects of one page of a list."""
@@ -35,56 +32,6 @@ _CONNECT, _READ, _WATCH = 5.0, 30.0, 300
 _APPLY: Final = "application/apply-patch+yaml"  # of which JSON is a part
 _MERGE: Final = "application/merge-patch+json"
 _JSON: Final = "application/json"
-
-
-class Kind(NamedTuple):
-    """A kind of object, as ``Kind("batch/v1", "Job")``."""
-
-    api_version: str
-    kind: str
-
-    def __str__(self) -> str:
-        """Return it as people write it: ``Job.batch``."""
-        group, _, version = self.api_version.rpartition("/")
-        return f"{self.kind}.{group}" if group and version else self.kind
-
-    @classmethod
-    def of(cls, subject: Mapping[str, Any]) -> Self:
-        """Return the kind of an object."""
-        return cls(subject["apiVersion"], subject["kind"])
-
-
-class Ref(NamedTuple):
-    """One object's address."""
-
-    kind: Kind
-    name: str
-    namespace: str | None = None
-
-    def __str__(self) -> str:
-        """Return it for messages: ``ClusterQueue.kueue.x-k8s.io search.a100``."""
-        return f"{self.kind} {self.namespace + '/' if self.namespace else ''}{self.name}"
-
-    @classmethod
-    def of(cls, subject: Mapping[str, Any]) -> Self:
-        """Return the address of an object."""
-        metadata = subject["metadata"]
-        return cls(Kind.of(subject), metadata["name"], metadata.get("namespace"))
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One event of a watch."""
-
-    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
-    object: Object
-
-
-class Listing(NamedTuple):
-    """The objects of a list, and the version from which a watch goes on."""
-
-    items: list[Object]
-    resource_version: str
 
 
 class _Served(NamedTuple):

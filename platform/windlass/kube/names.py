@@ -7,6 +7,16 @@ OWNER = "windlass"
 PROJECT_LABEL = f"{GROUP_LABEL}/project"
 POOL_LABEL = f"{GROUP_LABEL}/pool"
 PROJECT_UID_LABEL = f"{GROUP_LABEL}/project-uid"
+ENDPOINT_LABEL = f"{GROUP_LABEL}/endpoint"
+
+FIELD_MANAGER = "windlass-operators"
+"""The name by which the operators own fields (server-side apply)."""
+FINALIZER = f"{GROUP_LABEL}/operators"
+"""Holds a custom resource until what it stands for is gone."""
+DIGEST_ANNOTATION = f"{GROUP_LABEL}/applied"
+"""sha256 of the wish that was last applied: shows that a wish has changed, also by a field less."""
+ADOPT_ANNOTATION = f"{GROUP_LABEL}/adopt"
+"""On an object that others made: ``Project/search`` gives it to that project, once and for good."""
 
 TRAINER_ACCOUNT = "windlass-trainer"
 SERVER_ACCOUNT = "windlass-server"
@@ -15,6 +25,11 @@ SERVER_ACCOUNT = "windlass-server"
 def namespace_of(project: str) -> str:
     """Return a project's namespace."""
     return f"wl-{project}"
+
+
+def project_of(namespace: str) -> str | None:
+    """Return the project whose namespace it is, None for others."""
+    return namespace.removeprefix("wl-") if namespace.startswith("wl-") else None
 
 
 def cluster_queue_of(project: str, pool: str) -> str:
