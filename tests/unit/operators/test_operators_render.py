@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from windlass_operators.render import Object, gpu_pool, namespace, queues
 
 from windlass.kube.names import MANAGED_BY, PROJECT_LABEL
 from windlass.kube.resources import GPUPool, Project
+from windlass_operators.render import Object, gpu_pool, namespace, queues
 
 SYSTEM = "windlass-system"
 
