@@ -10,7 +10,8 @@ import pytest
 from kubernetes.client import Configuration
 
 from windlass.kube import errors
-from windlass.kube.client import Client, Kind, Ref, load_configuration
+from windlass.kube.client import Client, load_configuration
+from windlass.kube.objects import Kind, Ref
 
 CONFIG = Kind("v1", "ConfigMap")
 CORE = {"resources": [{"name": "configmaps", "kind": "ConfigMap", "namespaced": True}]}
