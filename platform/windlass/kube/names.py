@@ -9,6 +9,11 @@ POOL_LABEL = f"{GROUP_LABEL}/pool"
 PROJECT_UID_LABEL = f"{GROUP_LABEL}/project-uid"
 ENDPOINT_LABEL = f"{GROUP_LABEL}/endpoint"
 
+QUEUES_ANNOTATION = f"{GROUP_LABEL}/queues"
+"""On a project's namespace: its queues, with commas between them. Admission policies read it."""
+CEILING_ANNOTATION = f"{GROUP_LABEL}/priority-ceiling"
+"""On a project's namespace: how high the priority of its jobs may be. A label's value could not be negative."""
+
 FIELD_MANAGER = "windlass-operators"
 """The name by which the operators own fields (server-side apply)."""
 FINALIZER = f"{GROUP_LABEL}/operators"
