@@ -77,6 +77,9 @@ def main() -> int:
 async def _operate(
     client: Client, settings: OperatorSettings, pulse: serve_health.Pulse, stopping: threading.Event
 ) -> BaseException | None:
+    stop = asyncio.Event()  # kopf takes the signals from here on
+    if stopping.is_set():
+        return None
     world = World(Store())
     serving = Serving(settings.image, settings.ray_version)
     reconciler = Reconciler(client, world, _now, settings.namespace, serving)
@@ -87,9 +90,9 @@ async def _operate(
         resync_seconds=settings.resync_seconds,
         workers=settings.workers,
         beat=pulse.beat,
-        stopping=stopping,
+        stop=stop,
     )
-    await kopf.operator(registry=operator.registry(), clusterwide=True, standalone=True, stop_flag=stopping)
+    await kopf.operator(registry=operator.registry(), clusterwide=True, standalone=True, stop_flag=stop)
     return operator.failure
 
 

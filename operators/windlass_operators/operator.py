@@ -6,7 +6,6 @@ level has nothing to remember.
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -45,11 +44,11 @@ class Operator:
         resync_seconds: float,
         workers: int,
         beat: Callable[[], None],
-        stopping: threading.Event,
+        stop: asyncio.Event,
     ) -> None:
         self.failure: BaseException | None = None
         """What ended a loop of ours that should have gone on."""
-        self._stopping = stopping
+        self._stop_flag = stop
         self._client, self._world, self._reconciler = client, world, reconciler
         self._resync_seconds = resync_seconds
         self._queue = Queue(self._work, self._failed, workers, beat)
@@ -98,7 +97,7 @@ class Operator:
 
     async def _first_look(self) -> None:
         """Wait for an API server that answers: it may be starting as we are."""
-        while not self._stopping.is_set():
+        while not self._stop_flag.is_set():
             try:
                 await self._look_at_everything()
             except ClusterError as error:
@@ -131,7 +130,7 @@ class Operator:
         if not task.cancelled() and (error := task.exception()):
             _log.critical("a loop has crashed", exc_info=error)
             self.failure = error
-            self._stopping.set()
+            self._stop_flag.set()
 
     def _list(self, kind: Kind) -> Listing:
         try:

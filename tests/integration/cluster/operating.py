@@ -1,6 +1,5 @@
 """The operators as a real process."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -74,10 +73,11 @@ class Operators:
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(15)
-            self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
 
     def ask(self, path: str) -> tuple[int, str]:
         """Ask the process itself."""
@@ -123,4 +123,18 @@ def operator(installed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     running = Operators(installed, tmp_path_factory.mktemp("operators") / "log", NAMESPACE=SYSTEM)
     running.start_active()
     yield running
-    running.stop()
+    try:
+        take_down(running)
+    finally:
+        running.stop()
+
+
+def take_down(running: Operators) -> None:
+    """Let the operators delete what tests left: who takes their definitions away first leaves objects in etcd."""
+    client = running.client
+    for ref in [Ref.of(one) for kind in (PROJECT, POOL) for one in client.list(kind).items]:
+        if ref.kind == PROJECT:
+            client.patch(ref, {"spec": {"whenDeleted": "Cancel"}}, manager="test")
+        client.delete(ref)
+    if running.exit_code is None:
+        eventually(lambda: not client.list(PROJECT).items and not client.list(POOL).items, "everything is gone", 60)

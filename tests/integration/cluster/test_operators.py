@@ -111,7 +111,9 @@ def test_a_changed_quota_is_applied_and_a_removed_one_takes_its_queue_along(lab:
 
 def test_an_object_that_others_made_is_refused_until_they_give_it_away(lab: Operators) -> None:
     client = lab.client
-    apply(lab.bed, [namespace("wl-taken"), wish(PROJECT, "taken", {"quotas": [{"pool": "a100", "nominal": 0}]})])
+    theirs = namespace("wl-taken")
+    theirs["metadata"]["labels"] = {"team": "other"}
+    apply(lab.bed, [theirs, wish(PROJECT, "taken", {"quotas": [{"pool": "a100", "nominal": 0}]})])
     message = becomes(client, project("taken"), "NotOurs")
     assert "Namespace wl-taken exists and is written by bed" in message
     assert f"{ADOPT_ANNOTATION}=Project/taken" in message
