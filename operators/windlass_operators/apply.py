@@ -63,7 +63,7 @@ class Children:
         return None
 
     def _prune(self, extra: list[Object], outcome: Outcome) -> None:
-        for one in extra:
+        for one in reversed(extra):  # a queue of jobs before the quota behind it
             ref = Ref.of(one)
             if one["metadata"].get("deletionTimestamp"):
                 continue

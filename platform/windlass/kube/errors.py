@@ -4,7 +4,7 @@ They are no ``WindlassError``: that Kubernetes forbids something to a service ac
 user whose request needed it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -22,7 +22,14 @@ class ClusterError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(
-        self, message: str, *, status: int = 0, reason: str = "", retry_after: float | None = None, managers: str = ""
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        reason: str = "",
+        retry_after: float | None = None,
+        managers: str = "",
+        fields: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -31,6 +38,8 @@ class ClusterError(Exception):
         self.retry_after = retry_after
         self.managers = managers
         """Server-side apply: who owns the fields that were contended, as the server lists them."""
+        self.fields = tuple(fields)
+        """Paths of the fields at fault, where the server names them: ``spec.quotas[0].nominal``."""
 
 
 class NotFoundError(ClusterError):
@@ -76,18 +85,29 @@ _KINDS: Mapping[int, type[ClusterError]] = {
 }
 
 
+_NO_SUCH_TYPE = "failed to create typed patch object"
+_UID = "metadata.uid"
+
+
 def error_of(what: str, status: int, body: Mapping[str, Any], retry_after: str | None = None) -> ClusterError:
     """Return the error for an answer: ``body`` is a metav1.Status, or empty when something else was sent."""
     kind = _KINDS.get(status) or (UnavailableError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ClusterError)
     details = body.get("details") or {}
-    causes = [cause for cause in details.get("causes") or () if cause.get("reason") == "FieldManagerConflict"]
+    causes = details.get("causes") or ()
+    contended = [cause for cause in causes if cause.get("reason") == "FieldManagerConflict"]
+    fields = [str(cause["field"]) for cause in causes if cause.get("field")]
     said = str(body.get("message") or f"HTTP {status}")
+    if _NO_SUCH_TYPE in said:
+        kind = InvalidError  # told as an internal error, and as lasting as any wrong field
+    if kind is InvalidError and _UID in fields:
+        kind = ConflictError  # the wish was for another object of this name
     return kind(
         f"{what}: {said}"[:_MESSAGE],
         status=status,
         reason=str(body.get("reason") or ""),
         retry_after=_seconds(retry_after) or details.get("retryAfterSeconds"),
-        managers="; ".join(f"{cause.get('field', '')}: {cause.get('message', '')}" for cause in causes)[:_MESSAGE],
+        managers="; ".join(f"{cause.get('field', '')}: {cause.get('message', '')}" for cause in contended)[:_MESSAGE],
+        fields=fields,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.architecture.tree import ROOT
-from tests.bed.cluster_api import ClusterApi, apply, condition, documents_of
+from tests.bed.cluster_api import ClusterApi, apply, condition, documents_of, kubectl
 from tests.bed.fixture import command
 from tests.bed.layout import Bed
 from tests.integration.cluster.objects import namespace
@@ -39,7 +39,8 @@ def _established(api: ClusterApi, path: str) -> bool:
 
 def shipped() -> list[Json]:
     """The manifests of the chart that need no rendering."""
-    files = [CHART / "templates/priority-classes.yaml", *sorted((CHART / "templates/policies").glob("*.yaml"))]
+    files = [CHART / "templates/priority-classes.yaml", CHART / "templates/operators/rbac.yaml"]
+    files += sorted((CHART / "templates/policies").glob("*.yaml"))
     return [one for path in files for one in documents_of(path)]
 
 
@@ -115,6 +116,16 @@ def guide(name: str) -> list[Json]:
         if one["kind"] == "GPUPool":
             one["spec"]["taints"].append({"key": "kwok.x-k8s.io/node", "value": "fake"})
     return found
+
+
+def kubeconfig_of(cluster: Bed, account: str, file: Path) -> Path:
+    """Write a kubeconfig with a token of an account of the control plane."""
+    token = kubectl(cluster, "-n", SYSTEM, "create", "token", account, "--duration=4h").strip()
+    config = json.loads(cluster.kubeconfig.read_text("utf-8"))
+    for user in config["users"]:
+        user["user"] = {"token": token}
+    file.write_text(json.dumps(config), "utf-8")
+    return file
 
 
 def read_log(path: Path) -> list[Json]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.architecture.tree import ROOT
 from tests.bed.layout import Bed
-from tests.integration.cluster.installed import SYSTEM, admin_of, read_log
+from tests.integration.cluster.installed import SYSTEM, admin_of, kubeconfig_of, read_log
 from tests.integration.cluster.waiting import eventually
 
 from windlass.kube.client import Client
@@ -23,18 +23,19 @@ LEASE_SECONDS = 3
 
 
 class Operators:
-    """One replica; started again after it was killed, it is another process with the same log."""
+    """One replica with the rights that the chart gives it; started again, it is another process with the same log."""
 
     def __init__(self, bed: Bed, log: Path, **settings: str) -> None:
         self.bed, self.log, self.client = bed, log, admin_of(bed)
         self._settings = {"PORT": "0", "HOST": "127.0.0.1", "LEASE_SECONDS": str(LEASE_SECONDS), **settings}
+        self._kubeconfig = kubeconfig_of(bed, "windlass-operators", log.with_suffix(".kubeconfig"))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it listens; whether it is active is another question."""
         environment = {
             **os.environ,
-            "KUBECONFIG": str(self.bed.kubeconfig),
+            "KUBECONFIG": str(self._kubeconfig),
             **{f"WINDLASS_OPERATORS_{name}": value for name, value in self._settings.items()},
         }
         before = self.count("listening")
