@@ -20,15 +20,18 @@ from windlass.kube.objects import Kind, Object, Ref
 from windlass_operators.kinds import POOL, PROJECT
 
 LEASE_SECONDS = 3
+IMAGE = "no-node-pulls-it"
 
 
 class Operators:
     """One replica with the rights that the chart gives it; started again, it is another process with the same log."""
 
-    def __init__(self, bed: Bed, log: Path, **settings: str) -> None:
+    def __init__(self, bed: Bed, log: Path, *, as_admin: bool = False, **settings: str) -> None:
         self.bed, self.log, self.client = bed, log, admin_of(bed)
         self._settings = {"PORT": "0", "HOST": "127.0.0.1", "LEASE_SECONDS": str(LEASE_SECONDS), **settings}
-        self._kubeconfig = kubeconfig_of(bed, "windlass-operators", log.with_suffix(".kubeconfig"))
+        self._kubeconfig = bed.kubeconfig
+        if not as_admin:
+            self._kubeconfig = kubeconfig_of(bed, "windlass-operators", log.with_suffix(".kubeconfig"))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -121,7 +124,7 @@ def wish(kind: Kind, name: str, spec: Any) -> Object:
 @pytest.fixture(scope="module")
 def operator(installed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operators]:
     """An active replica."""
-    running = Operators(installed, tmp_path_factory.mktemp("operators") / "log", NAMESPACE=SYSTEM)
+    running = Operators(installed, tmp_path_factory.mktemp("operators") / "log", NAMESPACE=SYSTEM, IMAGE=IMAGE)
     running.start_active()
     yield running
     try:

@@ -14,7 +14,7 @@ from tests.integration.cluster.waiting import eventually
 from windlass.kube.client import Client
 from windlass.kube.names import ADOPT_ANNOTATION
 from windlass.kube.objects import Kind, Ref
-from windlass_operators.kinds import CLUSTER_QUEUE, COHORT, LOCAL_QUEUE, NAMESPACE, POOL, PROJECT
+from windlass_operators.kinds import CLUSTER_QUEUE, COHORT, ENDPOINT, LOCAL_QUEUE, NAMESPACE, POOL, PROJECT, RAY_SERVICE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 Json = dict[str, Any]
@@ -205,6 +205,36 @@ def test_a_pool_in_use_is_not_deleted_and_says_by_whom(lab: Operators) -> None:
     client.delete(project("keeper"))
     eventually(lambda: client.find(pool("spare")) is None, "the pool goes when nobody has a quota of it", 60)
     assert client.find(Ref(Kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor"), "spare")) is None
+
+
+def test_an_endpoint_becomes_a_ray_service_that_kueue_queues(lab: Operators) -> None:
+    client = lab.client
+    ref = Ref(ENDPOINT, "live", "wl-ranking")
+    spec = {
+        "traffic": [{"model": "tickets", "version": 1}],
+        "pool": "h100",
+        "resources": {"gpus": 2},
+        "minReplicas": 3,
+        "maxReplicas": 3,
+    }
+    apply(lab.bed, [{**wish(ENDPOINT, "live", spec), "metadata": {"name": "live", "namespace": "wl-ranking"}}])
+    becomes(client, ref, "NotResolved")
+    resolved = {"model": "tickets", "number": 1, "weight": 100, "uri": "s3://m/1", "manifestSha256": "a" * 64}
+    client.patch(ref, {"status": {"resolved": [resolved]}}, manager="windlass-worker", subresource="status")
+    becomes(client, ref, "Starting")
+    service = Ref(RAY_SERVICE, "ep-live", "wl-ranking")
+    assert client.get(service)["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "h100"
+    eventually(lambda: rows(client, "ranking")["h100"]["used"] == 6, "its replicas count in the quota")
+    assert client.get(ref)["status"]["resolved"] == [resolved]
+    before = client.get(service)["metadata"]["generation"]
+    client.patch(Ref(NAMESPACE, "wl-ranking"), {"metadata": {"labels": {"look": "again"}}}, manager="test")
+    becomes(client, ref, "Starting")
+    assert client.get(service)["metadata"]["generation"] == before
+    client.patch(ref, {"spec": {"stopped": True}}, manager="test")
+    eventually(lambda: client.find(service) is None, "stopped, it holds nothing")
+    becomes(client, ref, "Stopped")
+    eventually(lambda: rows(client, "ranking")["h100"]["used"] == 0, "its quota is free")
+    client.delete(ref)
 
 
 def test_events_tell_what_happened(lab: Operators) -> None:
