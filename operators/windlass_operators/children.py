@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ from windlass.kube.names import (
 from windlass.kube.objects import Kind, Object, Ref
 from windlass_operators.kinds import COHORT, NAMESPACE, RAY_SERVICE
 
+_THOUSANDS = re.compile(r"([0-9]+)k")
+"""How the API server writes a quantity of whole thousands."""
 _UNOWNED = {NAMESPACE, COHORT}
 """Without an owner reference: a cohort is shared. A namespace's end is final, and ends all that runs in it: that is for
 our finalizer alone to decide, and not for the garbage collector, which would obey ``--cascade=foreground`` at once."""
@@ -138,7 +141,10 @@ def _plain(value: Any) -> Any:
         return {name: _plain(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_plain(one) for one in value]
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return value
+    found = _THOUSANDS.fullmatch(str(value))
+    return f"{found[1]}000" if found else str(value)
 
 
 def whose(ref: Ref, live: Object, owner: Owner) -> str:

@@ -42,6 +42,11 @@ def cluster_queue_of(project: str, pool: str) -> str:
     return f"{project}.{pool}"
 
 
+def host_flavor_of(pool: str) -> str:
+    """Return the ResourceFlavor of what pods of a pool's jobs take besides GPUs. No pool's name holds a dot."""
+    return f"{pool}.host"
+
+
 def local_queue_of(pool: str) -> str:
     """Return the LocalQueue of a pool in each project's namespace."""
     return pool

@@ -101,7 +101,7 @@ def test_a_changed_quota_is_applied_and_a_removed_one_takes_its_queue_along(lab:
     client.patch(project("speech"), {"spec": spec}, manager="test")
     eventually(lambda: client.find(Ref(CLUSTER_QUEUE, "speech.h100")) is None, "the queue of the removed quota is gone")
     eventually(lambda: client.find(Ref(LOCAL_QUEUE, "h100", "wl-speech")) is None, "and the one for jobs")
-    [group] = client.get(Ref(CLUSTER_QUEUE, "speech.a100"))["spec"]["resourceGroups"]
+    group, _ = client.get(Ref(CLUSTER_QUEUE, "speech.a100"))["spec"]["resourceGroups"]
     [resource] = group["flavors"][0]["resources"]
     assert (str(resource["nominalQuota"]), str(resource["borrowingLimit"])) == ("4", "2")
     client.patch(project("speech"), {"spec": before}, manager="test")

@@ -53,7 +53,7 @@ def test_what_changed_while_it_was_dead_is_brought_about_afterwards(operator: Op
     for name in ("search", "speech", "late"):
         becomes(client, project(name), "Reconciled")
     eventually(lambda: client.find(Ref(CLUSTER_QUEUE, "speech.h100")) is not None, "the deleted queue is back")
-    [group] = client.get(Ref(CLUSTER_QUEUE, "search.a100"))["spec"]["resourceGroups"]
+    group, _ = client.get(Ref(CLUSTER_QUEUE, "search.a100"))["spec"]["resourceGroups"]
     assert str(group["flavors"][0]["resources"][0]["nominalQuota"]) == "12"
     eventually(lambda: client.find(project("ranking")) is None, "the deleted project is gone", 60)
     assert client.find(Ref(CLUSTER_QUEUE, "ranking.a100")) is None

@@ -53,6 +53,11 @@ def test_a_quantity_is_the_same_as_a_number_and_as_a_string() -> None:
     live = stored(wish)
     live["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = "8"
     assert not drifted(live, wish)
+    many = wishes.project({"pool": "a100", "nominal": 2000})
+    [queue, _] = [owned(one, OWNER) for one in queues.objects(many, POOLS)]
+    live = stored(queue)
+    live["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = "2k"
+    assert not drifted(live, queue)
 
 
 def test_a_changed_an_added_and_a_removed_field_of_a_quota_are_drift() -> None:
