@@ -90,10 +90,10 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 INSTALL_TOOLS = requirements/bootstrap.in requirements/build.in
 lock: dev ## Resolve pyproject.toml into requirements/*.txt; UPGRADE=1 takes newer versions
 	@$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
-	@$(COMPILE) pyproject.toml $(INSTALL_TOOLS) --extra embedded --group dev -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml $(INSTALL_TOOLS) --extra embedded --extra operators --group dev -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml $(INSTALL_TOOLS) --extra embedded -c requirements/dev.txt -o requirements/embedded.txt
 	@$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/base.txt
-	@for role in api data pipelines train; do \
+	@for role in api data operators pipelines train; do \
 	  $(COMPILE) pyproject.toml --extra $$role -c requirements/dev.txt -o requirements/$$role.txt; \
 	done
 

@@ -59,3 +59,26 @@ class WorkerSettings(BaseSettings):
     def lease(self) -> timedelta:
         """``lease_seconds`` as a span."""
         return timedelta(seconds=self.lease_seconds)
+
+
+class OperatorSettings(BaseSettings):
+    """How the operators run, in a cluster."""
+
+    model_config = SettingsConfigDict(env_prefix="WINDLASS_OPERATORS_", frozen=True, extra="forbid")
+    namespace: str = Field(
+        default="windlass-system",
+        min_length=1,
+        max_length=63,
+        description="namespace of the control plane, where the lease is kept and which projects' pods may reach",
+    )
+    host: str = Field(default="0.0.0.0", description="address of health and metrics")  # noqa: S104 - a pod's own network
+    port: int = Field(default=8080, ge=0, le=65535, description="port of health and metrics; 0 picks a free one")
+    lease_seconds: float = Field(
+        default=15.0, ge=2, le=300, description="how long the active replica may be silent before another takes over"
+    )
+    resync_seconds: float = Field(
+        default=300.0, ge=1, le=3600, description="pause between two looks at everything, whatever the watches say"
+    )
+    workers: int = Field(default=4, ge=1, le=64, description="resources that are reconciled at once")
+    image: str = Field(default="", description="image that serves models; without it no endpoint is served")
+    ray_version: str = Field(default="2.60.0", description="version of Ray in that image")

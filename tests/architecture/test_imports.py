@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "windlass.cli": BASE | {"httpx2", "platformdirs", "psutil", "rich", "typer", "yaml"},
     "windlass.db": BASE | {"alembic", "sqlalchemy", "sqlmodel"},
     "windlass.examples": BASE | {"yaml"},
-    "windlass.kube": BASE | {"yaml"},
+    "windlass.kube": BASE | {"kubernetes", "urllib3", "yaml"},
     "windlass.orchestration": BASE | {"psutil"},
     "windlass.runtime": BASE | {"httpx2"},
     "windlass.sdk": BASE | {"httpx2", "platformdirs", "yaml"},
@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "windlass_api": BASE
     | {"anyio", "fastapi", "httpx2", "orjson", "prometheus_client", "psutil", "pydantic_settings", "starlette"}
     | {"uvicorn"},
-    "windlass_operators": BASE,
+    "windlass_operators": BASE | {"kopf", "prometheus_client"},
     "windlass_pipelines": BASE,
     "windlass_pipelines.compile": BASE | {"kfp"},
     "windlass_pipelines.data": BASE | {"datasketch", "numpy", "pyarrow", "tokenizers"},
@@ -51,6 +51,7 @@ MAY_IMPORT = {
 ROLES = {
     "base": ["windlass.cli", "windlass.domain", "windlass.examples", "windlass.sdk", "windlass.wire"],
     "api": ["windlass", "windlass_api"],
+    "operators": ["windlass.domain", "windlass.kube", "windlass.settings", "windlass_operators"],
     "data": ["windlass.domain", "windlass_pipelines.data"],
     "pipelines": [
         "windlass.domain",
@@ -98,7 +99,7 @@ print(count)
 
 def module_name(path: Path) -> str | None:
     """The dotted name of a file of the distribution, None for a test or a script."""
-    if path.parts[0] not in {"platform", "api", "pipelines"}:
+    if path.parts[0] not in {"platform", "api", "operators", "pipelines"}:
         return None
     return ".".join(path.with_suffix("").parts[1:]).removesuffix(".__init__")
 

@@ -52,7 +52,7 @@ def test_names_say_something() -> None:
 
 def test_the_folders_that_hold_packages_are_no_packages() -> None:
     """``platform/__init__.py`` would shadow the standard library's ``platform`` for whoever runs Python here."""
-    for folder in ("platform", "api", "pipelines"):
+    for folder in ("platform", "api", "operators", "pipelines"):
         assert list((ROOT / folder).glob("*.py")) == []
         assert [child.name for child in (ROOT / folder).iterdir() if child.name.startswith("windlass")]
 

@@ -1,6 +1,6 @@
-"""GPUPool -> ResourceFlavor, and a Topology where the pool names its domains."""
+"""GPUPool -> ResourceFlavors, and a Topology where the pool names its domains."""
 
-from windlass.kube.names import labels
+from windlass.kube.names import host_flavor_of, labels
 from windlass.kube.resources import GPUPool
 from windlass_operators.render import Object
 
@@ -26,6 +26,16 @@ def flavor(pool: GPUPool) -> Object:
     }
 
 
+def host_flavor(pool: GPUPool) -> Object:
+    """Return the flavor of cpu and memory: it binds a pod to no node, as a Ray head need not stand beside GPUs."""
+    return {
+        "apiVersion": KUEUE,
+        "kind": "ResourceFlavor",
+        "metadata": {"name": host_flavor_of(pool.metadata.name), "labels": labels(pool=pool.metadata.name)},
+        "spec": {},
+    }
+
+
 def topology(pool: GPUPool) -> Object | None:
     """Return the pool's Topology, widest domain first, or None without one."""
     if not pool.spec.topology_labels:
@@ -41,7 +51,7 @@ def topology(pool: GPUPool) -> Object | None:
 def objects(pool: GPUPool) -> list[Object]:
     """Return all that a pool needs, in the order to apply it."""
     found = topology(pool)
-    return [*([found] if found else []), flavor(pool)]
+    return [*([found] if found else []), flavor(pool), host_flavor(pool)]
 
 
 def _matching(value: str) -> Object:

@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 
 from windlass.domain.projects import Role
-from windlass.kube.names import PROJECT_UID_LABEL, SERVER_ACCOUNT, TRAINER_ACCOUNT, labels, namespace_of
+from windlass.kube.names import (
+    CEILING_ANNOTATION,
+    PROJECT_UID_LABEL,
+    QUEUES_ANNOTATION,
+    SERVER_ACCOUNT,
+    TRAINER_ACCOUNT,
+    labels,
+    local_queue_of,
+    namespace_of,
+)
 from windlass.kube.resources import GPUPool, Project
 from windlass_operators.render import Object
 
@@ -35,7 +44,7 @@ _RULES: Mapping[Role, list[Object]] = {
 
 
 def namespace(project: Project) -> Object:
-    """Return the namespace, with Pod Security *restricted* enforced."""
+    """Return the namespace, with Pod Security *restricted* enforced, and with what the admission policies go by."""
     level = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
     uid = {PROJECT_UID_LABEL: project.metadata.uid}
     return {
@@ -44,6 +53,10 @@ def namespace(project: Project) -> Object:
         "metadata": {
             "name": namespace_of(project.metadata.name),
             "labels": labels(project.metadata.name) | level | uid,
+            "annotations": {
+                QUEUES_ANNOTATION: ",".join(local_queue_of(quota.pool) for quota in project.spec.quotas),
+                CEILING_ANNOTATION: str(project.spec.jobs.priority_ceiling),
+            },
         },
     }
 
@@ -118,7 +131,8 @@ def resource_quota(project: Project, pools: Mapping[str, GPUPool]) -> Object:
     for resource in sorted({pool.spec.resource_name for pool in pools.values()}):
         if resource not in unlimited:
             hard[f"requests.{resource}"] = str(sums.get(resource, 0))
-    hard |= {"count/jobs.batch": "0", "count/deployments.apps": "0", "count/statefulsets.apps": "0"}
+    # Jobs are queued by Kueue, and an admission policy says whose they are; nothing queues these
+    hard |= {"count/deployments.apps": "0", "count/statefulsets.apps": "0"}
     return _inside(project, "v1", "ResourceQuota", "windlass") | {"spec": {"hard": hard}}
 
 

@@ -1,15 +1,28 @@
 """Project -> Kueue objects: a Cohort, and per pool a ClusterQueue with the quota and a LocalQueue for jobs.
 
-One strict queue per project and pool, covering the pool's GPU resource alone: a job that waits for one kind of GPU
-never blocks another kind, and within a kind the oldest job of the highest priority is next.
+One strict queue per project and pool: a job that waits for one kind of GPU never blocks another kind, and within a kind
+the oldest job of the highest priority is next. GPUs are what is counted. The queue also covers cpu and memory, with
+more than any cluster has: Kueue 0.19 admits no workload of several kinds of pods of which one, as a Ray head, asks for
+nothing that its queue covers. What bounds cpu and memory is the ResourceQuota.
 """
 
 from collections.abc import Mapping
 
-from windlass.kube.names import PROJECT_LABEL, cluster_queue_of, cohort_of, labels, local_queue_of, namespace_of
+from windlass.kube.names import (
+    PROJECT_LABEL,
+    cluster_queue_of,
+    cohort_of,
+    host_flavor_of,
+    labels,
+    local_queue_of,
+    namespace_of,
+)
 from windlass.kube.resources import GPUPool, Project, ProjectQuota
 from windlass_operators.render import Object
 from windlass_operators.render.gpu_pool import KUEUE
+
+_UNCOUNTED: Mapping[str, str] = {"cpu": "1M", "memory": "100Ti"}
+"""As the API server writes these quantities."""
 
 
 def cohort(project: Project) -> Object | None:
@@ -42,7 +55,8 @@ def cluster_queue(project: Project, quota: ProjectQuota, pool: GPUPool) -> Objec
             {
                 "coveredResources": [pool.spec.resource_name],
                 "flavors": [{"name": pool.metadata.name, "resources": [resource]}],
-            }
+            },
+            _host(project, pool),
         ],
         "preemption": {"reclaimWithinCohort": "Any", "withinClusterQueue": "LowerPriority"},
         "stopPolicy": "None",
@@ -55,6 +69,14 @@ def cluster_queue(project: Project, quota: ProjectQuota, pool: GPUPool) -> Objec
         "metadata": {"name": cluster_queue_of(name, quota.pool), "labels": labels(name, quota.pool)},
         "spec": spec,
     }
+
+
+def _host(project: Project, pool: GPUPool) -> Object:
+    """Cpu and memory without an end, and nothing of them lent or borrowed."""
+    alone = {"borrowingLimit": "0", "lendingLimit": "0"} if project.spec.cohort is not None else {}
+    resources = [{"name": name, "nominalQuota": much} | alone for name, much in _UNCOUNTED.items()]
+    name = host_flavor_of(pool.metadata.name)
+    return {"coveredResources": list(_UNCOUNTED), "flavors": [{"name": name, "resources": resources}]}
 
 
 def local_queue(project: Project, quota: ProjectQuota) -> Object:

@@ -7,6 +7,21 @@ OWNER = "windlass"
 PROJECT_LABEL = f"{GROUP_LABEL}/project"
 POOL_LABEL = f"{GROUP_LABEL}/pool"
 PROJECT_UID_LABEL = f"{GROUP_LABEL}/project-uid"
+ENDPOINT_LABEL = f"{GROUP_LABEL}/endpoint"
+
+QUEUES_ANNOTATION = f"{GROUP_LABEL}/queues"
+"""On a project's namespace: its queues, with commas between them. Admission policies read it."""
+CEILING_ANNOTATION = f"{GROUP_LABEL}/priority-ceiling"
+"""On a project's namespace: how high the priority of its jobs may be. A label's value could not be negative."""
+
+FIELD_MANAGER = "windlass-operators"
+"""The name by which the operators own fields (server-side apply)."""
+FINALIZER = f"{GROUP_LABEL}/operators"
+"""Holds a custom resource until what it stands for is gone."""
+DIGEST_ANNOTATION = f"{GROUP_LABEL}/applied"
+"""sha256 of the wish that was last applied: shows that a wish has changed, also by a field less."""
+ADOPT_ANNOTATION = f"{GROUP_LABEL}/adopt"
+"""On an object that others made: ``Project/search`` gives it to that project, once and for good."""
 
 TRAINER_ACCOUNT = "windlass-trainer"
 SERVER_ACCOUNT = "windlass-server"
@@ -17,9 +32,19 @@ def namespace_of(project: str) -> str:
     return f"wl-{project}"
 
 
+def project_of(namespace: str) -> str | None:
+    """Return the project whose namespace it is, None for others."""
+    return namespace.removeprefix("wl-") if namespace.startswith("wl-") else None
+
+
 def cluster_queue_of(project: str, pool: str) -> str:
     """Return the ClusterQueue of a project and pool. Names hold no dot, so that no two pairs share a queue."""
     return f"{project}.{pool}"
+
+
+def host_flavor_of(pool: str) -> str:
+    """Return the ResourceFlavor of what pods of a pool's jobs take besides GPUs. No pool's name holds a dot."""
+    return f"{pool}.host"
 
 
 def local_queue_of(pool: str) -> str:

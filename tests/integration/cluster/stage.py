@@ -10,12 +10,12 @@ from tests.factories.observations import observation
 from tests.integration.cluster.objects import queued_job
 from tests.integration.cluster.waiting import eventually
 from tests.integration.cluster.writing import create, delete, path_of
-from windlass_operators.render import gpu_pool, namespace, queues
 
 from windlass.domain.jobs import Reason
 from windlass.kube.kueue.explain import explain
 from windlass.kube.names import cluster_queue_of, namespace_of
 from windlass.kube.resources import GPUPool, Project
+from windlass_operators.render import gpu_pool, namespace, queues
 
 Json = dict[str, Any]
 VISIBILITY = "/apis/visibility.kueue.x-k8s.io/v1beta2"

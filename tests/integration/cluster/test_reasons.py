@@ -12,11 +12,11 @@ from tests.integration.cluster.prediction.forms import BareWorkloads
 from tests.integration.cluster.stage import Stage, share
 from tests.integration.cluster.waiting import eventually
 from tests.integration.cluster.writing import create, delete, patch, path_of
-from windlass_operators.render import gpu_pool
 
 from windlass.domain.quota import Claim
 from windlass.kube.kueue.workload import Workload
 from windlass.kube.names import cluster_queue_of, namespace_of
+from windlass_operators.render import gpu_pool
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 

@@ -4,16 +4,16 @@ from functools import partial
 from typing import Any
 
 import pytest
-from tests.architecture.tree import ROOT
-from tests.bed.cluster_api import ClusterApi, apply, condition, documents_of, kubectl
+from tests.bed.cluster_api import ClusterApi, apply, condition, kubectl
 from tests.bed.failures import BedError
 from tests.bed.layout import Bed
+from tests.integration.cluster.installed import define
 from tests.integration.cluster.waiting import eventually
-from windlass_operators.render import gpu_pool, namespace, queues
 
 from windlass.kube.names import cluster_queue_of
 from windlass.kube.resources import GPUPool, Project
 from windlass.kube.resources.base import GROUP, VERSION
+from windlass_operators.render import gpu_pool, namespace, queues
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 Json = dict[str, Any]
@@ -23,12 +23,7 @@ API = f"/apis/{GROUP}/{VERSION}"
 @pytest.fixture(scope="module")
 def defined(cluster: Bed) -> Bed:
     """The cluster with the definitions in it."""
-    definitions = [one for path in sorted((ROOT / "helm/windlass/crds").glob("*.yaml")) for one in documents_of(path)]
-    apply(cluster, definitions)
-    with ClusterApi(cluster) as api:
-        for one in definitions:
-            path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{one['metadata']['name']}"
-            eventually(partial(stands, api, path, "Established"), f"{path} is established")
+    define(cluster)
     return cluster
 
 
@@ -57,6 +52,8 @@ def endpoint(**spec: Any) -> Json:
 @pytest.mark.parametrize(
     ("wish", "words"),
     [
+        (pool("a.b"), "the name of a pool holds no dot"),
+        (project("a.b"), "the name of a project holds no dot"),
         (pool("a" * 41), "the name of a pool has at most 40 characters"),
         (pool(pricePerGPUHour="cheap"), "pricePerGPUHour"),
         (pool(podTemplate={}), "unknown field"),

@@ -3,13 +3,12 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from windlass_operators.render import queues
-
 from windlass.kube.kueue.queues import ClusterQueue, LocalQueue
 from windlass.kube.kueue.snapshot import ClusterState
 from windlass.kube.kueue.workload import Workload
 from windlass.kube.names import cluster_queue_of, local_queue_of, namespace_of
 from windlass.kube.resources import GPUPool, Project
+from windlass_operators.render import queues
 
 GPU = "nvidia.com/gpu"
 Json = dict[str, Any]

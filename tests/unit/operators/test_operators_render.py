@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from windlass_operators.render import Object, gpu_pool, namespace, queues
 
 from windlass.kube.names import MANAGED_BY, PROJECT_LABEL
 from windlass.kube.resources import GPUPool, Project
+from windlass_operators.render import Object, gpu_pool, namespace, queues
 
 SYSTEM = "windlass-system"
 
@@ -36,17 +36,18 @@ def everything(wished: Project, pools: Mapping[str, GPUPool]) -> list[Object]:
 
 
 def test_a_pool_becomes_a_flavor_whose_pods_tolerate_its_taints() -> None:
-    [flavor] = gpu_pool.objects(pool(taints=[{"key": "nvidia.com/gpu", "value": "a100"}, {"key": "spot"}]))
+    [flavor, host] = gpu_pool.objects(pool(taints=[{"key": "nvidia.com/gpu", "value": "a100"}, {"key": "spot"}]))
     assert flavor["spec"]["nodeLabels"] == {"windlass.dev/pool": "a100"}
     assert flavor["spec"]["tolerations"] == [
         {"key": "nvidia.com/gpu", "operator": "Equal", "value": "a100", "effect": "NoSchedule"},
         {"key": "spot", "operator": "Exists", "effect": "NoSchedule"},
     ]
     assert "topologyName" not in flavor["spec"]
+    assert host["spec"] == {}, "cpu and memory bind a pod to no node"
 
 
 def test_a_pool_with_domains_gets_its_topology_first() -> None:
-    topology, flavor = gpu_pool.objects(pool(topologyLabels=["block", "rack", "kubernetes.io/hostname"]))
+    topology, flavor, _ = gpu_pool.objects(pool(topologyLabels=["block", "rack", "kubernetes.io/hostname"]))
     assert [level["nodeLabel"] for level in topology["spec"]["levels"]] == ["block", "rack", "kubernetes.io/hostname"]
     assert flavor["spec"]["topologyName"] == topology["metadata"]["name"] == "a100"
 
@@ -61,7 +62,11 @@ def test_each_pool_has_a_strict_queue_of_its_own_with_the_quota_in_it() -> None:
     assert [one["kind"] for one in found] == ["Cohort", "ClusterQueue", "LocalQueue", "ClusterQueue", "LocalQueue"]
     first, second = only(found, "ClusterQueue")
     assert first["metadata"]["name"] == "search.a100"
-    [group] = first["spec"]["resourceGroups"]
+    group, host = first["spec"]["resourceGroups"]
+    assert host["coveredResources"] == ["cpu", "memory"]
+    [uncounted] = host["flavors"]
+    assert uncounted["name"] == "a100.host"
+    assert all((one["lendingLimit"], one["borrowingLimit"]) == ("0", "0") for one in uncounted["resources"])
     assert group["coveredResources"] == ["nvidia.com/gpu"]
     resource = {"name": "nvidia.com/gpu", "nominalQuota": 8, "borrowingLimit": 4, "lendingLimit": 6}
     assert group["flavors"] == [{"name": "a100", "resources": [resource]}]

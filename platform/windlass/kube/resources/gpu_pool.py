@@ -91,7 +91,10 @@ class GPUPool(Resource):
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', wide=True),
         Column("Age", ".metadata.creationTimestamp", "date"),
     )
-    rules: ClassVar = (Rule("self.metadata.name.size() <= 40", "the name of a pool has at most 40 characters"),)
+    rules: ClassVar = (
+        Rule("self.metadata.name.size() <= 40", "the name of a pool has at most 40 characters"),
+        Rule("!self.metadata.name.contains('.')", "the name of a pool holds no dot"),
+    )
 
     spec: GPUPoolSpec
     status: GPUPoolStatus = GPUPoolStatus()

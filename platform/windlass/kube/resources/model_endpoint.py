@@ -87,6 +87,7 @@ class ModelEndpoint(Resource):
     )
     rules: ClassVar = (
         Rule("self.metadata.name.size() <= 40", "the name of an endpoint has at most 40 characters"),
+        Rule("!self.metadata.name.contains('.')", "the name of an endpoint holds no dot"),
         Rule("self.spec.minReplicas <= self.spec.maxReplicas", "minReplicas is above maxReplicas", ".spec.minReplicas"),
         Rule(
             "self.spec.traffic.map(t, t.weight).sum() == 100",

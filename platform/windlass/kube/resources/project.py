@@ -128,6 +128,7 @@ class Project(Resource):
     )
     rules: ClassVar = (
         Rule("self.metadata.name.size() <= 40", "the name of a project has at most 40 characters"),
+        Rule("!self.metadata.name.contains('.')", "the name of a project holds no dot"),
         Rule(
             "self.spec.quotas.all(q, !has(q.lendingLimit) || q.lendingLimit <= q.nominal)",
             "lendingLimit is above nominal: a project cannot lend more than its own GPUs",

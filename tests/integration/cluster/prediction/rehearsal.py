@@ -12,7 +12,6 @@ from tests.integration.cluster.prediction.forms import Form
 from tests.integration.cluster.prediction.setups import ROUNDS, Group, Setup, Step
 from tests.integration.cluster.waiting import eventually
 from tests.integration.cluster.writing import KUEUE, create, delete, patch, path_of
-from windlass_operators.render import gpu_pool, namespace, queues
 
 from windlass.domain.quota import Claim, Snapshot
 from windlass.kube.kueue.queues import ClusterQueue, LocalQueue
@@ -20,6 +19,7 @@ from windlass.kube.kueue.snapshot import ClusterState, take_snapshot
 from windlass.kube.kueue.workload import Workload
 from windlass.kube.names import namespace_of
 from windlass.kube.resources import ProjectQuota
+from windlass_operators.render import gpu_pool, namespace, queues
 
 Json = dict[str, Any]
 _STILL = 1.2

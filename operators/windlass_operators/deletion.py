@@ -1,0 +1,100 @@
+"""The end of pools, projects and cohorts: what must be gone first, asked of the API server itself and not of memory.
+
+Each function does the next step that is possible now and returns what is still in the way, in words; nothing in the way
+means that all is gone.
+"""
+
+from collections.abc import Iterator
+
+from windlass.kube.client import Client
+from windlass.kube.errors import UnknownKindError
+from windlass.kube.names import MANAGED_BY, OWNER, POOL_LABEL, PROJECT_LABEL, PROJECT_UID_LABEL, namespace_of
+from windlass.kube.objects import Kind, Object, Ref
+from windlass.kube.resources import GPUPool, Project
+from windlass_operators.decide import some
+from windlass_operators.decide.claims import finished
+from windlass_operators.kinds import CLUSTER_QUEUE, LIVE, NAMESPACE, POOL_CHILDREN, WORKLOAD
+
+_POD = Kind("v1", "Pod")
+_ENDED = ("Succeeded", "Failed")
+
+
+def end_project(client: Client, project: Project) -> list[str]:
+    """Take a project's namespace and queues away, when nothing lives there or the project says to cancel what does.
+
+    Raises:
+        ClusterError: the API server did not do its part.
+    """
+    space = client.find(Ref(NAMESPACE, namespace_of(project.metadata.name)))
+    if space is not None and _is_of(space, project):
+        if space["metadata"].get("deletionTimestamp"):
+            return [_ending(space)]
+        if rest := _end_live(client, project, space["metadata"]["name"]):
+            return rest
+        client.delete(Ref.of(space), uid=space["metadata"]["uid"])
+        return [f"namespace {space['metadata']['name']} is being deleted"]
+    labels = f"{MANAGED_BY}={OWNER},{PROJECT_LABEL}={project.metadata.name}"
+    queues = [one for one in _list(client, CLUSTER_QUEUE, labels=labels) if _owned_by(one, project.metadata.uid)]
+    return list(_delete_all(client, queues))
+
+
+def end_pool(client: Client, pool: GPUPool) -> list[str]:
+    """Take a pool's flavor and topology away; Kueue holds a flavor for as long as a queue uses it."""
+    labels = f"{MANAGED_BY}={OWNER},{POOL_LABEL}={pool.metadata.name},!{PROJECT_LABEL}"
+    found = [one for kind in reversed(POOL_CHILDREN) for one in _list(client, kind, labels=labels)]
+    return list(_delete_all(client, [one for one in found if _owned_by(one, pool.metadata.uid)]))
+
+
+def _end_live(client: Client, project: Project, space: str) -> list[str]:
+    """Cancel what lives in the namespace, if the project says so; return what lives."""
+    found = [one for kind in LIVE for one in _list(client, kind, space)]
+    live = [one for one in found if _lives(one)]
+    if not live:
+        return []
+    shown = some(f"{one['kind']} {one['metadata']['name']}" for one in live)
+    if project.spec.when_deleted == "Wait":
+        return [f"{len(live)} live in {space}: {shown}; wait for their end, or set spec.whenDeleted to Cancel"]
+    for one in found:
+        # what another one controls goes with it, and would be made again as long as that one stands
+        if not any(owner.get("controller") for owner in one["metadata"].get("ownerReferences", ())):
+            client.delete(Ref.of(one), uid=one["metadata"]["uid"])
+    return [f"{len(live)} are being cancelled: {shown}"]
+
+
+def _lives(subject: Object) -> bool:
+    """Workloads and pods tell of everything that runs or waits, whoever made it."""
+    if Kind.of(subject) == WORKLOAD:
+        return not finished(subject)
+    return Kind.of(subject) == _POD and subject.get("status", {}).get("phase") not in _ENDED
+
+
+def _list(client: Client, kind: Kind, namespace: str | None = None, labels: str = "") -> list[Object]:
+    """List a kind; what the cluster does not know it has none of."""
+    try:
+        return client.list(kind, namespace, labels=labels).items
+    except UnknownKindError:
+        return []
+
+
+def _delete_all(client: Client, found: list[Object]) -> Iterator[str]:
+    for one in found:
+        if not one["metadata"].get("deletionTimestamp"):
+            client.delete(Ref.of(one), uid=one["metadata"]["uid"])
+        yield f"{one['kind']} {one['metadata']['name']} is being deleted"
+
+
+def _is_of(space: Object, project: Project) -> bool:
+    labels: dict[str, str] = space["metadata"].get("labels", {})
+    return labels.get(MANAGED_BY) == OWNER and labels.get(PROJECT_UID_LABEL) == project.metadata.uid
+
+
+def _owned_by(subject: Object, uid: str) -> bool:
+    return any(one["uid"] == uid for one in subject["metadata"].get("ownerReferences", ()))
+
+
+def _ending(space: Object) -> str:
+    """Say what a namespace waits for, in the words of the namespace controller."""
+    conditions = space.get("status", {}).get("conditions", ())
+    rest = [one["message"] for one in conditions if one.get("status") == "True" and one.get("message")]
+    name = space["metadata"]["name"]
+    return f"namespace {name} is being deleted" + (f": {some(rest, '; ')}" if rest else "")

@@ -1,0 +1,116 @@
+"""What the watches have told, kept in memory: a reconciliation reads it instead of asking the API server.
+
+A watch can lose a deletion when it is broken and begun again: lists, made from time to time, replace what is kept of a
+kind. Nothing irreversible is decided from here: who deletes asks the API server first.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from windlass.kube.objects import Kind, Listing, Object, Ref
+from windlass_operators.kinds import NODE, WORKLOAD
+
+_REMEMBERED = 10_000
+"""Deletions that are kept in mind, so that a list begun before one does not bring its object back."""
+
+
+class Store:
+    """Objects by kind and address. Threads may share it; what it hands out is nobody's to change."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._objects: dict[Kind, dict[Ref, Object]] = {}
+        self._gone: OrderedDict[str, None] = OrderedDict()
+
+    def put(self, subject: Object) -> None:
+        """Take an object over, unless a newer version of it is known or it is known to be gone."""
+        ref, small = Ref.of(subject), slim(subject)
+        with self._lock:
+            kept = self._objects.setdefault(ref.kind, {})
+            if _uid(small) not in self._gone and _version(kept.get(ref, small)) <= _version(small):
+                kept[ref] = small
+
+    def remove(self, subject: Object) -> None:
+        """Forget an object; one of the same name that was made since stays."""
+        ref = Ref.of(subject)
+        with self._lock:
+            self._forget(_uid(subject))
+            kept = self._objects.get(ref.kind, {})
+            if ref in kept and _uid(kept[ref]) == _uid(subject):
+                del kept[ref]
+
+    def replace(self, kind: Kind, listing: Listing) -> list[Ref]:
+        """Take over what a list says of a kind, and return what had changed without an event's saying so."""
+        with self._lock:
+            before = self._objects.get(kind, {})
+            listed = {Ref.of(one): slim(one) for one in listing.items if _uid(one) not in self._gone}
+            read = _number(listing.resource_version)
+            now = listed | {ref: kept for ref, kept in before.items() if _version(kept) > read}
+            self._objects[kind] = now
+            changed = [ref for ref in now if ref not in before or _version(before[ref]) < _version(now[ref])]
+            return changed + [ref for ref in before if ref not in now]
+
+    def get(self, ref: Ref) -> Object | None:
+        """Return an object as it was last seen."""
+        with self._lock:
+            return self._objects.get(ref.kind, {}).get(ref)
+
+    def all(self, kind: Kind, namespace: str | None = None) -> list[Object]:
+        """Return the objects of a kind, of one namespace or of all."""
+        with self._lock:
+            kept = list(self._objects.get(kind, {}).items())
+        return [one for ref, one in kept if namespace is None or ref.namespace == namespace]
+
+    def labelled(self, kind: Kind, label: str, value: str) -> list[Object]:
+        """Return the objects of a kind that carry a label."""
+        return [one for one in self.all(kind) if one["metadata"].get("labels", {}).get(label) == value]
+
+    def _forget(self, uid: str) -> None:
+        self._gone[uid] = None
+        while len(self._gone) > _REMEMBERED:
+            self._gone.popitem(last=False)
+
+
+def _uid(subject: Mapping[str, Any]) -> str:
+    return str(subject["metadata"].get("uid", ""))
+
+
+def _number(version: str) -> int:
+    # Kubernetes 1.35 made it part of the API that versions are numbers that grow
+    return int(version) if version.isdecimal() else 0
+
+
+def _version(subject: Mapping[str, Any]) -> int:
+    return _number(str(subject["metadata"].get("resourceVersion", "")))
+
+
+def _node(subject: Object) -> Object:
+    status, spec = subject.get("status", {}), subject.get("spec", {})
+    ready = [one for one in status.get("conditions", ()) if one["type"] == "Ready"]
+    return {
+        "spec": {"unschedulable": spec.get("unschedulable", False)},
+        "status": {"capacity": status.get("capacity", {}), "allocatable": status.get("allocatable", {})}
+        | {"conditions": ready},
+    }
+
+
+def _workload(subject: Object) -> Object:
+    spec, status = subject.get("spec", {}), subject.get("status", {})
+    spec = {name: spec[name] for name in ("queueName", "priority", "active") if name in spec}
+    kept = ("admission", "conditions", "resourceRequests")
+    return {"spec": spec, "status": {name: status[name] for name in kept if name in status}}
+
+
+_SLIM: Mapping[Kind, Callable[[Object], Object]] = {NODE: _node, WORKLOAD: _workload}
+
+
+def slim(subject: Object) -> Object:
+    """Return what the operators need of an object: nodes and workloads are many, and mostly of no interest."""
+    metadata = {name: value for name, value in subject["metadata"].items() if name != "managedFields"}
+    whole: Object = {"apiVersion": subject["apiVersion"], "kind": subject["kind"], "metadata": metadata}
+    if reduce := _SLIM.get(Kind.of(subject)):
+        metadata.pop("annotations", None)
+        return whole | reduce(subject)
+    return {name: value for name, value in subject.items() if name != "metadata"} | whole

@@ -1,0 +1,371 @@
+"""Attacks on a project's namespace, each by somebody whom RBAC lets through, and the honest object beside each.
+
+What must hold: a tenant makes no Ray resources, Jobs or pods; and were the control plane tricked into making one for
+it, neither another queue, more GPUs than are counted, another run's secret nor a higher priority is to be had.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.bed.cluster_api import apply, kubectl
+from tests.bed.failures import BedError
+from tests.bed.layout import Bed
+from tests.integration.cluster.installed import RIGHTS, WORKER, admin_of, may, queued_job, restricted
+from tests.integration.cluster.waiting import eventually
+
+from windlass.kube.client import Client
+from windlass.kube.errors import ClusterError, ForbiddenError, InvalidError
+from windlass.kube.objects import Kind, Ref
+from windlass.kube.resources import GPUPool, ModelEndpoint, Project
+from windlass_operators.render import gpu_pool, model_endpoint, namespace, queues
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+Json = dict[str, Any]
+Attack = Callable[[Json], None]
+SPACE, NAME = "wl-walls", "job-1-r1"
+GPU = "nvidia.com/gpu"
+QUEUE, PRIORITY = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
+TENANT = "mallory"
+KUBERAY = "system:serviceaccount:ray-system:kuberay-operator"
+JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
+POOL = GPUPool.model_validate({"metadata": {"name": "a100"}, "spec": {"nodeLabels": {"windlass.dev/pool": "a100"}}})
+QUOTA = {"pool": "a100", "nominal": 16}
+WALLS = Project.model_validate(
+    {"metadata": {"name": "walls", "uid": "u"}, "spec": {"quotas": [QUOTA], "jobs": {"priorityCeiling": 10}}}
+)
+
+
+@pytest.fixture(scope="module")
+def walls(installed: Bed) -> Bed:
+    """A project's namespace as the operators make it, and users to whom RBAC forbids nothing."""
+    pools = {"a100": POOL}
+    apply(
+        installed,
+        [
+            *gpu_pool.objects(POOL),
+            *namespace.objects(WALLS, pools, "windlass-system"),
+            *queues.objects(WALLS, pools),
+            *(one for user in (TENANT, KUBERAY, JOB_CONTROLLER) for one in may(user, f"test-{user[-7:]}", *RIGHTS)),
+        ],
+    )
+    # a policy is in force some moments after it is stored
+    eventually(lambda: refusal(as_user(installed, TENANT), ray_job()) != "", "the policies are in force")
+    return installed
+
+
+def as_user(bed: Bed, user: str) -> Client:
+    return admin_of(bed, impersonate=user)
+
+
+def refusal(client: Client, wish: Json) -> str:
+    """What the API server says against an object, the empty string when it would take it."""
+    try:
+        client.create(wish, manager="test", dry_run=True)
+    except (ForbiddenError, InvalidError) as refused:
+        return refused.message
+    return ""
+
+
+def group(gpus: int = 1, container: str = "ray-worker") -> Json:
+    amounts = {"cpu": "1", "memory": "2Gi"} | ({GPU: str(gpus)} if gpus else {})
+    spec = restricted(amounts)
+    del spec["restartPolicy"]
+    spec["containers"][0] |= {"name": container, "image": "windlass/ray"}
+    return {"rayStartParams": {}, "template": {"spec": spec}}
+
+
+def ray_job() -> Json:
+    """A RayJob as Windlass submits it."""
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {"name": NAME, "namespace": SPACE, "labels": {QUEUE: "a100", PRIORITY: "windlass-10"}},
+        "spec": {
+            "entrypoint": "python -m windlass_pipelines.train",
+            "submissionMode": "HTTPMode",
+            "shutdownAfterJobFinishes": True,
+            "suspend": True,
+            "rayClusterSpec": {
+                "rayVersion": "2.60.0",
+                "headGroupSpec": group(0, "ray-head"),
+                "workerGroupSpecs": [
+                    {"groupName": "workers", "replicas": 2, "minReplicas": 2, "maxReplicas": 2, **group()}
+                ],
+            },
+        },
+    }
+
+
+def worker_spec(job: Json) -> Json:
+    found: Json = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
+    return found
+
+
+def main(spec: Json) -> Json:
+    found: Json = spec["containers"][0]
+    return found
+
+
+def resources(requests: Json, limits: Json) -> Attack:
+    def attack(job: Json) -> None:
+        amounts = main(worker_spec(job))["resources"]
+        for name, given in (("requests", requests), ("limits", limits)):
+            amounts[name] = {key: value for key, value in amounts[name].items() if key != GPU} | given
+
+    return attack
+
+
+def label(name: str, value: str | None) -> Attack:
+    def attack(job: Json) -> None:
+        job["metadata"]["labels"].pop(name)
+        job["metadata"]["labels"] |= {} if value is None else {name: value}
+
+    return attack
+
+
+def spec(**fields: Any) -> Attack:
+    return lambda job: worker_spec(job).update(fields)
+
+
+def container(**fields: Any) -> Attack:
+    return lambda job: main(worker_spec(job)).update(fields)
+
+
+def secret_env(name: str) -> Json:
+    return {
+        "name": f"FROM_{name.upper().replace('-', '_')}",
+        "valueFrom": {"secretKeyRef": {"name": name, "key": "token"}},
+    }
+
+
+RAY_ATTACKS: dict[str, tuple[Attack, str]] = {
+    "no queue": (label(QUEUE, None), "must name one of the queues"),
+    "an empty queue": (label(QUEUE, ""), "must name one of the queues"),
+    "a queue of another project": (label(QUEUE, "h100"), "must name one of the queues"),
+    "no priority class": (label(PRIORITY, None), "must be a class of Windlass"),
+    "a class of others": (label(PRIORITY, "system-cluster-critical"), "must be a class of Windlass"),
+    "a class above the ceiling": (label(PRIORITY, "windlass-100"), "above the ceiling of this project, 10"),
+    "a pod priority": (spec(priorityClassName="system-node-critical"), "not by priorityClassName"),
+    "another one's cluster": (
+        lambda job: job["spec"].update(clusterSelector={"ray.io/cluster": "big"}),
+        "clusterSelector is not allowed",
+    ),
+    "no GPUs": (resources({}, {}), "every group of workers must ask for GPUs"),
+    "zero GPUs": (resources({GPU: "0"}, {GPU: "0"}), "more than none"),
+    "GPUs by request alone": (resources({GPU: "1"}, {}), "must ask for GPUs"),
+    "GPUs by limit alone": (resources({}, {GPU: "1"}), "equal requests and limits"),
+    "a lower request than limit": (resources({GPU: "1"}, {GPU: "8"}), "equal requests and limits"),
+    "GPUs in an init container": (
+        spec(initContainers=[{"name": "i", "image": "i", "resources": {"limits": {GPU: "1"}, "requests": {GPU: "1"}}}]),
+        "init containers ask for no GPUs",
+    ),
+    "all devices by environment": (
+        container(env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]),
+        "must not name devices",
+    ),
+    "another account": (spec(serviceAccountName="builder"), "run as windlass-trainer"),
+    "a mounted secret": (
+        spec(volumes=[{"name": "s", "secret": {"secretName": "job-2-r1"}}]),
+        "secrets that it uses must be its own",
+    ),
+    "a secret of a run whose name goes on": (container(env=[secret_env("job-1-r10")]), "must be its own"),
+    "all of a secret": (container(envFrom=[{"secretRef": {"name": "object-store"}}]), "must be its own"),
+}
+
+
+@pytest.mark.parametrize("name", RAY_ATTACKS)
+def test_windlass_itself_cannot_be_made_to_submit(walls: Bed, name: str) -> None:
+    attack, words = RAY_ATTACKS[name]
+    wish = ray_job()
+    attack(wish)
+    assert words in refusal(as_user(walls, WORKER), wish)
+
+
+def test_an_honest_job_passes_with_its_own_secret(walls: Bed) -> None:
+    wish = ray_job()
+    assert refusal(as_user(walls, WORKER), wish) == ""
+    main(worker_spec(wish))["env"] = [secret_env(NAME), secret_env(f"{NAME}-store")]
+    worker_spec(wish)["volumes"] = [{"name": "s", "secret": {"secretName": f"{NAME}-token"}}]
+    assert refusal(as_user(walls, WORKER), wish) == ""
+
+
+@pytest.mark.parametrize("user", [TENANT, "system:admin", "system:serviceaccount:wl-walls:kuberay-operator"])
+def test_nobody_else_makes_ray_jobs(walls: Bed, user: str) -> None:
+    apply(walls, may(user, f"test-{user.replace(':', '-')}", *RIGHTS))
+    assert "only Windlass writes Ray resources" in refusal(as_user(walls, user), ray_job())
+
+
+def cluster_of(job: Json, *, owned: bool) -> Json:
+    uid = job["metadata"].get("uid", "u")
+    owner = {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": NAME, "uid": uid, "controller": True}
+    metadata = {"name": f"{NAME}-abcde", "namespace": SPACE} | ({"ownerReferences": [owner]} if owned else {})
+    spec = copy.deepcopy(job["spec"]["rayClusterSpec"])
+    return {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": metadata, "spec": spec}
+
+
+def test_a_cluster_belongs_to_a_job_and_is_made_by_kuberay(walls: Bed) -> None:
+    kuberay, worker, tenant = as_user(walls, KUBERAY), as_user(walls, WORKER), as_user(walls, TENANT)
+    assert "only Windlass writes" in refusal(kuberay, ray_job())
+    job = worker.create(ray_job(), manager="test")
+    try:
+        assert "only Windlass writes" in refusal(tenant, cluster_of(job, owned=True))
+        assert "must be controlled by a RayJob" in refusal(kuberay, cluster_of(job, owned=False))
+        assert refusal(kuberay, cluster_of(job, owned=True)) == ""
+    finally:
+        worker.delete(Ref.of(job))
+    eventually(lambda: worker.find(Ref.of(job)) is None, "the job is gone")
+
+
+def endpoint(**spec: Any) -> Json:
+    resolved = {"model": "t", "number": 1, "weight": 100, "uri": "s3://m", "manifestSha256": "a" * 64}
+    wish = ModelEndpoint.model_validate(
+        {
+            "metadata": {"name": "live", "namespace": SPACE},
+            "spec": {"traffic": [{"model": "t", "version": 1}], **spec},
+            "status": {"resolved": [resolved]},
+        }
+    )
+    serving = model_endpoint.Serving("windlass/ray", "2.60.0")
+    [service] = model_endpoint.objects(wish, WALLS, {"a100": POOL}, serving)
+    return service
+
+
+def test_the_service_of_an_endpoint_passes_and_needs_its_queue_for_gpus(walls: Bed) -> None:
+    worker = as_user(walls, "system:serviceaccount:windlass-system:windlass-operators")
+    apply(walls, may("system:serviceaccount:windlass-system:windlass-operators", "test-operators", *RIGHTS))
+    queued = endpoint(pool="a100", resources={"gpus": 1})
+    assert refusal(worker, queued) == ""
+    assert refusal(worker, endpoint()) == ""
+    del queued["metadata"]["labels"][QUEUE]
+    assert "must name one of the queues" in refusal(worker, queued)
+    assert "only Windlass writes" in refusal(as_user(walls, TENANT), endpoint())
+
+
+def test_the_queue_of_a_job_stays_and_its_priority_stays_below_the_ceiling(walls: Bed) -> None:
+    worker, kind = as_user(walls, WORKER), Kind("ray.io/v1", "RayJob")
+    ref = Ref(kind, NAME, SPACE)
+    worker.create(ray_job(), manager="test")
+    try:
+        for labels, words in (
+            ({QUEUE: "h100"}, "stays as it was"),
+            ({QUEUE: None}, "stays as it was"),
+            ({PRIORITY: "windlass-1000"}, "above the ceiling"),
+        ):
+            with pytest.raises(ClusterError, match=words):
+                worker.patch(ref, {"metadata": {"labels": labels}}, manager="test")
+        worker.patch(ref, {"metadata": {"labels": {PRIORITY: "windlass-1"}}}, manager="test")
+        with pytest.raises(ForbiddenError, match="only Windlass writes"):
+            as_user(walls, TENANT).patch(ref, {"spec": {"suspend": False}}, manager="test")
+    finally:
+        worker.delete(ref)
+    eventually(lambda: worker.find(ref) is None, "a policy keeps nothing from being deleted")
+
+
+def pod(gpus: int = 1, owner: tuple[str, str] = ("ray.io/v1", "RayCluster")) -> Json:
+    """A pod as KubeRay makes it of an honest job."""
+    version, kind = owner
+    amounts = {"cpu": "1", "memory": "1Gi"} | ({GPU: str(gpus)} if gpus else {})
+    reference = {"apiVersion": version, "kind": kind, "name": f"{NAME}-abcde", "uid": "u", "controller": True}
+    labels = {"ray.io/cluster": f"{NAME}-abcde", "ray.io/originated-from-cr-name": NAME}
+    metadata = {"name": "p", "namespace": SPACE, "labels": labels, "ownerReferences": [reference]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": restricted(amounts)}
+
+
+POD_ATTACKS: dict[str, tuple[Attack, str]] = {
+    "bare": (lambda one: one["metadata"].pop("ownerReferences"), "made by Ray clusters and queued Jobs"),
+    "of a ReplicaSet": (
+        lambda one: one["metadata"]["ownerReferences"][0].update(apiVersion="apps/v1", kind="ReplicaSet"),
+        "made by Ray clusters and queued Jobs",
+    ),
+    "owned without being controlled": (
+        lambda one: one["metadata"]["ownerReferences"][0].update(controller=False),
+        "made by Ray clusters and queued Jobs",
+    ),
+    "zero GPUs": (
+        lambda one: main(one["spec"])["resources"].update(requests={GPU: "0"}, limits={GPU: "0"}),
+        "more than none",
+    ),
+    "GPUs in an init container": (
+        lambda one: one["spec"].update(initContainers=[main(restricted({GPU: "1"})) | {"name": "i"}]),
+        "init and ephemeral containers ask for no GPUs",
+    ),
+    "another account": (lambda one: one["spec"].update(serviceAccountName="other"), "run as windlass-trainer"),
+    "a token of the cluster": (lambda one: one["spec"].update(automountServiceAccountToken=True), "get no token"),
+    "another run's secret": (
+        lambda one: one["spec"].update(volumes=[{"name": "s", "secret": {"secretName": "job-2-r1"}}]),
+        "must be those of its own run",
+    ),
+    "another run's secret in its environment": (
+        lambda one: main(one["spec"]).update(env=[secret_env("job-2-r1")]),
+        "must be those of its own run",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", POD_ATTACKS)
+def test_a_pod_that_is_not_as_it_must_be_is_refused(walls: Bed, name: str) -> None:
+    attack, words = POD_ATTACKS[name]
+    wish = pod()
+    apply(walls, [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "other", "namespace": SPACE}}])
+    attack(wish)
+    assert words in refusal(as_user(walls, KUBERAY), wish)
+
+
+def test_honest_pods_pass(walls: Bed) -> None:
+    kuberay, jobs = as_user(walls, KUBERAY), as_user(walls, JOB_CONTROLLER)
+    assert refusal(kuberay, pod()) == ""
+    wish = pod()
+    main(wish["spec"])["env"] = [secret_env(f"{NAME}-abcde"), secret_env(f"{NAME}-store")]
+    assert refusal(kuberay, wish) == ""
+    assert refusal(jobs, pod(owner=("batch/v1", "Job"))) == ""
+
+
+def test_a_tenant_makes_no_pod_even_one_that_looks_like_a_rays(walls: Bed) -> None:
+    assert "made by Ray clusters and queued Jobs" in refusal(as_user(walls, TENANT), pod())
+    assert "made by Ray clusters and queued Jobs" in refusal(as_user(walls, TENANT), pod(gpus=0))
+
+
+def test_nobody_looks_into_a_container_with_gpus(walls: Bed) -> None:
+    kuberay, tenant = as_user(walls, KUBERAY), as_user(walls, TENANT)
+    ref = Ref(Kind("v1", "Pod"), "p", SPACE)
+    kuberay.create(pod(), manager="test")
+    try:
+        for extra, words in (
+            ({"resources": {"limits": {GPU: "1"}}}, "cannot be set for an Ephemeral Container"),
+            ({"targetContainerName": "main"}, "nobody joins a container"),
+        ):
+            probe = main(restricted({})) | {"name": "probe", "resources": {}} | extra
+            fields = {"spec": {"ephemeralContainers": [probe]}}
+            with pytest.raises(ClusterError, match=words):
+                tenant.patch(ref, fields, manager="test", subresource="ephemeralcontainers")
+    finally:
+        kuberay.delete(ref)
+
+
+def test_jobs_are_made_by_windlass_in_the_projects_queue(walls: Bed) -> None:
+    worker = as_user(walls, WORKER)
+    assert refusal(worker, queued_job("walls", "honest", 2)) == ""
+    assert "only Windlass makes Jobs" in refusal(as_user(walls, TENANT), queued_job("walls", "mine", 2))
+    for labels in ({QUEUE: "h100"}, {QUEUE: ""}):
+        wish = queued_job("walls", "other", 2)
+        wish["metadata"]["labels"] |= labels
+        assert "must name one of the queues" in refusal(worker, wish)
+    wish = queued_job("walls", "vip", 2)
+    wish["metadata"]["labels"][PRIORITY] = "windlass-1000"
+    assert "above the ceiling" in refusal(worker, wish)
+
+
+def test_what_has_no_queue_at_all_is_bounded_to_none(walls: Bed) -> None:
+    """ResourceQuota, behind the policies: a Deployment of bare pods is not even stored."""
+    with pytest.raises(BedError, match="exceeded quota"):
+        kubectl(walls, "-n", SPACE, "create", "deployment", "web", "--image=web")
+
+
+def test_namespaces_of_others_are_not_touched(walls: Bed) -> None:
+    apply(walls, [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}}])
+    wish = pod()
+    wish["metadata"] = {"name": "p", "namespace": "elsewhere"}
+    wish["spec"]["serviceAccountName"] = "default"
+    eventually(lambda: refusal(as_user(walls, TENANT), wish) == "", "a pod elsewhere is nobody's business here")

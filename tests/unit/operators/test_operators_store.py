@@ -1,0 +1,135 @@
+"""What is remembered of the cluster: old news does not replace new, and the gone stay gone."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.operators import wishes
+
+from windlass.kube.objects import Listing, Ref
+from windlass_operators.kinds import COHORT, ENDPOINT, NODE, POOL, PROJECT
+from windlass_operators.queue import Key
+from windlass_operators.store import Store
+from windlass_operators.world import World, wrong_name
+
+Json = dict[str, Any]
+
+
+def queue(version: int, uid: str = "u1", name: str = "q", **spec: Any) -> Json:
+    metadata = {"name": name, "uid": uid, "resourceVersion": str(version)}
+    return {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ClusterQueue", "metadata": metadata, "spec": spec}
+
+
+REF = Ref.of(queue(1))
+
+
+def versions(store: Store) -> dict[str, str]:
+    return {one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in store.all(REF.kind)}
+
+
+@given(st.permutations([3, 5, 9, 12]))
+def test_the_newest_version_wins_in_whatever_order_they_come(order: list[int]) -> None:
+    store = Store()
+    for version in order:
+        store.put(queue(version))
+    assert versions(store) == {"q": "12"}
+
+
+def test_late_news_of_something_gone_does_not_bring_it_back() -> None:
+    store = Store()
+    store.put(queue(3))
+    store.remove(queue(4))
+    store.put(queue(4))
+    store.replace(REF.kind, Listing([queue(3)], "3"))
+    assert versions(store) == {}
+    store.put(queue(9, uid="u2"))
+    store.remove(queue(4))
+    assert versions(store) == {"q": "9"}
+
+
+def test_a_list_removes_what_a_watch_forgot_to_and_says_what_it_found() -> None:
+    store = Store()
+    store.put(queue(3))
+    store.put(queue(4, uid="u4", name="changed"))
+    found = store.replace(REF.kind, Listing([queue(7, uid="u4", name="changed"), queue(6, uid="n", name="new")], "8"))
+    assert versions(store) == {"changed": "7", "new": "6"}
+    assert sorted(ref.name for ref in found) == ["changed", "new", "q"]
+
+
+def test_an_old_list_does_not_undo_what_was_seen_since() -> None:
+    store = Store()
+    store.put(queue(10))
+    store.put(queue(11, uid="u2", name="made since"))
+    assert store.replace(REF.kind, Listing([queue(2)], "5")) == []
+    assert versions(store) == {"q": "10", "made since": "11"}
+
+
+def test_of_nodes_and_workloads_only_what_is_read_is_kept() -> None:
+    store = Store()
+    node = wishes.node("n")
+    node["status"]["images"] = ["many"]
+    node["metadata"] |= {"uid": "n", "resourceVersion": "1", "managedFields": ["long"], "annotations": {"a": "b"}}
+    store.put(node)
+    [kept] = store.all(NODE)
+    assert set(kept["status"]) == {"capacity", "allocatable", "conditions"}
+    assert set(kept["metadata"]) == {"name", "labels", "uid", "resourceVersion"}
+
+
+def raw(kind: str, name: str, version: int = 1, generation: int = 1, **fields: Any) -> Json:
+    metadata = {"name": name, "uid": f"{kind}-{name}", "resourceVersion": str(version), "generation": generation}
+    return {"apiVersion": "windlass.dev/v1alpha1", "kind": kind, "metadata": metadata} | fields
+
+
+def world() -> World:
+    store = Store()
+    for name, cohort in (("search", "lab"), ("ranking", "lab"), ("alone", None)):
+        spec = {"quotas": [{"pool": "a100", "nominal": 1}]} | ({"cohort": cohort} if cohort else {})
+        store.put(raw("Project", name, spec=spec))
+    for name in ("a100", "h100"):
+        store.put(raw("GPUPool", name, spec={"nodeLabels": {"pool": name}}))
+    return World(store)
+
+
+def test_a_workload_concerns_who_lends_to_its_project_and_the_pool() -> None:
+    concerned = world().concerned(wishes.workload("search", "w", 1), None)
+    assert concerned == {Key(PROJECT, "search"), Key(PROJECT, "ranking"), Key(POOL, "a100")}
+    assert world().concerned(wishes.workload("alone", "w", 1), None) == {Key(PROJECT, "alone"), Key(POOL, "a100")}
+
+
+def test_a_status_that_we_wrote_wakes_nobody_else() -> None:
+    before = raw("Project", "search", spec={"cohort": "lab"})
+    after = raw("Project", "search", version=2, spec={"cohort": "lab"}, status={"used": 3})
+    assert world().concerned(after, before) == {Key(PROJECT, "search")}
+
+
+def test_a_project_that_leaves_its_cohort_wakes_those_that_stay_and_the_cohort() -> None:
+    before = raw("Project", "search", spec={"cohort": "lab"})
+    after = raw("Project", "search", version=2, generation=2, spec={})
+    concerned = world().concerned(after, before)
+    assert {Key(PROJECT, "ranking"), Key(COHORT, "windlass-lab"), Key(POOL, "a100")} <= concerned
+    assert Key(PROJECT, "alone") not in concerned
+
+
+def test_a_child_concerns_the_owner_in_its_label() -> None:
+    child = queue(1)
+    for label, key in (
+        ({"windlass.dev/project": "search", "windlass.dev/pool": "a100"}, Key(PROJECT, "search")),
+        ({"windlass.dev/pool": "a100"}, Key(POOL, "a100")),
+        ({"windlass.dev/endpoint": "live", "windlass.dev/project": "search"}, Key(ENDPOINT, "live")),
+    ):
+        child["metadata"]["labels"] = label
+        assert world().concerned(child, None) == {key}
+
+
+def test_what_cannot_be_read_is_left_out_and_its_quotas_still_count() -> None:
+    seen = world()
+    seen.store.put(raw("Project", "broken", spec={"quotas": [{"pool": "h100", "nominal": "many"}, 7], "cohort": "lab"}))
+    seen.store.put(raw("Project", "odd", spec={"quotas": "none"}))
+    assert set(seen.projects()) == {"search", "ranking", "alone"}
+    assert ("broken", "h100") in set(seen.quotas())
+    assert set(seen.members("lab")) == {"search", "ranking", "broken"}
+
+
+def test_a_dot_in_a_name_is_refused_since_two_pairs_would_share_a_queue() -> None:
+    assert wrong_name("search") == ""
+    assert "a.b" in wrong_name("a.b")
