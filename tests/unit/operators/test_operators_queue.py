@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 
 from windlass_operators.kinds import POOL, PROJECT
@@ -16,12 +17,13 @@ def run(
     *,
     workers: int = 2,
     failed: Callable[[Key, Exception], float | None] = lambda _key, _error: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     async def whole() -> None:
         async def turn(key: Key) -> float | None:
             return await work(queue, key)
 
-        queue = Queue(turn, failed, workers, lambda: None)
+        queue = Queue(turn, failed, workers, lambda: None, clock)
         loop = asyncio.create_task(queue.run())
         try:
             await asyncio.wait_for(script(queue), 10)
@@ -33,19 +35,30 @@ def run(
     asyncio.run(whole())
 
 
+async def becomes(true: Callable[[], bool]) -> None:
+    """Wait until something is so, and a moment longer, for what should not follow."""
+    while not true():  # noqa: ASYNC110 - what is waited for is plain state
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+
+
 def test_many_wishes_for_one_resource_are_one_turn() -> None:
     turns: list[Key] = []
+    now = 0.0
 
     async def work(_: Queue, key: Key) -> None:
         turns.append(key)
 
     async def script(queue: Queue) -> None:
+        nonlocal now
         for _ in range(50):
             queue.add(ONE, 0.05)
         queue.add(OTHER)
-        await asyncio.sleep(0.2)
+        await becomes(lambda: turns == [OTHER])
+        now = 1.0
+        await becomes(lambda: len(turns) >= 2)
 
-    run(work, script)
+    run(work, script, clock=lambda: now)
     assert turns == [OTHER, ONE]
 
 
@@ -121,7 +134,7 @@ def test_a_resource_that_wants_another_look_gets_it() -> None:
 
     async def script(queue: Queue) -> None:
         queue.add(ONE)
-        await asyncio.sleep(0.3)
+        await becomes(lambda: turns >= 3)
 
     run(work, script)
     assert turns == 3
