@@ -14,6 +14,7 @@ from tests.integration.cluster.waiting import eventually
 from tests.integration.cluster.writing import KUEUE, create, delete, patch, path_of
 
 from windlass.domain.quota import Claim, Snapshot
+from windlass.kube.kueue.messages import read_preemption
 from windlass.kube.kueue.queues import ClusterQueue, LocalQueue
 from windlass.kube.kueue.snapshot import ClusterState, take_snapshot
 from windlass.kube.kueue.workload import Workload
@@ -52,6 +53,7 @@ class Rehearsal:
         self._state = ClusterState(datetime.now(UTC), tuple(group.pools.values()))
         self._live: set[str] = set()
         self._evictions: dict[str, set[tuple[str, str]]] = {}  # by pool: job, uid of who took its place
+        self._noted: set[tuple[str, datetime | None]] = set()
         self._jobs_by_uid: dict[str, str] = {}
 
     def play(self, tally: Tally) -> None:
@@ -114,18 +116,24 @@ class Rehearsal:
         found = Workload.parse_all(told)
         for raw, workload in zip(told, found, strict=True):
             self._jobs_by_uid[workload.metadata.uid] = workload.job
-            if workload.evicted and workload.reserves:
+            if workload.evicted:
                 self._note_eviction(workload)
+            if workload.evicted and workload.reserves:
                 self._form.finish_eviction(self._api, raw)
         self._state = replace(self._state, workloads=found, now=datetime.now(UTC) + timedelta(seconds=1))
         return {workload.job: workload for workload in found if not workload.finished}
 
     def _note_eviction(self, workload: Workload) -> None:
-        why = workload.condition("Preempted")
-        text = why.message if why else ""
-        uid = text.partition("(UID: ")[2].partition(",")[0]
-        pool = workload.spec.queue_name
-        self._evictions.setdefault(pool, set()).add((workload.job, uid))
+        """Note who was stopped for whom, once: the condition stays until the workload is admitted again.
+
+        A Job's eviction can be over between two looks, so that the quota it still holds is no sign.
+        """
+        why = workload.condition("Evicted")
+        by = read_preemption(why.message) if why is not None else None
+        if why is None or by is None or (key := (workload.metadata.uid, why.last_transition_time)) in self._noted:
+            return
+        self._noted.add(key)
+        self._evictions.setdefault(workload.spec.queue_name, set()).add((workload.job, by.uid))
 
     def _round(self, number: int, tally: Tally) -> None:
         self._read()
