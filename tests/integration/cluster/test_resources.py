@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.bed.cluster_api import ClusterApi, apply, condition, kubectl
 from tests.bed.failures import BedError
+from tests.bed.fixture import command
 from tests.bed.layout import Bed
 from tests.integration.cluster.installed import define
 from tests.integration.cluster.waiting import eventually
@@ -120,3 +121,15 @@ def test_kueue_takes_what_pools_and_projects_are_rendered_to(defined: Bed) -> No
     finally:
         kubectl(defined, "delete", "namespace", "wl-search", "wl-ranking", "--wait=false")
         kubectl(defined, "delete", "clusterqueue,cohort,resourceflavor", "-l", "app.kubernetes.io/managed-by=windlass")
+
+
+def test_a_reset_of_the_bed_takes_held_objects_along_with_their_definitions(defined: Bed) -> None:
+    """Else they would lie in etcd and come back, half deleted, with the next definition."""
+    held = project("held")
+    held["metadata"]["finalizers"] = ["windlass.dev/nobody-removes-this"]
+    apply(defined, [held])
+    assert command(defined, "reset").returncode == 0
+    define(defined)
+    with ClusterApi(defined) as api:
+        assert api.read(f"{API}/projects/held") is None
+    assert command(defined, "reset").returncode == 0
