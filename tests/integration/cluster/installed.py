@@ -109,6 +109,37 @@ def queued_job(project: str, name: str, gpus: int, pool: str = "a100", run_for: 
     }
 
 
+def ray_group(gpus: int = 1, container: str = "ray-worker") -> Json:
+    amounts = {"cpu": "1", "memory": "2Gi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
+    spec = restricted(amounts)
+    del spec["restartPolicy"]
+    spec["containers"][0] |= {"name": container, "image": "windlass/ray"}
+    return {"rayStartParams": {}, "template": {"spec": spec}}
+
+
+def honest_ray_job(project: str, name: str, priority: str = "windlass-0") -> Json:
+    """A RayJob as Windlass submits it, with two workers of one GPU each."""
+    labels = {"kueue.x-k8s.io/queue-name": "a100", "kueue.x-k8s.io/priority-class": priority}
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {"name": name, "namespace": f"wl-{project}", "labels": labels},
+        "spec": {
+            "entrypoint": "python -m windlass_pipelines.train",
+            "submissionMode": "HTTPMode",
+            "shutdownAfterJobFinishes": True,
+            "suspend": True,
+            "rayClusterSpec": {
+                "rayVersion": "2.60.0",
+                "headGroupSpec": ray_group(0, "ray-head"),
+                "workerGroupSpecs": [
+                    {"groupName": "workers", "replicas": 2, "minReplicas": 2, "maxReplicas": 2, **ray_group()}
+                ],
+            },
+        },
+    }
+
+
 def guide(name: str) -> list[Json]:
     """The objects of a file of the guide; pools also tolerate that the bed's nodes are fake."""
     found = list(documents_of(ROOT / "docs/guides/quotas" / name))

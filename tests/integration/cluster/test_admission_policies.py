@@ -12,7 +12,7 @@ import pytest
 from tests.bed.cluster_api import apply, kubectl
 from tests.bed.failures import BedError
 from tests.bed.layout import Bed
-from tests.integration.cluster.installed import RIGHTS, WORKER, admin_of, may, queued_job, restricted
+from tests.integration.cluster.installed import RIGHTS, WORKER, admin_of, honest_ray_job, may, queued_job, restricted
 from tests.integration.cluster.waiting import eventually
 
 from windlass.kube.client import Client
@@ -68,34 +68,8 @@ def refusal(client: Client, wish: Json) -> str:
     return ""
 
 
-def group(gpus: int = 1, container: str = "ray-worker") -> Json:
-    amounts = {"cpu": "1", "memory": "2Gi"} | ({GPU: str(gpus)} if gpus else {})
-    spec = restricted(amounts)
-    del spec["restartPolicy"]
-    spec["containers"][0] |= {"name": container, "image": "windlass/ray"}
-    return {"rayStartParams": {}, "template": {"spec": spec}}
-
-
 def ray_job() -> Json:
-    """A RayJob as Windlass submits it."""
-    return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayJob",
-        "metadata": {"name": NAME, "namespace": SPACE, "labels": {QUEUE: "a100", PRIORITY: "windlass-10"}},
-        "spec": {
-            "entrypoint": "python -m windlass_pipelines.train",
-            "submissionMode": "HTTPMode",
-            "shutdownAfterJobFinishes": True,
-            "suspend": True,
-            "rayClusterSpec": {
-                "rayVersion": "2.60.0",
-                "headGroupSpec": group(0, "ray-head"),
-                "workerGroupSpecs": [
-                    {"groupName": "workers", "replicas": 2, "minReplicas": 2, "maxReplicas": 2, **group()}
-                ],
-            },
-        },
-    }
+    return honest_ray_job("walls", NAME, "windlass-10")
 
 
 def worker_spec(job: Json) -> Json:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.bed.cluster_api import apply, kubectl
 from tests.bed.failures import BedError
-from tests.integration.cluster.installed import WORKER, admin_of, guide, queued_job
+from tests.integration.cluster.installed import WORKER, admin_of, guide, honest_ray_job, queued_job
 from tests.integration.cluster.objects import namespace
 from tests.integration.cluster.operating import Operators, becomes, pool, project, ready, wish
 from tests.integration.cluster.waiting import eventually
@@ -235,6 +235,25 @@ def test_an_endpoint_becomes_a_ray_service_that_kueue_queues(lab: Operators) -> 
     becomes(client, ref, "Stopped")
     eventually(lambda: rows(client, "ranking")["h100"]["used"] == 0, "its quota is free")
     client.delete(ref)
+
+
+def test_a_ray_job_passes_the_policies_and_is_counted_with_its_head_beside_it(lab: Operators, worker: Client) -> None:
+    """The head asks for no GPU: Kueue must admit both kinds of pods, and KubeRay make them against our policies."""
+    client = lab.client
+    job = worker.create(honest_ray_job("search", "job-1-r1"), manager="windlass-worker")
+    pods = Kind("v1", "Pod")
+    eventually(lambda: rows(client, "search")["a100"]["used"] == 2, "Kueue has admitted it", 60)
+    eventually(
+        lambda: len(client.list(pods, "wl-search", labels="ray.io/cluster").items) == 3, "its pods are there", 60
+    )
+    placed = {
+        one["metadata"]["labels"]["ray.io/node-type"]: one["spec"].get("nodeSelector", {})
+        for one in client.list(pods, "wl-search", labels="ray.io/cluster").items
+    }
+    assert placed["worker"] == {"windlass.dev/pool": "a100"}
+    assert placed["head"] == {}
+    worker.delete(Ref.of(job))
+    eventually(lambda: rows(client, "search")["a100"]["used"] == 0, "its quota is free", 60)
 
 
 def test_events_tell_what_happened(lab: Operators) -> None:
