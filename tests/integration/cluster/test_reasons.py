@@ -40,22 +40,6 @@ def admitted(stage: Stage, job: str) -> bool:
     return any(one.job == job and one.admitted for one in Workload.parse_all(stage.seen(job)["workloads"]))
 
 
-def cover_pods(stage: Stage) -> None:
-    """Let the queue give every pod something: Kueue 0.19.2 admits no workload in which a pod set that asks for nothing
-    that the queue covers, as the head of Ray, comes before another."""
-    create(
-        stage.api,
-        {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ResourceFlavor", "metadata": {"name": "anywhere"}},
-        may_exist=True,
-    )
-    path = path_of("ClusterQueue", cluster_queue_of(stage.project("a"), stage.name))
-    queue = stage.api.read(path)
-    assert queue is not None
-    pods = {"name": "anywhere", "resources": [{"name": "pods", "nominalQuota": "1000000"}]}
-    groups = [*queue["spec"]["resourceGroups"], {"coveredResources": ["pods"], "flavors": [pods]}]
-    patch(stage.api, path, {"spec": {"resourceGroups": groups}})
-
-
 def test_not_queued(stage: Stage) -> None:
     stage.set_up(a=share(4))
     space = namespace_of(stage.project("a"))
@@ -88,7 +72,6 @@ def test_behind_the_head(stage: Stage) -> None:
 def test_ray_jobs(stage: Stage) -> None:
     """A RayJob has several pod sets, of which only some ask for GPUs; people know it by the job's id."""
     stage.set_up(a=share(2))
-    cover_pods(stage)
     first = stage.ray_job("a", "job-0123456789abcdefghjkmnpqrs-r1", 2)
     eventually(lambda: admitted(stage, first), "it is admitted")
     second = stage.ray_job("a", "job-zzzzzzzzzzabcdefghjkmnpqrs-r1", 1)

@@ -7,8 +7,9 @@ sharing, default feature gates. Pools do not influence each other.
 Quota. A project may use its nominal quota; in a cohort also what the others leave idle, up to its borrowing limit.
 What a lending limit withholds is usable by its owner alone; the rest of all nominal quotas of a cohort is one pot.
 
-Queue. Pending jobs of a project stand by priority (higher first), then by the time first queued, then by id. Only the
-head is looked at: while it waits, all behind it wait. A preempted job comes back to its old place.
+Queue. Pending jobs of a project stand by priority (higher first), then by the time first queued, then by what breaks
+ties (``Claim.rank``). Only the head is looked at: while it waits, all behind it wait. A preempted job comes back to its
+old place. Nothing starts from a stopped queue, and what its project has borrowed cannot be reclaimed.
 
 Cycle. The heads of all queues are judged on the same state: each fits, needs victims, or waits. Then they are served
 one after the other: those that stay within nominal quota before those that borrow, then priority, then time queued.
