@@ -99,7 +99,7 @@ class Operator:
         """Wait for an API server that answers: it may be starting as we are."""
         while not self._stop_flag.is_set():
             try:
-                await self._look_at_everything()
+                await self._look_at_everything()  # what it finds no watch could have told
             except ClusterError as error:
                 _log.warning("could not look at everything", extra={"error": error.message})
                 await asyncio.sleep(error.retry_after or _FIRST_LOOK_PAUSE)
@@ -110,20 +110,20 @@ class Operator:
         while True:
             await asyncio.sleep(self._resync_seconds)
             try:
-                await self._look_at_everything()
+                metrics.MISSED.inc(await self._look_at_everything())
             except ClusterError as error:
                 _log.warning("could not look at everything", extra={"error": error.message})
 
-    async def _look_at_everything(self) -> None:
-        """List every kind, whatever the watches said, and let each resource have a turn."""
+    async def _look_at_everything(self) -> int:
+        """List every kind, whatever the watches said, let each resource have a turn; return how much was news."""
         missed = 0
         for kind in WATCHED:
             listing = await asyncio.to_thread(self._list, kind)
             missed += len(self._world.store.replace(kind, listing))
-        metrics.MISSED.inc(missed)
         for kind in (*MODELS, COHORT):
             for one in self._world.store.all(kind):
                 self._queue.add(Key(kind, one["metadata"]["name"], one["metadata"].get("namespace")))
+        return missed
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A loop that ends by itself would leave an operator that watches and does nothing: say so and stop."""
