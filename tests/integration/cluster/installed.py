@@ -117,8 +117,9 @@ def ray_group(gpus: int = 1, container: str = "ray-worker") -> Json:
     return {"rayStartParams": {}, "template": {"spec": spec}}
 
 
-def honest_ray_job(project: str, name: str, priority: str = "windlass-0") -> Json:
-    """A RayJob as Windlass submits it, with two workers of one GPU each."""
+def honest_ray_job(project: str, name: str, priority: str = "windlass-0", workers: int = 2) -> Json:
+    """A RayJob as Windlass submits it, with workers of one GPU each."""
+    sizes = dict.fromkeys(("replicas", "minReplicas", "maxReplicas"), workers)
     labels = {"kueue.x-k8s.io/queue-name": "a100", "kueue.x-k8s.io/priority-class": priority}
     return {
         "apiVersion": "ray.io/v1",
@@ -132,9 +133,7 @@ def honest_ray_job(project: str, name: str, priority: str = "windlass-0") -> Jso
             "rayClusterSpec": {
                 "rayVersion": "2.60.0",
                 "headGroupSpec": ray_group(0, "ray-head"),
-                "workerGroupSpecs": [
-                    {"groupName": "workers", "replicas": 2, "minReplicas": 2, "maxReplicas": 2, **ray_group()}
-                ],
+                "workerGroupSpecs": [{"groupName": "workers", **sizes, **ray_group()}],
             },
         },
     }

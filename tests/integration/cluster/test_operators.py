@@ -256,6 +256,42 @@ def test_a_ray_job_passes_the_policies_and_is_counted_with_its_head_beside_it(la
     eventually(lambda: rows(client, "search")["a100"]["used"] == 0, "its quota is free", 60)
 
 
+def test_a_ray_job_borrows_and_is_queued_again_when_the_owner_wants_its_gpus_back(
+    lab: Operators, worker: Client
+) -> None:
+    """Search owns 16 and borrows 8; ranking still has room for its own 8; speech's 8 have to come back."""
+    client = lab.client
+
+    def used(name: str) -> Any:
+        return rows(client, name)["a100"]["used"]
+
+    def books_agree() -> bool:
+        borrowed = {loan["project"]: loan["gpus"] for loan in rows(client, "search")["a100"].get("borrowedFrom", ())}
+        return sum(borrowed.values()) == 8 and all(
+            rows(client, lender)["a100"].get("lentTo") == [{"project": "search", "gpus": gpus}]
+            for lender, gpus in borrowed.items()
+        )
+
+    wide = Ref.of(worker.create(honest_ray_job("search", "job-2-r1", workers=24), manager="windlass-worker"))
+    eventually(lambda: used("search") == 24, "it is admitted", 60)
+    eventually(books_agree, "both sides of each loan name the other", 60)
+    clusters = Kind("ray.io/v1", "RayCluster")
+    eventually(lambda: len(client.list(clusters, "wl-search").items) == 1, "KubeRay has made its cluster", 60)
+    own = Ref.of(worker.create(honest_ray_job("ranking", "job-3-r1", workers=8), manager="windlass-worker"))
+    eventually(lambda: used("ranking") == 8, "what ranking did not lend is free", 60)
+    assert used("search") == 24
+    back = Ref.of(worker.create(honest_ray_job("speech", "job-4-r1", workers=8), manager="windlass-worker"))
+    eventually(lambda: used("speech") == 8, "the owner has its GPUs back", 60)
+    eventually(lambda: client.get(wide)["spec"]["suspend"] is True, "the borrower is suspended", 60)
+    eventually(lambda: client.list(clusters, "wl-search").items == [], "its cluster is gone", 120)
+    eventually(lambda: (used("search"), rows(client, "search")["a100"]["pending"]) == (0, 1), "it waits", 60)
+    worker.delete(own)
+    worker.delete(back)
+    eventually(lambda: used("search") == 24, "it is admitted again by itself", 120)
+    worker.delete(wide)
+    eventually(lambda: all(used(name) == 0 for name in NAMES), "all is given back", 60)
+
+
 def test_events_tell_what_happened(lab: Operators) -> None:
     shown = kubectl(lab.bed, "describe", "project", "search")
     assert "Reconciled" in shown
