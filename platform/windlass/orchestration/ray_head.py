@@ -101,7 +101,12 @@ class LocalRay:
         return record
 
     def _head_environment(self) -> Mapping[str, str]:
-        return processes.clean_environment({**self.environment(), "TMPDIR": str(self._temp.parent)})
+        # Threads of OpenMP wait for each other by spinning, unless told otherwise. On a machine that does more than one
+        # thing, a step of two threads then takes many times as long as a step of one.
+        waiting = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+        return processes.clean_environment(
+            {**self.environment(), "TMPDIR": str(self._temp.parent), "OMP_WAIT_POLICY": waiting}
+        )
 
     def _address(self, record: ProcessRecord, wait_seconds: float) -> str | None:
         """Wait for the head to be ready; None when its process is not there."""

@@ -34,6 +34,11 @@ ray.init(address=sys.argv[1], log_to_driver=False)
 task = ray.remote(num_cpus=500)(lambda: os.getpid())
 print(len(set(ray.get([task.remote() for _ in range(2)]))))
 """
+WAITING = """
+import os, sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+print(ray.get(ray.remote(lambda: os.environ["OMP_WAIT_POLICY"]).remote()))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +117,10 @@ def test_the_token_is_readable_by_its_owner_alone(ray: LocalRay, root: Path) -> 
 
 def test_it_never_queues_what_was_admitted(ray: LocalRay) -> None:
     assert client(JOIN, ray.ensure(), **ray.environment()) in {"1", "2"}
+
+
+def test_threads_of_its_workers_wait_without_spinning(ray: LocalRay) -> None:
+    assert client(WAITING, ray.ensure(), **ray.environment()) == "PASSIVE"
 
 
 def test_a_ray_that_lost_a_part_is_replaced_and_stop_leaves_nothing(ray: LocalRay, root: Path) -> None:
