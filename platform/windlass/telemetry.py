@@ -9,7 +9,10 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class JsonLines(logging.Formatter):
-    """Writes ``timestamp``, ``level``, ``logger``, ``event``, what the call gave as ``extra``, and ``exception``."""
+    """Writes ``timestamp``, ``level``, ``logger``, ``event``, what the call gave as ``extra``, and ``exception``.
+
+    Names that begin with an underscore are left out: libraries, Ray among them, mark every record of a process so.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line; values that JSON does not know are written as text."""
@@ -19,7 +22,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
-        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        given = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        line |= {name: value for name, value in given.items() if not name.startswith("_")}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -16,7 +16,7 @@ def line_of(**changes: object) -> dict[str, object]:
 
 
 def test_a_record_is_one_object_with_what_the_call_gave() -> None:
-    assert line_of(msg="run %s\nfailed", args=("r1",), job="job_1", seconds=2) == {
+    assert line_of(msg="run %s\nfailed", args=("r1",), job="job_1", seconds=2, _mark=1) == {
         "timestamp": "1970-01-01T00:00:00.500+00:00",
         "level": "error",
         "logger": "windlass",
