@@ -27,7 +27,7 @@ Attack = Callable[[Json], None]
 SPACE, NAME = "wl-walls", "job-1-r1"
 GPU = "nvidia.com/gpu"
 QUEUE, PRIORITY = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
-TENANT = "mallory"
+TENANT, ADMIN = "mallory", "root"
 KUBERAY = "system:serviceaccount:ray-system:kuberay-operator"
 JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
 POOL = GPUPool.model_validate({"metadata": {"name": "a100"}, "spec": {"nodeLabels": {"windlass.dev/pool": "a100"}}})
@@ -48,6 +48,7 @@ def walls(installed: Bed) -> Bed:
             *namespace.objects(WALLS, pools, "windlass-system"),
             *queues.objects(WALLS, pools),
             *(one for user in (TENANT, KUBERAY, JOB_CONTROLLER) for one in may(user, f"test-{user[-7:]}", *RIGHTS)),
+            *may(ADMIN, "test-admin", *RIGHTS, ("admissionregistration.k8s.io", "validatingadmissionpolicies")),
         ],
     )
     # a policy is in force some moments after it is stored
@@ -315,6 +316,39 @@ def test_nobody_looks_into_a_container_with_gpus(walls: Bed) -> None:
             with pytest.raises(ClusterError, match=words):
                 tenant.patch(ref, fields, manager="test", subresource="ephemeralcontainers")
     finally:
+        kuberay.delete(ref)
+
+
+def connect(bed: Bed, how: str, user: str) -> str:
+    """What the API server says to somebody who wants to step into the container of a pod."""
+    path = f"/api/v1/namespaces/{SPACE}/pods/held/{how}?command=true&stdout=true"
+    with pytest.raises(BedError) as refused:  # kubectl speaks no protocol of streams here: an admin fails later
+        kubectl(bed, "--as", user, "create", "--raw", path, "-f", "-", given="{}")
+    return str(refused.value)
+
+
+def test_a_pod_stays_with_its_cluster_and_runs_what_it_ran(walls: Bed) -> None:
+    kuberay, tenant = as_user(walls, KUBERAY), as_user(walls, TENANT)
+    ref, wish = Ref(Kind("v1", "Pod"), "held", SPACE), pod()
+    wish["metadata"] |= {"name": "held", "finalizers": ["windlass.dev/test"]}  # its owner is not there
+    containers = kuberay.create(wish, manager="test")["spec"]["containers"]
+    containers[0]["image"] = "somebody-elses"
+    attacks: list[Json] = [
+        {"metadata": {"ownerReferences": None}},
+        {"metadata": {"labels": {"ray.io/cluster": None}}},
+        {"spec": {"containers": containers}},
+    ]
+    try:
+        for fields in attacks:
+            with pytest.raises(ForbiddenError, match="labels, owners and spec of a pod stay"):
+                tenant.patch(ref, fields, manager="test")
+        tenant.patch(ref, {"metadata": {"annotations": {"note": "slow"}}}, manager="test")
+        kuberay.patch(ref, {"metadata": {"labels": {"ray.io/serve": "true"}}}, manager="test")
+        for how in ("exec", "attach"):
+            assert "nobody joins a container" in connect(walls, how, TENANT)
+            assert "nobody joins a container" not in connect(walls, how, ADMIN)
+    finally:
+        tenant.patch(ref, {"metadata": {"finalizers": None}}, manager="test")
         kuberay.delete(ref)
 
 
