@@ -355,7 +355,7 @@ def test_a_pod_stays_with_its_cluster_and_runs_what_it_ran(walls: Bed) -> None:
 def test_jobs_are_made_by_windlass_in_the_projects_queue(walls: Bed) -> None:
     worker = as_user(walls, WORKER)
     assert refusal(worker, queued_job("walls", "honest", 2)) == ""
-    assert "only Windlass makes Jobs" in refusal(as_user(walls, TENANT), queued_job("walls", "mine", 2))
+    assert "only Windlass writes Jobs" in refusal(as_user(walls, TENANT), queued_job("walls", "mine", 2))
     for labels in ({QUEUE: "h100"}, {QUEUE: ""}):
         wish = queued_job("walls", "other", 2)
         wish["metadata"]["labels"] |= labels
@@ -363,6 +363,33 @@ def test_jobs_are_made_by_windlass_in_the_projects_queue(walls: Bed) -> None:
     wish = queued_job("walls", "vip", 2)
     wish["metadata"]["labels"][PRIORITY] = "windlass-1000"
     assert "above the ceiling" in refusal(worker, wish)
+
+
+def test_a_job_without_a_queue_gets_no_gpus_later_either(walls: Bed) -> None:
+    """Kubernetes lets the resources of a suspended Job be changed."""
+    worker, tenant = as_user(walls, WORKER), as_user(walls, TENANT)
+    wish = queued_job("walls", "plain", 1)
+    for name in (QUEUE, PRIORITY):
+        del wish["metadata"]["labels"][name]
+    amounts = main(wish["spec"]["template"]["spec"])["resources"]
+    for given in amounts.values():
+        del given[GPU]
+    ref = Ref.of(wish)
+    job = worker.create(wish, manager="test")
+    containers = job["spec"]["template"]["spec"]["containers"]
+    for given in containers[0]["resources"].values():
+        given[GPU] = "8"
+    more = {"spec": {"template": {"spec": {"containers": containers}}}}
+    try:
+        with pytest.raises(ForbiddenError, match="only Windlass writes Jobs"):
+            tenant.patch(ref, {"spec": {"suspend": False}}, manager="test")
+        with pytest.raises(ForbiddenError, match="only Windlass writes Jobs"):
+            tenant.patch(ref, more, manager="test")
+        with pytest.raises(InvalidError, match="must name one of the queues"):
+            worker.patch(ref, more, manager="test")
+        worker.patch(ref, {"metadata": {"annotations": {"note": "slow"}}}, manager="test")
+    finally:
+        worker.delete(ref)
 
 
 def test_what_has_no_queue_at_all_is_bounded_to_none(walls: Bed) -> None:
