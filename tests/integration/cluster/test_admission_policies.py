@@ -216,6 +216,13 @@ def test_the_service_of_an_endpoint_passes_and_needs_its_queue_for_gpus(walls: B
     del queued["metadata"]["labels"][QUEUE]
     assert "must name one of the queues" in refusal(worker, queued)
     assert "only Windlass writes" in refusal(as_user(walls, TENANT), endpoint())
+    service = worker.create(endpoint(), manager="test")
+    try:
+        with pytest.raises(InvalidError, match="must name one of the queues"):
+            worker.patch(Ref.of(service), {"spec": queued["spec"]}, manager="test")
+        worker.patch(Ref.of(service), {"metadata": {"annotations": {"note": "slow"}}}, manager="test")
+    finally:
+        worker.delete(Ref.of(service))
 
 
 def test_the_queue_of_a_job_stays_and_its_priority_stays_below_the_ceiling(walls: Bed) -> None:
