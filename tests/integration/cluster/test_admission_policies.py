@@ -166,10 +166,20 @@ def test_an_honest_job_passes_with_its_own_secret(walls: Bed) -> None:
     assert refusal(as_user(walls, WORKER), wish) == ""
 
 
-@pytest.mark.parametrize("user", [TENANT, "system:admin", "system:serviceaccount:wl-walls:kuberay-operator"])
-def test_nobody_else_makes_ray_jobs(walls: Bed, user: str) -> None:
+NAMESAKES = [
+    f"system:serviceaccount:{name}"
+    for name in ("wl-walls:kuberay-operator", "team-x:kuberay-operator", "team-x:windlass-worker")
+]
+
+
+@pytest.mark.parametrize("user", [TENANT, "system:admin", *NAMESAKES])
+def test_nobody_else_makes_ray_jobs_clusters_pods_or_jobs(walls: Bed, user: str) -> None:
     apply(walls, may(user, f"test-{user.replace(':', '-')}", *RIGHTS))
-    assert "only Windlass writes Ray resources" in refusal(as_user(walls, user), ray_job())
+    client = as_user(walls, user)
+    assert "only Windlass writes Ray resources" in refusal(client, ray_job())
+    assert "only Windlass writes Ray resources" in refusal(client, cluster_of(ray_job(), owned=True))
+    assert "made by Ray clusters and queued Jobs" in refusal(client, pod())
+    assert "only Windlass writes Jobs" in refusal(client, queued_job("walls", "mine", 2))
 
 
 def cluster_of(job: Json, *, owned: bool) -> Json:
@@ -388,6 +398,7 @@ def test_a_job_without_a_queue_gets_no_gpus_later_either(walls: Bed) -> None:
         given[GPU] = "8"
     more = {"spec": {"template": {"spec": {"containers": containers}}}}
     try:
+        eventually(lambda: bool(worker.get(ref)["status"].get("conditions")), "the Job is known to be suspended")
         with pytest.raises(ForbiddenError, match="only Windlass writes Jobs"):
             tenant.patch(ref, {"spec": {"suspend": False}}, manager="test")
         with pytest.raises(ForbiddenError, match="only Windlass writes Jobs"):
