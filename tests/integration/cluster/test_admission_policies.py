@@ -23,7 +23,7 @@ from windlass_operators.render import gpu_pool, model_endpoint, namespace, queue
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 Json = dict[str, Any]
-Attack = Callable[[Json], None]
+Attack = Callable[[Json], object]
 SPACE, NAME = "wl-walls", "job-1-r1"
 GPU = "nvidia.com/gpu"
 QUEUE, PRIORITY = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
@@ -115,6 +115,10 @@ def secret_env(name: str) -> Json:
     }
 
 
+def projected(secret: str) -> Json:
+    return {"name": "p", "projected": {"sources": [{"secret": {"name": secret}}]}}
+
+
 RAY_ATTACKS: dict[str, tuple[Attack, str]] = {
     "no queue": (label(QUEUE, None), "must name one of the queues"),
     "an empty queue": (label(QUEUE, ""), "must name one of the queues"),
@@ -146,7 +150,13 @@ RAY_ATTACKS: dict[str, tuple[Attack, str]] = {
         "secrets that it uses must be its own",
     ),
     "a secret of a run whose name goes on": (container(env=[secret_env("job-1-r10")]), "must be its own"),
-    "all of a secret": (container(envFrom=[{"secretRef": {"name": "object-store"}}]), "must be its own"),
+    "a secret in a projected volume": (spec(volumes=[projected("job-2-r1")]), "must be its own"),
+    "a secret in an init container": (
+        spec(initContainers=[{"name": "i", "image": "i", "env": [secret_env("job-2-r1")]}]),
+        "must be its own",
+    ),
+    "all of a secret": (container(envFrom=[{"secretRef": {"name": NAME}}]), "not by envFrom"),
+    "a library to load": (container(env=[{"name": "LD_PRELOAD", "value": "x.so"}]), "nor libraries to load"),
 }
 
 
@@ -162,7 +172,7 @@ def test_an_honest_job_passes_with_its_own_secret(walls: Bed) -> None:
     wish = ray_job()
     assert refusal(as_user(walls, WORKER), wish) == ""
     main(worker_spec(wish))["env"] = [secret_env(NAME), secret_env(f"{NAME}-store")]
-    worker_spec(wish)["volumes"] = [{"name": "s", "secret": {"secretName": f"{NAME}-token"}}]
+    worker_spec(wish)["volumes"] = [{"name": "s", "secret": {"secretName": f"{NAME}-token"}}, projected(NAME)]
     assert refusal(as_user(walls, WORKER), wish) == ""
 
 
@@ -260,7 +270,7 @@ def pod(gpus: int = 1, owner: tuple[str, str] = ("ray.io/v1", "RayCluster")) -> 
     version, kind = owner
     amounts = {"cpu": "1", "memory": "1Gi"} | ({GPU: str(gpus)} if gpus else {})
     reference = {"apiVersion": version, "kind": kind, "name": f"{NAME}-abcde", "uid": "u", "controller": True}
-    labels = {"ray.io/cluster": f"{NAME}-abcde", "ray.io/originated-from-cr-name": NAME}
+    labels = {"ray.io/cluster": f"{NAME}-abcde"}
     metadata = {"name": "p", "namespace": SPACE, "labels": labels, "ownerReferences": [reference]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": restricted(amounts)}
 
@@ -292,6 +302,35 @@ POD_ATTACKS: dict[str, tuple[Attack, str]] = {
     "another run's secret in its environment": (
         lambda one: main(one["spec"]).update(env=[secret_env("job-2-r1")]),
         "must be those of its own run",
+    ),
+    "another run's secret in a projected volume": (
+        lambda one: one["spec"].update(volumes=[projected("job-2-r1")]),
+        "must be those of its own run",
+    ),
+    "another run's secret by a label of its template": (
+        lambda one: (
+            one["metadata"]["labels"].update({"batch.kubernetes.io/job-name": "job-2-r1"}),
+            main(one["spec"]).update(env=[secret_env("job-2-r1")]),
+        ),
+        "must be those of its own run",
+    ),
+    "another cluster's secret by a shorter name": (
+        lambda one: one["spec"].update(volumes=[projected("job-1")]),
+        "must be those of its own run",
+    ),
+    "all devices by environment": (
+        lambda one: main(one["spec"]).update(env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]),
+        "must not name devices",
+    ),
+    "all devices in an init container": (
+        lambda one: one["spec"].update(
+            initContainers=[main(restricted({})) | {"name": "i", "env": [{"name": "NVIDIA_VISIBLE_DEVICES"}]}]
+        ),
+        "must not name devices",
+    ),
+    "an environment from elsewhere": (
+        lambda one: main(one["spec"]).update(envFrom=[{"configMapRef": {"name": "devices"}}]),
+        "not by envFrom",
     ),
 }
 
@@ -326,7 +365,8 @@ def test_nobody_looks_into_a_container_with_gpus(walls: Bed) -> None:
     try:
         for extra, words in (
             ({"resources": {"limits": {GPU: "1"}}}, "cannot be set for an Ephemeral Container"),
-            ({"targetContainerName": "main"}, "nobody joins a container"),
+            ({"targetContainerName": "main"}, "nobody joins containers"),
+            ({}, "nobody joins containers"),
         ):
             probe = main(restricted({})) | {"name": "probe", "resources": {}} | extra
             fields = {"spec": {"ephemeralContainers": [probe]}}
