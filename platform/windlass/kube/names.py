@@ -10,7 +10,8 @@ PROJECT_UID_LABEL = f"{GROUP_LABEL}/project-uid"
 ENDPOINT_LABEL = f"{GROUP_LABEL}/endpoint"
 
 QUEUES_ANNOTATION = f"{GROUP_LABEL}/queues"
-"""On a project's namespace: its queues, with commas between them. Admission policies read it."""
+"""On a project's namespace: its queues and what each counts, ``a100=nvidia.com/gpu,mi300=amd.com/gpu``. Admission
+policies read it."""
 CEILING_ANNOTATION = f"{GROUP_LABEL}/priority-ceiling"
 """On a project's namespace: how high the priority of its jobs may be. A label's value could not be negative."""
 

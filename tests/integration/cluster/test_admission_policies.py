@@ -30,23 +30,29 @@ QUEUE, PRIORITY = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
 TENANT, ADMIN = "mallory", "root"
 KUBERAY = "system:serviceaccount:ray-system:kuberay-operator"
 JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
-POOL = GPUPool.model_validate({"metadata": {"name": "a100"}, "spec": {"nodeLabels": {"windlass.dev/pool": "a100"}}})
-QUOTA = {"pool": "a100", "nominal": 16}
+RESOURCES = {"a100": GPU, "mi300": "amd.com/gpu"}
+MIG = "nvidia.com/mig-1g.10gb"
+POOLS = {
+    name: GPUPool.model_validate(
+        {"metadata": {"name": name}, "spec": {"nodeLabels": {"windlass.dev/pool": name}, "resourceName": resource}}
+    )
+    for name, resource in RESOURCES.items()
+}
+QUOTAS = [{"pool": name, "nominal": 16} for name in POOLS]
 WALLS = Project.model_validate(
-    {"metadata": {"name": "walls", "uid": "u"}, "spec": {"quotas": [QUOTA], "jobs": {"priorityCeiling": 10}}}
+    {"metadata": {"name": "walls", "uid": "u"}, "spec": {"quotas": QUOTAS, "jobs": {"priorityCeiling": 10}}}
 )
 
 
 @pytest.fixture(scope="module")
 def walls(installed: Bed) -> Bed:
     """A project's namespace as the operators make it, and users to whom RBAC forbids nothing."""
-    pools = {"a100": POOL}
     apply(
         installed,
         [
-            *gpu_pool.objects(POOL),
-            *namespace.objects(WALLS, pools, "windlass-system"),
-            *queues.objects(WALLS, pools),
+            *(one for pool in POOLS.values() for one in gpu_pool.objects(pool)),
+            *namespace.objects(WALLS, POOLS, "windlass-system"),
+            *queues.objects(WALLS, POOLS),
             *(one for user in (TENANT, KUBERAY, JOB_CONTROLLER) for one in may(user, f"test-{user[-7:]}", *RIGHTS)),
             *may(ADMIN, "test-admin", *RIGHTS, ("admissionregistration.k8s.io", "validatingadmissionpolicies")),
         ],
@@ -119,6 +125,7 @@ def projected(secret: str) -> Json:
     return {"name": "p", "projected": {"sources": [{"secret": {"name": secret}}]}}
 
 
+CLAIM = {"name": "device", "resourceClaimName": "device"}
 RAY_ATTACKS: dict[str, tuple[Attack, str]] = {
     "no queue": (label(QUEUE, None), "must name one of the queues"),
     "an empty queue": (label(QUEUE, ""), "must name one of the queues"),
@@ -140,6 +147,9 @@ RAY_ATTACKS: dict[str, tuple[Attack, str]] = {
         spec(initContainers=[{"name": "i", "image": "i", "resources": {"limits": {GPU: "1"}, "requests": {GPU: "1"}}}]),
         "init containers ask for no GPUs",
     ),
+    "a part of a GPU that the queue does not count": (resources({MIG: "1"}, {MIG: "1"}), "does not count everything"),
+    "a GPU of another queue": (resources({"amd.com/gpu": "1"}, {"amd.com/gpu": "1"}), "does not count everything"),
+    "a device by claim": (spec(resourceClaims=[CLAIM]), "resourceClaims is not allowed"),
     "all devices by environment": (
         container(env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]),
         "must not name devices",
@@ -223,7 +233,7 @@ def endpoint(**spec: Any) -> Json:
         }
     )
     serving = model_endpoint.Serving("windlass/ray", "2.60.0")
-    [service] = model_endpoint.objects(wish, WALLS, {"a100": POOL}, serving)
+    [service] = model_endpoint.objects(wish, WALLS, POOLS, serving)
     return service
 
 
@@ -293,6 +303,11 @@ POD_ATTACKS: dict[str, tuple[Attack, str]] = {
         lambda one: one["spec"].update(initContainers=[main(restricted({GPU: "1"})) | {"name": "i"}]),
         "init and ephemeral containers ask for no GPUs",
     ),
+    "a part of a GPU that no queue counts": (
+        lambda one: main(one["spec"])["resources"].update(requests={MIG: "1"}, limits={MIG: "1"}),
+        f"no quota of {MIG}",
+    ),
+    "a device by claim": (lambda one: one["spec"].update(resourceClaims=[CLAIM]), "resourceClaims is not allowed"),
     "another account": (lambda one: one["spec"].update(serviceAccountName="other"), "run as windlass-trainer"),
     "a token of the cluster": (lambda one: one["spec"].update(automountServiceAccountToken=True), "get no token"),
     "another run's secret": (
@@ -417,6 +432,9 @@ def test_jobs_are_made_by_windlass_in_the_projects_queue(walls: Bed) -> None:
         wish = queued_job("walls", "other", 2)
         wish["metadata"]["labels"] |= labels
         assert "must name one of the queues" in refusal(worker, wish)
+    wish = queued_job("walls", "part", 2)
+    main(wish["spec"]["template"]["spec"])["resources"] = {"requests": {MIG: "1"}, "limits": {MIG: "1"}}
+    assert "does not count everything" in refusal(worker, wish)
     wish = queued_job("walls", "vip", 2)
     wish["metadata"]["labels"][PRIORITY] = "windlass-1000"
     assert "above the ceiling" in refusal(worker, wish)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.kube.names import MANAGED_BY, PROJECT_LABEL
+from windlass.kube.names import MANAGED_BY, PROJECT_LABEL, QUEUES_ANNOTATION
 from windlass.kube.resources import GPUPool, Project
 from windlass_operators.render import Object, gpu_pool, namespace, queues
 
@@ -104,6 +104,12 @@ def test_the_namespace_enforces_the_restricted_pod_security() -> None:
     [space] = only(namespace.objects(project(), POOLS, SYSTEM), "Namespace")
     assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     assert space["metadata"]["labels"]["windlass.dev/project-uid"] == "11111111-2222"
+
+
+def test_the_namespace_says_which_queues_there_are_and_what_each_counts() -> None:
+    wished = project({"pool": "a100", "nominal": 1}, {"pool": "mi300", "nominal": 1}, {"pool": "missing", "nominal": 1})
+    space = namespace.namespace(wished, {"a100": pool("a100"), "mi300": pool("mi300", resourceName="amd.com/gpu")})
+    assert space["metadata"]["annotations"][QUEUES_ANNOTATION] == "a100=nvidia.com/gpu,mi300=amd.com/gpu"
 
 
 def test_no_account_of_the_namespace_gets_a_token() -> None:
