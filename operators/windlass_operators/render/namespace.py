@@ -62,7 +62,7 @@ def namespace(project: Project, pools: Mapping[str, GPUPool]) -> Object:
 
 
 def _queues(project: Project, pools: Mapping[str, GPUPool]) -> Iterator[str]:
-    """Yield the queues and the one resource that each counts: Kueue admits what it does not count as if it were none."""
+    """Yield the queues with the one resource that each counts; what a queue does not count is nothing to Kueue."""
     for quota in project.spec.quotas:
         if pool := pools.get(quota.pool):
             yield f"{local_queue_of(quota.pool)}={pool.spec.resource_name}"
