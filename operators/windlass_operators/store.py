@@ -1,7 +1,8 @@
 """What the watches have told, kept in memory: a reconciliation reads it instead of asking the API server.
 
 A watch can lose a deletion when it is broken and begun again: lists, made from time to time, replace what is kept of a
-kind. Nothing irreversible is decided from here: who deletes asks the API server first.
+kind. The end of a project or pool is not decided from here, but asked of the API server; what is deleted by this
+knowledge, as surplus children and empty cohorts, can be made again.
 """
 
 import threading

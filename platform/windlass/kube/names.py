@@ -14,6 +14,8 @@ QUEUES_ANNOTATION = f"{GROUP_LABEL}/queues"
 policies read it."""
 CEILING_ANNOTATION = f"{GROUP_LABEL}/priority-ceiling"
 """On a project's namespace: how high the priority of its jobs may be. A label's value could not be negative."""
+CLOSED_ANNOTATION = f"{GROUP_LABEL}/closed"
+"""On the namespace of a project that is being deleted: admission policies let no new job in."""
 
 FIELD_MANAGER = "windlass-operators"
 """The name by which the operators own fields (server-side apply)."""
