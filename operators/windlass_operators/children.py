@@ -90,11 +90,13 @@ def is_ours(live: Object, wish: Object, owner: Owner) -> bool:
         return True
     if (live["kind"], metadata["name"]) in _GIVEN and not _controllers(metadata):
         return True
+    if _controllers(metadata) == [owner.uid]:
+        return True  # whatever somebody made of its labels
     wanted = wish["metadata"]["labels"]
     marks = (MANAGED_BY, PROJECT_LABEL, POOL_LABEL, PROJECT_UID_LABEL)
     if any(labels.get(mark) != wanted.get(mark) for mark in marks):
         return False
-    return all(uid == owner.uid for uid in _controllers(metadata))
+    return not _controllers(metadata)
 
 
 def drifted(live: Object, wish: Object) -> bool:

@@ -13,7 +13,7 @@ from tests.integration.cluster.waiting import eventually
 
 from windlass.kube.client import Client
 from windlass.kube.errors import InvalidError
-from windlass.kube.names import ADOPT_ANNOTATION
+from windlass.kube.names import ADOPT_ANNOTATION, MANAGED_BY, OWNER
 from windlass.kube.objects import Kind, Ref
 from windlass_operators.kinds import CLUSTER_QUEUE, COHORT, ENDPOINT, LOCAL_QUEUE, NAMESPACE, POOL, PROJECT, RAY_SERVICE
 
@@ -93,6 +93,20 @@ def test_drift_of_children_is_repaired(lab: Operators) -> None:
     level = "pod-security.kubernetes.io/enforce"
     client.patch(space, {"metadata": {"labels": {level: "privileged"}}}, manager="mallory")
     eventually(lambda: client.get(space)["metadata"]["labels"][level] == "restricted", "pods are restricted again")
+
+
+def test_a_child_whose_label_was_taken_away_is_repaired_and_known_again(lab: Operators) -> None:
+    client = lab.client
+    for kind, name, space in ((CLUSTER_QUEUE, "search.a100", None), (POLICY, "windlass-deny", "wl-search")):
+        ref = Ref(kind, name, space)
+        fields: Json = {"metadata": {"labels": {MANAGED_BY: None}}}
+        if kind == POLICY:
+            fields["spec"] = {"ingress": [{}]}
+        client.patch(ref, fields, manager="mallory")
+        eventually(lambda ref=ref: client.get(ref)["metadata"]["labels"].get(MANAGED_BY) == OWNER, "it is ours again")
+        if kind == POLICY:
+            assert not client.get(ref)["spec"].get("ingress"), "and closed"
+    becomes(client, project("search"), "Reconciled")
 
 
 def test_a_changed_quota_is_applied_and_a_removed_one_takes_its_queue_along(lab: Operators) -> None:

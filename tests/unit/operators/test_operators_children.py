@@ -89,10 +89,13 @@ def test_what_the_api_server_drops_because_it_is_empty_is_no_drift() -> None:
     ("mark", "value"),
     [(MANAGED_BY, None), (MANAGED_BY, "helm"), (PROJECT_LABEL, "ranking")],
 )
-def test_an_object_without_our_marks_is_not_ours(mark: str, value: str | None) -> None:
+def test_an_object_without_our_marks_and_without_our_controller_is_not_ours(mark: str, value: str | None) -> None:
     wish = child("ClusterQueue")
     live = stored(wish)
     live["metadata"]["labels"][mark] = value
+    assert is_ours(live, wish, OWNER), "its controller tells"
+    assert drifted(live, wish)
+    del live["metadata"]["ownerReferences"]
     assert not is_ours(live, wish, OWNER)
 
 

@@ -47,6 +47,27 @@ def test_late_news_of_something_gone_does_not_bring_it_back() -> None:
     assert versions(store) == {"q": "9"}
 
 
+def test_what_lost_its_label_and_got_it_back_is_known_again() -> None:
+    """A watch by label says DELETED of what leaves its selection."""
+    store = Store()
+    store.put(queue(3))
+    store.remove(queue(4))
+    store.put(queue(5))
+    assert versions(store) == {"q": "5"}
+    store.remove(queue(6))
+    store.replace(REF.kind, Listing([queue(7)], "8"))
+    assert versions(store) == {"q": "7"}
+    store.remove(queue(6))
+    assert versions(store) == {"q": "7"}, "late news of the label that was missing"
+
+
+def test_nothing_is_left_of_a_kind_that_is_not_served() -> None:
+    store = Store()
+    store.put(queue(3))
+    assert store.replace(REF.kind, Listing([], "")) == [REF]
+    assert versions(store) == {}
+
+
 def test_a_list_removes_what_a_watch_forgot_to_and_says_what_it_found() -> None:
     store = Store()
     store.put(queue(3))
