@@ -115,14 +115,24 @@ class Operator:
                 _log.warning("could not look at everything", extra={"error": error.message})
 
     async def _look_at_everything(self) -> int:
-        """List every kind, whatever the watches said, let each resource have a turn; return how much was news."""
-        missed = 0
+        """List every kind, whatever the watches said, let each resource have a turn; return how much was news.
+
+        Raises:
+            ClusterError: a kind could not be listed; all others were.
+        """
+        missed, failed = 0, list[ClusterError]()
         for kind in WATCHED:
-            listing = await asyncio.to_thread(self._list, kind)
+            try:
+                listing = await asyncio.to_thread(self._list, kind)
+            except ClusterError as error:
+                failed.append(error)
+                continue
             missed += len(self._world.store.replace(kind, listing))
         for kind in (*MODELS, COHORT):
             for one in self._world.store.all(kind):
                 self._queue.add(Key(kind, one["metadata"]["name"], one["metadata"].get("namespace")))
+        if failed:
+            raise failed[0]
         return missed
 
     def _ended(self, task: asyncio.Task[None]) -> None:

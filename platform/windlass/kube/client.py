@@ -84,16 +84,29 @@ class Client:
             return None
 
     def list(self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = "") -> Listing:
-        """Return all objects of a kind, of one namespace or of all, read page by page from one moment."""
+        """Return all objects of a kind, of one namespace or of all, read page by page from one moment.
+
+        Raises:
+            UnknownKindError: the kind is not served, or no longer: its definition may go while we run.
+        """
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(PAGE)}
         items: list[Object] = []
         while True:
-            page = self._call("GET", self._path(kind, namespace), f"list {kind}", query)
+            page = self._page(kind, namespace, query)
             # a list's items do not repeat what they are
             items += [{"apiVersion": kind.api_version, "kind": kind.kind} | item for item in page.get("items") or ()]
             if not (more := page["metadata"].get("continue")):
                 return Listing(items, page["metadata"].get("resourceVersion", ""))
             query["continue"] = more
+
+    def _page(self, kind: Kind, namespace: str | None, query: Mapping[str, str]) -> Object:
+        try:
+            return self._call("GET", self._path(kind, namespace), f"list {kind}", query)
+        except UnknownKindError:
+            raise
+        except NotFoundError as missing:
+            self._served.pop(kind, None)
+            raise UnknownKindError(missing.message, status=404) from missing
 
     def watch(
         self, kind: Kind, namespace: str | None = None, *, since: str, labels: str = "", seconds: int = _WATCH

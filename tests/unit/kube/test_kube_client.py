@@ -108,6 +108,14 @@ def test_a_busy_server_says_how_long_to_wait_and_is_not_asked_again(server: Serv
     assert raised.value.retry_after == 3
 
 
+def test_a_kind_whose_definition_went_while_we_run_is_unknown(server: Server) -> None:
+    client = refusing(server, 200, {"metadata": {}, "items": []})
+    assert client.list(CONFIG).items == []
+    server.status = 404
+    with pytest.raises(errors.UnknownKindError):
+        client.list(CONFIG)
+
+
 def test_nobody_there_is_unavailable(server: Server) -> None:
     client = client_of(server)
     server.shutdown()
