@@ -151,6 +151,25 @@ def test_what_cannot_be_read_is_left_out_and_its_quotas_still_count() -> None:
     assert set(seen.members("lab")) == {"search", "ranking", "broken"}
 
 
+def test_a_field_of_a_newer_definition_makes_nothing_unreadable() -> None:
+    seen = world()
+    spec = {"nodeLabels": {"pool": "a100"}, "sharing": "none", "taints": [{"key": "gpu", "since": "now"}]}
+    seen.store.put(raw("GPUPool", "a100", version=2, spec=spec))
+    assert seen.pools()["a100"].spec.taints[0].key == "gpu"
+    assert seen.unreadable_pools() == []
+    seen.store.put(raw("GPUPool", "a100", version=3, spec={"nodeLabels": "all"}))
+    assert seen.unreadable_pools() == ["a100"]
+
+
+def test_a_workload_that_cannot_be_read_hides_no_other() -> None:
+    seen = world()
+    odd = wishes.workload("search", "odd", 1)
+    odd["status"]["admission"]["podSetAssignments"][0]["resourceUsage"] = {"nvidia.com/gpu": "500m"}
+    for one in (odd, wishes.workload("search", "plain", 2)):
+        seen.store.put(one)
+    assert [claim.gpus for claim in seen.claims_of(["search"], seen.pools())] == [2]
+
+
 def test_a_dot_in_a_name_is_refused_since_two_pairs_would_share_a_queue() -> None:
     assert wrong_name("search") == ""
     assert "a.b" in wrong_name("a.b")
