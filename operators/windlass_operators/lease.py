@@ -2,8 +2,8 @@
 
 Clocks of machines are never compared: who waits measures, by its own clock, how long the holder has not renewed. Who
 holds begins no write after two thirds of the lease's time without a renewal, before anybody else can have it. What was
-begun then may still land later, when connecting or the server takes long: whoever is active by then sees it as drift and
-undoes it, and what is deleted or finalised names a uid or a version.
+begun then may still land later, when connecting or the server takes long: whoever is active by then sees it as drift
+and undoes it, and what is deleted or finalised names a uid or a version.
 """
 
 import logging

@@ -8,6 +8,8 @@ PROJECT_LABEL = f"{GROUP_LABEL}/project"
 POOL_LABEL = f"{GROUP_LABEL}/pool"
 PROJECT_UID_LABEL = f"{GROUP_LABEL}/project-uid"
 ENDPOINT_LABEL = f"{GROUP_LABEL}/endpoint"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Kueue's: the LocalQueue that an object waits in."""
 
 QUEUES_ANNOTATION = f"{GROUP_LABEL}/queues"
 """On a project's namespace: its queues and what each counts, ``a100=nvidia.com/gpu,mi300=amd.com/gpu``. Admission

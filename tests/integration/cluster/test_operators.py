@@ -285,12 +285,15 @@ def test_an_endpoint_becomes_a_ray_service_that_kueue_queues(lab: Operators) -> 
     client.patch(Ref(NAMESPACE, "wl-ranking"), {"metadata": {"labels": {"look": "again"}}}, manager="test")
     becomes(client, ref, "Starting")
     assert client.get(service)["metadata"]["generation"] == before
+    client.patch(ref, {"spec": {"pool": "a100"}}, manager="test")
+    eventually(lambda: rows(client, "ranking")["a100"]["used"] == 6, "it has moved to another pool", 60)
+    assert rows(client, "ranking")["h100"]["used"] == 0
     client.patch(ref, {"spec": {"stopped": True, "maxReplicas": 1000}}, manager="test")
     eventually(lambda: client.find(service) is None, "stopped, it holds nothing, whatever else is wrong with it")
     becomes(client, ref, "TooManyReplicas")
     client.patch(ref, {"spec": {"maxReplicas": 3}}, manager="test")
     becomes(client, ref, "Stopped")
-    eventually(lambda: rows(client, "ranking")["h100"]["used"] == 0, "its quota is free")
+    eventually(lambda: rows(client, "ranking")["a100"]["used"] == 0, "its quota is free")
     client.delete(ref)
 
 
