@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.bed.cluster_api import apply, kubectl
 from tests.bed.failures import BedError
-from tests.integration.cluster.installed import WORKER, admin_of, guide, honest_ray_job, queued_job
+from tests.integration.cluster.installed import WORKER, admin_of, guide, honest_ray_job, queued_job, restricted
 from tests.integration.cluster.objects import namespace
 from tests.integration.cluster.operating import Operators, becomes, pool, project, ready, wish
 from tests.integration.cluster.waiting import eventually
@@ -209,8 +209,7 @@ def test_a_job_that_kueue_has_not_seen_keeps_its_project_and_a_closed_project_ta
     becomes(client, project("quiet"), "Reconciled")
     unseen = queued_job("quiet", "unseen", 1, "h100")
     del unseen["metadata"]["labels"]
-    for amounts in unseen["spec"]["template"]["spec"]["containers"][0]["resources"].values():
-        del amounts["nvidia.com/gpu"]
+    unseen["spec"]["template"]["spec"] = restricted({"cpu": "1", "memory": "1Gi"})
     worker.create(unseen, manager="test")
     client.delete(project("quiet"))
     eventually(lambda: "Job unseen" in ready(client, project("quiet"))[2], "the project waits for it")
