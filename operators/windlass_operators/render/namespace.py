@@ -102,7 +102,8 @@ def network_policies(project: Project, system: str) -> list[Object]:
     dns = {"namespaceSelector": {"matchLabels": {SYSTEM_NAMESPACE_LABEL: "kube-system"}}}
     house = {"namespaceSelector": {"matchLabels": {SYSTEM_NAMESPACE_LABEL: system}}}
     both = ["Ingress", "Egress"]
-    deny = {"podSelector": {}, "policyTypes": both}
+    # the empty lists are said, so that a rule that somebody adds is drift and no addition
+    deny: Object = {"podSelector": {}, "policyTypes": both, "ingress": [], "egress": []}
     holes = {
         "podSelector": {},
         "policyTypes": both,
