@@ -232,9 +232,12 @@ def test_a_project_is_cancelled_with_its_endpoint(lab: Operators) -> None:
     assert client.find(ref) is None
 
 
-def test_a_deletion_in_the_foreground_is_refused(lab: Operators) -> None:
+def test_a_deletion_in_the_foreground_or_of_orphans_is_refused(lab: Operators) -> None:
     with pytest.raises(BedError, match="delete it without --cascade"):
         kubectl(lab.bed, "delete", "project", "search", "--cascade=foreground", "--wait=false")
+    path = "/apis/windlass.dev/v1alpha1/projects/search?orphanDependents=true"
+    with pytest.raises(BedError, match="delete it without --cascade"):
+        kubectl(lab.bed, "delete", "--raw", path)
     assert ready(lab.client, project("search"))[1] == "Reconciled"
 
 
