@@ -74,13 +74,17 @@ class World:
         ]
 
     def _all(self, kind: Kind, model: type[_Model]) -> Iterator[_Model]:
-        for raw in self.store.all(kind):
+        known = self.store.all(kind)
+        for ref in set(self._read) - {Ref.of(raw) for raw in known}:
+            if ref.kind == kind:
+                self._read.pop(ref, None)
+        for raw in known:
             ref, version = Ref.of(raw), raw["metadata"].get("resourceVersion", "")
-            if self._read.get(ref, ("", None))[0] != version:
-                self._read[ref] = (version, self._parsed(model, raw))
-            found = self._read[ref][1]
-            if isinstance(found, model):
-                yield found
+            before = self._read.get(ref)
+            if before is None or before[0] != version:
+                before = self._read[ref] = (version, self._parsed(model, raw))
+            if isinstance(before[1], model):
+                yield before[1]
 
     def _parsed(self, model: type[_Model], raw: Object) -> _Model | None:
         try:

@@ -1,14 +1,21 @@
 """What is remembered of the cluster: old news does not replace new, and the gone stay gone."""
 
+import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from kubernetes.client import Configuration
 from tests.unit.operators import wishes
 
+from windlass.kube.client import Client
 from windlass.kube.objects import Listing, Ref
+from windlass_operators.handlers import Reconciler
 from windlass_operators.kinds import COHORT, ENDPOINT, NODE, POOL, PROJECT
+from windlass_operators.operator import Operator
 from windlass_operators.queue import Key
+from windlass_operators.render.model_endpoint import Serving
 from windlass_operators.store import Store
 from windlass_operators.world import World, wrong_name
 
@@ -123,6 +130,25 @@ def test_a_status_that_we_wrote_wakes_nobody_else() -> None:
     assert world().concerned(after, before) == {Key(PROJECT, "search")}
 
 
+def test_a_new_wish_wakes_the_others_though_the_answer_to_our_own_write_held_it_already() -> None:
+    seen, client = world(), Client(Configuration())
+    reconciler = Reconciler(client, seen, lambda: datetime.now(UTC), "windlass-system", Serving("", ""))
+    stop = asyncio.Event()
+    operator = Operator(client, seen, reconciler, resync_seconds=300, workers=1, beat=lambda: None, stop=stop)
+
+    async def told(subject: Json) -> set[Key]:
+        operator._queue._due.clear()
+        await operator._changed({"type": "MODIFIED", "object": subject})
+        return set(operator._queue._due)
+
+    async def scene() -> set[Key]:
+        await told(raw("Project", "search", version=5, spec={"cohort": "lab"}))
+        seen.store.put(raw("Project", "search", version=7, generation=2, spec={}, status={"used": 3}))
+        return await told(raw("Project", "search", version=6, generation=2, spec={}))
+
+    assert Key(PROJECT, "ranking") in asyncio.run(scene())
+
+
 def test_a_project_that_leaves_its_cohort_wakes_those_that_stay_and_the_cohort() -> None:
     before = raw("Project", "search", spec={"cohort": "lab"})
     after = raw("Project", "search", version=2, generation=2, spec={})
@@ -159,6 +185,14 @@ def test_a_field_of_a_newer_definition_makes_nothing_unreadable() -> None:
     assert seen.unreadable_pools() == []
     seen.store.put(raw("GPUPool", "a100", version=3, spec={"nodeLabels": "all"}))
     assert seen.unreadable_pools() == ["a100"]
+
+
+def test_what_is_gone_is_not_remembered_as_a_model_either() -> None:
+    seen = world()
+    assert set(seen.projects()) == {"search", "ranking", "alone"}
+    seen.store.remove(raw("Project", "alone", version=2))
+    assert set(seen.projects()) == {"search", "ranking"}
+    assert {ref.name for ref in seen._read if ref.kind == PROJECT} == {"search", "ranking"}
 
 
 def test_a_workload_that_cannot_be_read_hides_no_other() -> None:
