@@ -6,7 +6,17 @@ from windlass.kube.client import Client
 from windlass.kube.errors import ClusterError, ConflictError
 from windlass.kube.names import FIELD_MANAGER
 from windlass.kube.objects import Object, Ref
-from windlass_operators.children import Outcome, Owner, Refusal, drifted, is_ours, owned, surplus, whose
+from windlass_operators.children import (
+    Outcome,
+    Owner,
+    Refusal,
+    drifted,
+    is_ours,
+    must_be_made_anew,
+    owned,
+    surplus,
+    whose,
+)
 from windlass_operators.kinds import NAMESPACE
 from windlass_operators.store import Store
 
@@ -55,6 +65,12 @@ class Children:
             return Refusal(ref, "NotOurs", whose(ref, live, owner))
         if live["metadata"].get("deletionTimestamp"):
             return Refusal(ref, "Terminating", f"{ref} is being deleted; it is made again when it is gone")
+        if must_be_made_anew(live, wish):
+            self._client.delete(ref, uid=live["metadata"]["uid"])
+            outcome.deleted.append(ref)
+            return Refusal(
+                ref, "Terminating", f"{ref} is deleted for its queue to change; it is made again when it is gone"
+            )
         if not drifted(live, wish):
             return None
         exactly = wish | {"metadata": wish["metadata"] | {"uid": live["metadata"]["uid"]}}

@@ -15,6 +15,7 @@ from windlass.kube.names import (
     POOL_LABEL,
     PROJECT_LABEL,
     PROJECT_UID_LABEL,
+    QUEUE_LABEL,
 )
 from windlass.kube.objects import Kind, Object, Ref
 from windlass_operators.kinds import COHORT, NAMESPACE, RAY_SERVICE
@@ -90,11 +91,13 @@ def is_ours(live: Object, wish: Object, owner: Owner) -> bool:
         return True
     if (live["kind"], metadata["name"]) in _GIVEN and not _controllers(metadata):
         return True
+    if _controllers(metadata) == [owner.uid]:
+        return True  # whatever somebody made of its labels
     wanted = wish["metadata"]["labels"]
     marks = (MANAGED_BY, PROJECT_LABEL, POOL_LABEL, PROJECT_UID_LABEL)
     if any(labels.get(mark) != wanted.get(mark) for mark in marks):
         return False
-    return all(uid == owner.uid for uid in _controllers(metadata))
+    return not _controllers(metadata)
 
 
 def drifted(live: Object, wish: Object) -> bool:
@@ -103,6 +106,12 @@ def drifted(live: Object, wish: Object) -> bool:
     if annotations.get(DIGEST_ANNOTATION) != wish["metadata"]["annotations"][DIGEST_ANNOTATION]:
         return True
     return Kind.of(wish) not in _SHARED and not _covers(live, wish)
+
+
+def must_be_made_anew(live: Object, wish: Object) -> bool:
+    """Tell whether a child cannot become what is wished: the queue of what Kueue admits stays as it was."""
+    queues = [one["metadata"].get("labels", {}).get(QUEUE_LABEL) for one in (live, wish)]
+    return Kind.of(wish) == RAY_SERVICE and queues[0] != queues[1]
 
 
 def surplus(observed: Iterable[Object], wished: Iterable[Object], owner: Owner) -> list[Object]:

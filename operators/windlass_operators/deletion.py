@@ -8,15 +8,26 @@ from collections.abc import Iterator
 
 from windlass.kube.client import Client
 from windlass.kube.errors import UnknownKindError
-from windlass.kube.names import MANAGED_BY, OWNER, POOL_LABEL, PROJECT_LABEL, PROJECT_UID_LABEL, namespace_of
+from windlass.kube.names import (
+    CLOSED_ANNOTATION,
+    FIELD_MANAGER,
+    MANAGED_BY,
+    OWNER,
+    POOL_LABEL,
+    PROJECT_LABEL,
+    PROJECT_UID_LABEL,
+    namespace_of,
+)
 from windlass.kube.objects import Kind, Object, Ref
 from windlass.kube.resources import GPUPool, Project
 from windlass_operators.decide import some
-from windlass_operators.decide.claims import finished
-from windlass_operators.kinds import CLUSTER_QUEUE, LIVE, NAMESPACE, POOL_CHILDREN, WORKLOAD
+from windlass_operators.decide.claims import condition, finished
+from windlass_operators.kinds import CLUSTER_QUEUE, LIVE, NAMESPACE, POOL_CHILDREN, RAY_SERVICE, WORKLOAD
 
-_POD = Kind("v1", "Pod")
+_POD, _JOB, _RAY_JOB = Kind("v1", "Pod"), Kind("batch/v1", "Job"), Kind("ray.io/v1", "RayJob")
 _ENDED = ("Succeeded", "Failed")
+_RAY_JOB_ENDED = ("Complete", "Failed", "ValidationFailed")
+"""A RayJob's ``status.jobDeploymentStatus`` (KubeRay 1.6) after which it starts nothing any more."""
 
 
 def end_project(client: Client, project: Project) -> list[str]:
@@ -29,6 +40,9 @@ def end_project(client: Client, project: Project) -> list[str]:
     if space is not None and _is_of(space, project):
         if space["metadata"].get("deletionTimestamp"):
             return [_ending(space)]
+        if not _is_closed(space):
+            _close(client, space)
+            return [f"namespace {space['metadata']['name']} takes no new jobs from now on"]
         if rest := _end_live(client, project, space["metadata"]["name"]):
             return rest
         client.delete(Ref.of(space), uid=space["metadata"]["uid"])
@@ -48,7 +62,7 @@ def end_pool(client: Client, pool: GPUPool) -> list[str]:
 def _end_live(client: Client, project: Project, space: str) -> list[str]:
     """Cancel what lives in the namespace, if the project says so; return what lives."""
     found = [one for kind in LIVE for one in _list(client, kind, space)]
-    live = [one for one in found if _lives(one)]
+    live = [one for one in found if lives(one)]
     if not live:
         return []
     shown = some(f"{one['kind']} {one['metadata']['name']}" for one in live)
@@ -61,11 +75,32 @@ def _end_live(client: Client, project: Project, space: str) -> list[str]:
     return [f"{len(live)} are being cancelled: {shown}"]
 
 
-def _lives(subject: Object) -> bool:
-    """Workloads and pods tell of everything that runs or waits, whoever made it."""
-    if Kind.of(subject) == WORKLOAD:
+def lives(subject: Object) -> bool:
+    """Tell whether something runs, waits or will start.
+
+    Workloads and pods tell of what runs, whoever made it. Jobs count themselves too: one that was just made has neither
+    a Workload nor a pod yet, and none while Kueue is not there.
+    """
+    kind, status = Kind.of(subject), subject.get("status", {})
+    if kind == WORKLOAD:
         return not finished(subject)
-    return Kind.of(subject) == _POD and subject.get("status", {}).get("phase") not in _ENDED
+    if kind == _POD:
+        return status.get("phase") not in _ENDED
+    if kind == _JOB:
+        return "True" not in {condition(subject, "Complete"), condition(subject, "Failed")}
+    if kind == _RAY_JOB:
+        return status.get("jobDeploymentStatus") not in _RAY_JOB_ENDED
+    return kind == RAY_SERVICE
+
+
+def _is_closed(space: Object) -> bool:
+    return CLOSED_ANNOTATION in space["metadata"].get("annotations", {})
+
+
+def _close(client: Client, space: Object) -> None:
+    """Have the admission policies refuse new jobs; those that look one moment later still see what came before."""
+    fields = {"metadata": {"uid": space["metadata"]["uid"], "annotations": {CLOSED_ANNOTATION: "true"}}}
+    client.patch(Ref.of(space), fields, manager=FIELD_MANAGER)
 
 
 def _list(client: Client, kind: Kind, namespace: str | None = None, labels: str = "") -> list[Object]:

@@ -12,14 +12,14 @@ POOL, PROJECT, ENDPOINT = Kind(_OWN, "GPUPool"), Kind(_OWN, "Project"), Kind(_OW
 MODELS: dict[Kind, type[Resource]] = {POOL: GPUPool, PROJECT: Project, ENDPOINT: ModelEndpoint}
 
 NODE, WORKLOAD = Kind("v1", "Node"), Kind(KUEUE, "Workload")
-NAMESPACE = Kind("v1", "Namespace")
+NAMESPACE, RESOURCE_QUOTA = Kind("v1", "Namespace"), Kind("v1", "ResourceQuota")
 CLUSTER_QUEUE, LOCAL_QUEUE, COHORT = (Kind(KUEUE, name) for name in ("ClusterQueue", "LocalQueue", "Cohort"))
 RAY_SERVICE = Kind("ray.io/v1", "RayService")
 
 PROJECT_CHILDREN = (
     NAMESPACE,
     Kind("networking.k8s.io/v1", "NetworkPolicy"),
-    Kind("v1", "ResourceQuota"),
+    RESOURCE_QUOTA,
     Kind("v1", "LimitRange"),
     Kind("v1", "ServiceAccount"),
     Kind(_RBAC, "Role"),

@@ -1,7 +1,9 @@
 """One active replica: a Lease of coordination.k8s.io/v1, taken before anything is watched and renewed all the time.
 
 Clocks of machines are never compared: who waits measures, by its own clock, how long the holder has not renewed. Who
-holds stops writing after two thirds of the lease's time without a renewal, before anybody else can have it.
+holds begins no write after two thirds of the lease's time without a renewal, before anybody else can have it. What was
+begun then may still land later, when connecting or the server takes long: whoever is active by then sees it as drift
+and undoes it, and what is deleted or finalised names a uid or a version.
 """
 
 import logging
@@ -11,14 +13,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from windlass.kube.client import Client
-from windlass.kube.errors import ClusterError, ConflictError
+from windlass.kube.errors import ConflictError
 from windlass.kube.names import FIELD_MANAGER, labels
 from windlass.kube.objects import Kind, Object, Ref
 
 LEASE = Kind("coordination.k8s.io/v1", "Lease")
 _TRUSTED = 2 / 3
 """Part of the lease's time for which the holder believes in it."""
-_ROUNDS = 7
+ROUNDS = 7
 """Renewals that fit into one time of the lease."""
 
 _log = logging.getLogger(__name__)
@@ -66,12 +68,12 @@ class Lease:
             if not waiting:
                 _log.info("waiting for the lease", extra={"lease": str(self._ref), "identity": self._identity})
                 waiting = True
-            stopping.wait(self._seconds / _ROUNDS)
+            stopping.wait(self._seconds / ROUNDS)
         return False
 
     def keep(self, stopping: threading.Event, lost: Callable[[], None]) -> None:
         """Renew until told to stop; call ``lost`` once when the lease is lost."""
-        while not stopping.wait(self._seconds / _ROUNDS):
+        while not stopping.wait(self._seconds / ROUNDS):
             if not self._try() and not self.held:
                 lost()
                 return
@@ -100,8 +102,8 @@ class Lease:
                 return False
         except ConflictError:
             return False  # another one was quicker: the next look shows who
-        except ClusterError as error:
-            _log.warning("the lease cannot be renewed", extra={"error": error.message})
+        except Exception as error:  # noqa: BLE001 - a thread that ended here would leave nobody to say that it is lost
+            _log.warning("the lease cannot be renewed", extra={"error": str(error)})
             return False
         # counted from before the request: the server may have written it at any time since
         self._renewed = began

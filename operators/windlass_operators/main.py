@@ -20,7 +20,7 @@ from windlass.settings import OperatorSettings
 from windlass.telemetry import set_up_logging
 from windlass_operators import metrics, serve_health
 from windlass_operators.handlers import Reconciler
-from windlass_operators.lease import LEASE, Lease
+from windlass_operators.lease import LEASE, ROUNDS, Lease
 from windlass_operators.operator import Operator
 from windlass_operators.render.model_endpoint import Serving
 from windlass_operators.store import Store
@@ -55,7 +55,9 @@ def main() -> int:
     _log.info("listening", extra={"host": settings.host, "port": server.server_address[1]})
     identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     ref = Ref(LEASE, _LEASE_NAME, settings.namespace)
-    lease = Lease(Client(configuration, observe=_count), ref, identity, settings.lease_seconds)
+    # an answer that comes later than the next renewal is due helps nobody
+    lease_client = Client(configuration, observe=_count, patience=settings.lease_seconds / ROUNDS)
+    lease = Lease(lease_client, ref, identity, settings.lease_seconds)
     client = Client(configuration, guard=lease.check, observe=_count)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

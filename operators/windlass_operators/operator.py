@@ -53,6 +53,7 @@ class Operator:
         self._resync_seconds = resync_seconds
         self._queue = Queue(self._work, self._failed, workers, beat)
         self._tasks: list[asyncio.Task[None]] = []
+        self._told: dict[Ref, Object] = {}
 
     def registry(self) -> kopf.OperatorRegistry:
         """Return kopf's handlers."""
@@ -85,7 +86,7 @@ class Operator:
         """Take over what a watch says, and wake whom it concerns; this runs on kopf's loop and must be quick."""
         subject: Object = dict(event["object"])
         gone = event["type"] == "DELETED"
-        before = self._world.store.get(Ref.of(subject))
+        before = self._before(subject, gone=gone)
         if gone:
             self._world.store.remove(subject)
         else:
@@ -94,6 +95,20 @@ class Operator:
                 return
         for key in self._world.concerned(subject, None if gone else before):
             self._queue.add(key, _SOON)
+
+    def _before(self, subject: Object, *, gone: bool) -> Object | None:
+        """What is compared with to tell whom a change concerns.
+
+        Of our own resources it is what a watch told last: an answer to a write of ours may hold a new wish already, of
+        which nobody else has been told.
+        """
+        ref = Ref.of(subject)
+        if ref.kind not in MODELS:
+            return self._world.store.get(ref)
+        before = self._told.pop(ref, None)
+        if not gone:
+            self._told[ref] = slim(subject)
+        return before
 
     async def _first_look(self) -> None:
         """Wait for an API server that answers: it may be starting as we are."""
@@ -115,14 +130,24 @@ class Operator:
                 _log.warning("could not look at everything", extra={"error": error.message})
 
     async def _look_at_everything(self) -> int:
-        """List every kind, whatever the watches said, let each resource have a turn; return how much was news."""
-        missed = 0
+        """List every kind, whatever the watches said, let each resource have a turn; return how much was news.
+
+        Raises:
+            ClusterError: a kind could not be listed; all others were.
+        """
+        missed, failed = 0, list[ClusterError]()
         for kind in WATCHED:
-            listing = await asyncio.to_thread(self._list, kind)
+            try:
+                listing = await asyncio.to_thread(self._list, kind)
+            except ClusterError as error:
+                failed.append(error)
+                continue
             missed += len(self._world.store.replace(kind, listing))
         for kind in (*MODELS, COHORT):
             for one in self._world.store.all(kind):
                 self._queue.add(Key(kind, one["metadata"]["name"], one["metadata"].get("namespace")))
+        if failed:
+            raise failed[0]
         return missed
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -1,7 +1,8 @@
 """What the watches have told, kept in memory: a reconciliation reads it instead of asking the API server.
 
 A watch can lose a deletion when it is broken and begun again: lists, made from time to time, replace what is kept of a
-kind. Nothing irreversible is decided from here: who deletes asks the API server first.
+kind. The end of a project or pool is not decided from here, but asked of the API server; what is deleted by this
+knowledge, as surplus children and empty cohorts, can be made again.
 """
 
 import threading
@@ -22,32 +23,38 @@ class Store:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._objects: dict[Kind, dict[Ref, Object]] = {}
-        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._gone: OrderedDict[str, int] = OrderedDict()
 
     def put(self, subject: Object) -> None:
         """Take an object over, unless a newer version of it is known or it is known to be gone."""
         ref, small = Ref.of(subject), slim(subject)
         with self._lock:
             kept = self._objects.setdefault(ref.kind, {})
-            if _uid(small) not in self._gone and _version(kept.get(ref, small)) <= _version(small):
+            if not self._is_gone(small) and _version(kept.get(ref, small)) <= _version(small):
                 kept[ref] = small
 
     def remove(self, subject: Object) -> None:
-        """Forget an object; one of the same name that was made since stays."""
+        """Forget an object; one of the same name that was made since stays.
+
+        Watches by label say DELETED, too, of what has lost its label; when it gets it back, its version is a newer one.
+        """
         ref = Ref.of(subject)
         with self._lock:
-            self._forget(_uid(subject))
+            self._forget(_uid(subject), _version(subject))
             kept = self._objects.get(ref.kind, {})
-            if ref in kept and _uid(kept[ref]) == _uid(subject):
+            if ref in kept and _uid(kept[ref]) == _uid(subject) and self._is_gone(kept[ref]):
                 del kept[ref]
 
     def replace(self, kind: Kind, listing: Listing) -> list[Ref]:
-        """Take over what a list says of a kind, and return what had changed without an event's saying so."""
+        """Take over what a list says of a kind, and return what had changed without an event's saying so.
+
+        A list without a version is that of a kind which is not served: nothing of it is left.
+        """
         with self._lock:
             before = self._objects.get(kind, {})
-            listed = {Ref.of(one): slim(one) for one in listing.items if _uid(one) not in self._gone}
+            listed = {Ref.of(one): slim(one) for one in listing.items if not self._is_gone(one)}
             read = _number(listing.resource_version)
-            now = listed | {ref: kept for ref, kept in before.items() if _version(kept) > read}
+            now = listed | {ref: kept for ref, kept in before.items() if read and _version(kept) > read}
             self._objects[kind] = now
             changed = [ref for ref in now if ref not in before or _version(before[ref]) < _version(now[ref])]
             return changed + [ref for ref in before if ref not in now]
@@ -67,8 +74,11 @@ class Store:
         """Return the objects of a kind that carry a label."""
         return [one for one in self.all(kind) if one["metadata"].get("labels", {}).get(label) == value]
 
-    def _forget(self, uid: str) -> None:
-        self._gone[uid] = None
+    def _is_gone(self, subject: Object) -> bool:
+        return _version(subject) <= self._gone.get(_uid(subject), -1)
+
+    def _forget(self, uid: str, version: int) -> None:
+        self._gone[uid] = max(version, self._gone.get(uid, -1))
         while len(self._gone) > _REMEMBERED:
             self._gone.popitem(last=False)
 

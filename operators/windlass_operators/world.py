@@ -1,5 +1,6 @@
 """Our own view of the store: custom resources as models, workloads as claims, and whom a change concerns."""
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -16,6 +17,7 @@ from windlass_operators.kinds import COHORT, ENDPOINT, MODELS, NODE, POOL, PROJE
 from windlass_operators.queue import Key
 from windlass_operators.store import Store
 
+_log = logging.getLogger(__name__)
 _Model = TypeVar("_Model", bound=Resource)
 
 
@@ -27,12 +29,12 @@ class World:
         self._read: dict[Ref, tuple[str, Resource | None]] = {}
 
     def parse(self, model: type[_Model], raw: Object) -> _Model:
-        """Return a resource as its model.
+        """Return a resource as its model; fields that a newer definition has added are not for us.
 
         Raises:
             ValidationError: it is none; the API server may hold objects of an older or a loosened definition.
         """
-        return model.model_validate({"status": {}} | raw)
+        return model.model_validate({"status": {}} | raw, extra="ignore")
 
     def pools(self) -> dict[str, GPUPool]:
         """Return the pools by name."""
@@ -43,10 +45,21 @@ class World:
         return {one.metadata.name: one for one in self._all(PROJECT, Project)}
 
     def claims_of(self, projects: Iterable[str], pools: dict[str, GPUPool]) -> list[Claim]:
-        """Return what the workloads of these projects hold or wait for."""
+        """Return what the workloads of these projects hold or wait for, but for those that cannot be read."""
         spaces = {namespace_of(project) for project in projects}
-        found = (one for one in self.store.all(WORKLOAD) if one["metadata"]["namespace"] in spaces)
-        return list(claims(found, pools))
+        found: list[Claim] = []
+        for one in self.store.all(WORKLOAD):
+            if one["metadata"]["namespace"] not in spaces:
+                continue
+            try:
+                found += claims([one], pools)
+            except ValueError as error:
+                _log.warning("a Workload cannot be read", extra={"object": str(Ref.of(one)), "error": str(error)})
+        return found
+
+    def unreadable_pools(self) -> list[str]:
+        """Return the names of pools that are stored and cannot be read."""
+        return sorted({one["metadata"]["name"] for one in self.store.all(POOL)} - set(self.pools()))
 
     def quotas(self) -> Iterator[tuple[str, str]]:
         """Yield project and pool of every quota as it is stored, also of projects that cannot be read."""
@@ -61,13 +74,17 @@ class World:
         ]
 
     def _all(self, kind: Kind, model: type[_Model]) -> Iterator[_Model]:
-        for raw in self.store.all(kind):
+        known = self.store.all(kind)
+        for ref in set(self._read) - {Ref.of(raw) for raw in known}:
+            if ref.kind == kind:
+                self._read.pop(ref, None)
+        for raw in known:
             ref, version = Ref.of(raw), raw["metadata"].get("resourceVersion", "")
-            if self._read.get(ref, ("", None))[0] != version:
-                self._read[ref] = (version, self._parsed(model, raw))
-            found = self._read[ref][1]
-            if isinstance(found, model):
-                yield found
+            before = self._read.get(ref)
+            if before is None or before[0] != version:
+                before = self._read[ref] = (version, self._parsed(model, raw))
+            if isinstance(before[1], model):
+                yield before[1]
 
     def _parsed(self, model: type[_Model], raw: Object) -> _Model | None:
         try:

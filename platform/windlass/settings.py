@@ -69,7 +69,8 @@ class OperatorSettings(BaseSettings):
         default="windlass-system",
         min_length=1,
         max_length=63,
-        description="namespace of the control plane, where the lease is kept and which projects' pods may reach",
+        description="namespace of the control plane, where the lease is kept and which projects' pods may reach; "
+        "the admission policies name its accounts too",
     )
     host: str = Field(default="0.0.0.0", description="address of health and metrics")  # noqa: S104 - a pod's own network
     port: int = Field(default=8080, ge=0, le=65535, description="port of health and metrics; 0 picks a free one")

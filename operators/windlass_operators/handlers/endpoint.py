@@ -19,10 +19,12 @@ def reconcile(subject: ModelEndpoint, world: World, writer: Writer, serving: ren
     pools = world.pools()
     home = endpoint.project_for(subject, world.projects())
     obstacle = endpoint.obstacle(subject, home, pools, serving)
+    labelled = world.store.labelled(RAY_SERVICE, ENDPOINT_LABEL, name)
+    observed = [one for one in labelled if one["metadata"].get("namespace") == space]
     outcome = Outcome()
-    if obstacle is None and home is not None:
-        labelled = world.store.labelled(RAY_SERVICE, ENDPOINT_LABEL, name)
-        observed = [one for one in labelled if one["metadata"].get("namespace") == space]
+    if not render.replicas(subject):
+        outcome = writer.children(subject, [], observed)  # whatever stands in the way of serving, stopping needs none
+    elif obstacle is None and home is not None:
         outcome = writer.children(subject, render.objects(subject, home, pools, serving), observed)
     service = world.store.get(Ref(RAY_SERVICE, render.service_name(name), space))
     status = endpoint.conditions(subject, obstacle, outcome.refused, service, writer.now())

@@ -4,17 +4,19 @@ from collections.abc import Mapping
 
 from windlass.kube.client import Client
 from windlass.kube.names import FINALIZER, POOL_LABEL, PROJECT_LABEL, namespace_of
-from windlass.kube.objects import Object, Ref
+from windlass.kube.objects import Kind, Object, Ref
 from windlass.kube.resources import GPUPool, Project
 from windlass_operators.decide import READY, Verdict, project, some
 from windlass_operators.deletion import end_project
 from windlass_operators.handlers.writing import RETRY_SECONDS, Writer
-from windlass_operators.kinds import CLUSTER_QUEUE, NAMESPACE, PROJECT_CHILDREN
+from windlass_operators.kinds import CLUSTER_QUEUE, NAMESPACE, PROJECT_CHILDREN, RESOURCE_QUOTA
 from windlass_operators.render import namespace, queues
 from windlass_operators.world import World
 
 _LOOK_SECONDS = 2.0
 """While a project is being deleted: pods are not watched, and are asked for."""
+_OF_POOLS = {NAMESPACE, RESOURCE_QUOTA}
+"""Children that speak of all pools: while one cannot be read they stay as they are, or its part would be lost."""
 
 
 def reconcile(subject: Project, world: World, client: Client, writer: Writer, system: str) -> float | None:
@@ -24,7 +26,12 @@ def reconcile(subject: Project, world: World, client: Client, writer: Writer, sy
     writer.hold(subject)
     pools = world.pools()
     wished = [*namespace.objects(subject, pools, system), *queues.objects(subject, pools)]
-    outcome = writer.children(subject, wished, _observed(subject, world, pools))
+    observed = _observed(subject, world, pools)
+    if world.unreadable_pools():
+        keep = {Ref.of(one) for one in observed if Kind.of(one) in _OF_POOLS}
+        wished = [one for one in wished if Ref.of(one) not in keep]
+        observed = [one for one in observed if Ref.of(one) not in keep]
+    outcome = writer.children(subject, wished, observed)
     status = project.status(subject, _seen(subject, world, pools), outcome.refused, writer.now())
     writer.status(subject, subject.status.wire(), status.wire())
     return RETRY_SECONDS if outcome.refused else None

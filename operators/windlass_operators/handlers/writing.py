@@ -15,7 +15,7 @@ from windlass_operators import metrics
 from windlass_operators.apply import Children
 from windlass_operators.children import Outcome, Owner
 from windlass_operators.decide import READY, Verdict, events
-from windlass_operators.kinds import MODELS
+from windlass_operators.kinds import ENDPOINT, MODELS
 from windlass_operators.post import Poster
 from windlass_operators.store import Store
 
@@ -77,7 +77,9 @@ class Writer:
         said = _condition(known, READY, verdict, generation, self.now())
         if [one for one in known if one.type == READY] != [said]:
             owner = Owner(Kind.of(raw), metadata["name"], metadata["uid"])
-            status = {"observedGeneration": generation, "conditions": [said.wire()]}
+            rest = _rest(raw)
+            others = [one.wire() for one in known if rest and one.type != READY]
+            status = rest | {"observedGeneration": generation, "conditions": [*others, said.wire()]}
             self._say(owner, metadata.get("namespace"), known, status)
 
     def _say(self, owner: Owner, namespace: str | None, known: Sequence[Condition], status: Object) -> None:
@@ -107,6 +109,12 @@ def owner_of(subject: Resource) -> Owner:
 def _condition(before: Sequence[Condition], kind: str, one: Verdict, generation: int, now: datetime) -> Condition:
     status, reason, message = one.status, one.reason, one.message
     return condition(before, kind, status=status, reason=reason, message=message, generation=generation, now=now)
+
+
+def _rest(raw: Object) -> Object:
+    """What an earlier status of ours said, which applying less would take away; an endpoint's rest is not ours."""
+    status = raw.get("status")
+    return status if isinstance(status, dict) and Kind.of(raw) != ENDPOINT else {}
 
 
 def _conditions(raw: Object) -> list[Condition]:

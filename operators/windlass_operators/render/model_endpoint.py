@@ -9,13 +9,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from windlass.kube.names import ENDPOINT_LABEL, SERVER_ACCOUNT, labels, local_queue_of
+from windlass.kube.names import ENDPOINT_LABEL, QUEUE_LABEL, SERVER_ACCOUNT, labels, local_queue_of
 from windlass.kube.priorities import class_of
 from windlass.kube.resources import GPUPool, ModelEndpoint, Project
 from windlass.kube.resources.model_endpoint import ReplicaResources, ResolvedVersion
 from windlass_operators.render import Object
 
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
 APPLICATION = "windlass_pipelines.serve.application:build"
 """What Ray Serve imports. No user's word is ever part of it."""

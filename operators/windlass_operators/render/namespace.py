@@ -1,6 +1,6 @@
 """Project -> its namespace and the walls around it: accounts, roles, network, limits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from windlass.domain.projects import Role
 from windlass.kube.names import (
@@ -43,7 +43,7 @@ _RULES: Mapping[Role, list[Object]] = {
 """Jobs are submitted through the API, which checks data, budget and quota: nobody may create RayJobs by hand."""
 
 
-def namespace(project: Project) -> Object:
+def namespace(project: Project, pools: Mapping[str, GPUPool]) -> Object:
     """Return the namespace, with Pod Security *restricted* enforced, and with what the admission policies go by."""
     level = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
     uid = {PROJECT_UID_LABEL: project.metadata.uid}
@@ -54,11 +54,18 @@ def namespace(project: Project) -> Object:
             "name": namespace_of(project.metadata.name),
             "labels": labels(project.metadata.name) | level | uid,
             "annotations": {
-                QUEUES_ANNOTATION: ",".join(local_queue_of(quota.pool) for quota in project.spec.quotas),
+                QUEUES_ANNOTATION: ",".join(_queues(project, pools)),
                 CEILING_ANNOTATION: str(project.spec.jobs.priority_ceiling),
             },
         },
     }
+
+
+def _queues(project: Project, pools: Mapping[str, GPUPool]) -> Iterator[str]:
+    """Yield the queues with the one resource that each counts; what a queue does not count is nothing to Kueue."""
+    for quota in project.spec.quotas:
+        if pool := pools.get(quota.pool):
+            yield f"{local_queue_of(quota.pool)}={pool.spec.resource_name}"
 
 
 def accounts(project: Project) -> list[Object]:
@@ -95,7 +102,8 @@ def network_policies(project: Project, system: str) -> list[Object]:
     dns = {"namespaceSelector": {"matchLabels": {SYSTEM_NAMESPACE_LABEL: "kube-system"}}}
     house = {"namespaceSelector": {"matchLabels": {SYSTEM_NAMESPACE_LABEL: system}}}
     both = ["Ingress", "Egress"]
-    deny = {"podSelector": {}, "policyTypes": both}
+    # the empty lists are said, so that a rule that somebody adds is drift and no addition
+    deny: Object = {"podSelector": {}, "policyTypes": both, "ingress": [], "egress": []}
     holes = {
         "podSelector": {},
         "policyTypes": both,
@@ -151,7 +159,7 @@ def limit_range(project: Project) -> Object:
 def objects(project: Project, pools: Mapping[str, GPUPool], system: str) -> list[Object]:
     """Return the namespace and all that stands in it, in the order to apply it: the walls before the tenants."""
     return [
-        namespace(project),
+        namespace(project, pools),
         *network_policies(project, system),
         resource_quota(project, pools),
         limit_range(project),

@@ -3,7 +3,7 @@
 One strict queue per project and pool: a job that waits for one kind of GPU never blocks another kind, and within a kind
 the oldest job of the highest priority is next. GPUs are what is counted. The queue also covers cpu and memory, with
 more than any cluster has: Kueue 0.19 admits no workload of several kinds of pods of which one, as a Ray head, asks for
-nothing that its queue covers. What bounds cpu and memory is the ResourceQuota.
+nothing that its queue covers. Nothing but the nodes bounds cpu and memory.
 """
 
 from collections.abc import Mapping

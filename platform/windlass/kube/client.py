@@ -47,7 +47,7 @@ class Client:
     """Speaks to one API server. Threads may share it.
 
     ``guard`` runs before every write and raises to stop it: whoever writes under a lease checks it there.
-    ``observe`` is told method and status of every answer.
+    ``observe`` is told method and status of every answer. ``patience``: seconds to wait for an answer.
     """
 
     def __init__(
@@ -57,12 +57,14 @@ class Client:
         guard: Callable[[], None] = _unguarded,
         observe: Callable[[str, int], None] | None = None,
         impersonate: str | None = None,
+        patience: float = _READ,
     ) -> None:
         self._api = upstream.ApiClient(configuration)
         self._pool: urllib3.PoolManager = self._api.rest_client.pool_manager
         self._host: str = configuration.host
         self._guard = guard
         self._observe = observe
+        self._patience = patience
         self._headers = {"User-Agent": "windlass", "Accept": _JSON}
         if impersonate:
             self._headers["Impersonate-User"] = impersonate
@@ -84,16 +86,29 @@ class Client:
             return None
 
     def list(self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = "") -> Listing:
-        """Return all objects of a kind, of one namespace or of all, read page by page from one moment."""
+        """Return all objects of a kind, of one namespace or of all, read page by page from one moment.
+
+        Raises:
+            UnknownKindError: the kind is not served, or no longer: its definition may go while we run.
+        """
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(PAGE)}
         items: list[Object] = []
         while True:
-            page = self._call("GET", self._path(kind, namespace), f"list {kind}", query)
+            page = self._page(kind, namespace, query)
             # a list's items do not repeat what they are
             items += [{"apiVersion": kind.api_version, "kind": kind.kind} | item for item in page.get("items") or ()]
             if not (more := page["metadata"].get("continue")):
                 return Listing(items, page["metadata"].get("resourceVersion", ""))
             query["continue"] = more
+
+    def _page(self, kind: Kind, namespace: str | None, query: Mapping[str, str]) -> Object:
+        try:
+            return self._call("GET", self._path(kind, namespace), f"list {kind}", query)
+        except UnknownKindError:
+            raise
+        except NotFoundError as missing:
+            self._served.pop(kind, None)
+            raise UnknownKindError(missing.message, status=404) from missing
 
     def watch(
         self, kind: Kind, namespace: str | None = None, *, since: str, labels: str = "", seconds: int = _WATCH
@@ -231,12 +246,15 @@ class Client:
         body: Object | None = None,
         kind: str = _JSON,
         *,
-        read: float = _READ,
+        read: float | None = None,
         stream: bool = False,
     ) -> urllib3.BaseHTTPResponse:
         headers = dict(self._headers) | ({"Content-Type": kind} if body is not None else {})
         # a service account's token is read anew here when the kubelet has renewed it
-        self._api.update_params_for_auth(headers, [], ["BearerToken"])
+        try:
+            self._api.update_params_for_auth(headers, [], ["BearerToken"])
+        except (OSError, loading.ConfigException) as wrong:
+            raise UnavailableError(f"{what}: our token cannot be read: {wrong}") from wrong
         asked = urlencode({name: value for name, value in query.items() if value})
         try:
             answer = self._pool.request(
@@ -244,7 +262,7 @@ class Client:
                 f"{self._host}{path}{'?' + asked if asked else ''}",
                 body=None if body is None else json.dumps(body).encode(),
                 headers=headers,
-                timeout=urllib3.Timeout(connect=_CONNECT, read=read),
+                timeout=urllib3.Timeout(connect=min(_CONNECT, self._patience), read=read or self._patience),
                 retries=False,
                 preload_content=not stream,
             )

@@ -8,11 +8,16 @@ PROJECT_LABEL = f"{GROUP_LABEL}/project"
 POOL_LABEL = f"{GROUP_LABEL}/pool"
 PROJECT_UID_LABEL = f"{GROUP_LABEL}/project-uid"
 ENDPOINT_LABEL = f"{GROUP_LABEL}/endpoint"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Kueue's: the LocalQueue that an object waits in."""
 
 QUEUES_ANNOTATION = f"{GROUP_LABEL}/queues"
-"""On a project's namespace: its queues, with commas between them. Admission policies read it."""
+"""On a project's namespace: its queues and what each counts, ``a100=nvidia.com/gpu,mi300=amd.com/gpu``. Admission
+policies read it."""
 CEILING_ANNOTATION = f"{GROUP_LABEL}/priority-ceiling"
 """On a project's namespace: how high the priority of its jobs may be. A label's value could not be negative."""
+CLOSED_ANNOTATION = f"{GROUP_LABEL}/closed"
+"""On the namespace of a project that is being deleted: admission policies let no new job in."""
 
 FIELD_MANAGER = "windlass-operators"
 """The name by which the operators own fields (server-side apply)."""

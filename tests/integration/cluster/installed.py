@@ -66,7 +66,11 @@ def may(account: str, name: str, *rules: tuple[str, str]) -> list[Json]:
     return [role, binding]
 
 
-RIGHTS = (("batch", "jobs"), ("ray.io", "*"), ("", "pods"), ("", "pods/ephemeralcontainers"))
+RIGHTS = (
+    ("batch", "jobs"),
+    ("ray.io", "*"),
+    *(("", f"pods{part}") for part in ("", "/ephemeralcontainers", "/exec", "/attach")),
+)
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ class Stage:
             self.projects.append(name)
             wish = {"cohort": self.name if cohort else None, "quotas": [{"pool": self.name, **quota}]}
             project = Project.model_validate({"metadata": {"name": name, "uid": name}, "spec": wish})
-            space = namespace.namespace(project)
+            space = namespace.namespace(project, self.pools)
             # Pods of the tests' Jobs are as plain as can be.
             space["metadata"]["labels"] = {"windlass.dev/project": name}
             made += [space, *queues.objects(project, self.pools)]

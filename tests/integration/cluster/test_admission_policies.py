@@ -23,31 +23,38 @@ from windlass_operators.render import gpu_pool, model_endpoint, namespace, queue
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 Json = dict[str, Any]
-Attack = Callable[[Json], None]
+Attack = Callable[[Json], object]
 SPACE, NAME = "wl-walls", "job-1-r1"
 GPU = "nvidia.com/gpu"
 QUEUE, PRIORITY = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
-TENANT = "mallory"
+TENANT, ADMIN = "mallory", "root"
 KUBERAY = "system:serviceaccount:ray-system:kuberay-operator"
 JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
-POOL = GPUPool.model_validate({"metadata": {"name": "a100"}, "spec": {"nodeLabels": {"windlass.dev/pool": "a100"}}})
-QUOTA = {"pool": "a100", "nominal": 16}
+RESOURCES = {"a100": GPU, "mi300": "amd.com/gpu"}
+MIG = "nvidia.com/mig-1g.10gb"
+POOLS = {
+    name: GPUPool.model_validate(
+        {"metadata": {"name": name}, "spec": {"nodeLabels": {"windlass.dev/pool": name}, "resourceName": resource}}
+    )
+    for name, resource in RESOURCES.items()
+}
+QUOTAS = [{"pool": name, "nominal": 16} for name in POOLS]
 WALLS = Project.model_validate(
-    {"metadata": {"name": "walls", "uid": "u"}, "spec": {"quotas": [QUOTA], "jobs": {"priorityCeiling": 10}}}
+    {"metadata": {"name": "walls", "uid": "u"}, "spec": {"quotas": QUOTAS, "jobs": {"priorityCeiling": 10}}}
 )
 
 
 @pytest.fixture(scope="module")
 def walls(installed: Bed) -> Bed:
     """A project's namespace as the operators make it, and users to whom RBAC forbids nothing."""
-    pools = {"a100": POOL}
     apply(
         installed,
         [
-            *gpu_pool.objects(POOL),
-            *namespace.objects(WALLS, pools, "windlass-system"),
-            *queues.objects(WALLS, pools),
+            *(one for pool in POOLS.values() for one in gpu_pool.objects(pool)),
+            *namespace.objects(WALLS, POOLS, "windlass-system"),
+            *queues.objects(WALLS, POOLS),
             *(one for user in (TENANT, KUBERAY, JOB_CONTROLLER) for one in may(user, f"test-{user[-7:]}", *RIGHTS)),
+            *may(ADMIN, "test-admin", *RIGHTS, ("admissionregistration.k8s.io", "validatingadmissionpolicies")),
         ],
     )
     # a policy is in force some moments after it is stored
@@ -114,6 +121,11 @@ def secret_env(name: str) -> Json:
     }
 
 
+def projected(secret: str) -> Json:
+    return {"name": "p", "projected": {"sources": [{"secret": {"name": secret}}]}}
+
+
+CLAIM = {"name": "device", "resourceClaimName": "device"}
 RAY_ATTACKS: dict[str, tuple[Attack, str]] = {
     "no queue": (label(QUEUE, None), "must name one of the queues"),
     "an empty queue": (label(QUEUE, ""), "must name one of the queues"),
@@ -135,6 +147,9 @@ RAY_ATTACKS: dict[str, tuple[Attack, str]] = {
         spec(initContainers=[{"name": "i", "image": "i", "resources": {"limits": {GPU: "1"}, "requests": {GPU: "1"}}}]),
         "init containers ask for no GPUs",
     ),
+    "a part of a GPU that the queue does not count": (resources({MIG: "1"}, {MIG: "1"}), "does not count everything"),
+    "a GPU of another queue": (resources({"amd.com/gpu": "1"}, {"amd.com/gpu": "1"}), "does not count everything"),
+    "a device by claim": (spec(resourceClaims=[CLAIM]), "resourceClaims is not allowed"),
     "all devices by environment": (
         container(env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]),
         "must not name devices",
@@ -145,7 +160,13 @@ RAY_ATTACKS: dict[str, tuple[Attack, str]] = {
         "secrets that it uses must be its own",
     ),
     "a secret of a run whose name goes on": (container(env=[secret_env("job-1-r10")]), "must be its own"),
-    "all of a secret": (container(envFrom=[{"secretRef": {"name": "object-store"}}]), "must be its own"),
+    "a secret in a projected volume": (spec(volumes=[projected("job-2-r1")]), "must be its own"),
+    "a secret in an init container": (
+        spec(initContainers=[{"name": "i", "image": "i", "env": [secret_env("job-2-r1")]}]),
+        "must be its own",
+    ),
+    "all of a secret": (container(envFrom=[{"secretRef": {"name": NAME}}]), "not by envFrom"),
+    "a library to load": (container(env=[{"name": "LD_PRELOAD", "value": "x.so"}]), "nor libraries to load"),
 }
 
 
@@ -161,14 +182,24 @@ def test_an_honest_job_passes_with_its_own_secret(walls: Bed) -> None:
     wish = ray_job()
     assert refusal(as_user(walls, WORKER), wish) == ""
     main(worker_spec(wish))["env"] = [secret_env(NAME), secret_env(f"{NAME}-store")]
-    worker_spec(wish)["volumes"] = [{"name": "s", "secret": {"secretName": f"{NAME}-token"}}]
+    worker_spec(wish)["volumes"] = [{"name": "s", "secret": {"secretName": f"{NAME}-token"}}, projected(NAME)]
     assert refusal(as_user(walls, WORKER), wish) == ""
 
 
-@pytest.mark.parametrize("user", [TENANT, "system:admin", "system:serviceaccount:wl-walls:kuberay-operator"])
-def test_nobody_else_makes_ray_jobs(walls: Bed, user: str) -> None:
+NAMESAKES = [
+    f"system:serviceaccount:{name}"
+    for name in ("wl-walls:kuberay-operator", "team-x:kuberay-operator", "team-x:windlass-worker")
+]
+
+
+@pytest.mark.parametrize("user", [TENANT, "system:admin", *NAMESAKES])
+def test_nobody_else_makes_ray_jobs_clusters_pods_or_jobs(walls: Bed, user: str) -> None:
     apply(walls, may(user, f"test-{user.replace(':', '-')}", *RIGHTS))
-    assert "only Windlass writes Ray resources" in refusal(as_user(walls, user), ray_job())
+    client = as_user(walls, user)
+    assert "only Windlass writes Ray resources" in refusal(client, ray_job())
+    assert "only Windlass writes Ray resources" in refusal(client, cluster_of(ray_job(), owned=False))
+    assert "made by Ray clusters and queued Jobs" in refusal(client, pod())
+    assert "only Windlass writes Jobs" in refusal(client, queued_job("walls", "mine", 2))
 
 
 def cluster_of(job: Json, *, owned: bool) -> Json:
@@ -202,7 +233,7 @@ def endpoint(**spec: Any) -> Json:
         }
     )
     serving = model_endpoint.Serving("windlass/ray", "2.60.0")
-    [service] = model_endpoint.objects(wish, WALLS, {"a100": POOL}, serving)
+    [service] = model_endpoint.objects(wish, WALLS, POOLS, serving)
     return service
 
 
@@ -215,6 +246,13 @@ def test_the_service_of_an_endpoint_passes_and_needs_its_queue_for_gpus(walls: B
     del queued["metadata"]["labels"][QUEUE]
     assert "must name one of the queues" in refusal(worker, queued)
     assert "only Windlass writes" in refusal(as_user(walls, TENANT), endpoint())
+    service = worker.create(endpoint(), manager="test")
+    try:
+        with pytest.raises(InvalidError, match="must name one of the queues"):
+            worker.patch(Ref.of(service), {"spec": queued["spec"]}, manager="test")
+        worker.patch(Ref.of(service), {"metadata": {"annotations": {"note": "slow"}}}, manager="test")
+    finally:
+        worker.delete(Ref.of(service))
 
 
 def test_the_queue_of_a_job_stays_and_its_priority_stays_below_the_ceiling(walls: Bed) -> None:
@@ -242,7 +280,7 @@ def pod(gpus: int = 1, owner: tuple[str, str] = ("ray.io/v1", "RayCluster")) -> 
     version, kind = owner
     amounts = {"cpu": "1", "memory": "1Gi"} | ({GPU: str(gpus)} if gpus else {})
     reference = {"apiVersion": version, "kind": kind, "name": f"{NAME}-abcde", "uid": "u", "controller": True}
-    labels = {"ray.io/cluster": f"{NAME}-abcde", "ray.io/originated-from-cr-name": NAME}
+    labels = {"ray.io/cluster": f"{NAME}-abcde"}
     metadata = {"name": "p", "namespace": SPACE, "labels": labels, "ownerReferences": [reference]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": restricted(amounts)}
 
@@ -265,6 +303,11 @@ POD_ATTACKS: dict[str, tuple[Attack, str]] = {
         lambda one: one["spec"].update(initContainers=[main(restricted({GPU: "1"})) | {"name": "i"}]),
         "init and ephemeral containers ask for no GPUs",
     ),
+    "a part of a GPU that no queue counts": (
+        lambda one: main(one["spec"])["resources"].update(requests={MIG: "1"}, limits={MIG: "1"}),
+        f"no quota of {MIG}",
+    ),
+    "a device by claim": (lambda one: one["spec"].update(resourceClaims=[CLAIM]), "resourceClaims is not allowed"),
     "another account": (lambda one: one["spec"].update(serviceAccountName="other"), "run as windlass-trainer"),
     "a token of the cluster": (lambda one: one["spec"].update(automountServiceAccountToken=True), "get no token"),
     "another run's secret": (
@@ -274,6 +317,35 @@ POD_ATTACKS: dict[str, tuple[Attack, str]] = {
     "another run's secret in its environment": (
         lambda one: main(one["spec"]).update(env=[secret_env("job-2-r1")]),
         "must be those of its own run",
+    ),
+    "another run's secret in a projected volume": (
+        lambda one: one["spec"].update(volumes=[projected("job-2-r1")]),
+        "must be those of its own run",
+    ),
+    "another run's secret by a label of its template": (
+        lambda one: (
+            one["metadata"]["labels"].update({"batch.kubernetes.io/job-name": "job-2-r1"}),
+            main(one["spec"]).update(env=[secret_env("job-2-r1")]),
+        ),
+        "must be those of its own run",
+    ),
+    "another cluster's secret by a shorter name": (
+        lambda one: one["spec"].update(volumes=[projected("job-1")]),
+        "must be those of its own run",
+    ),
+    "all devices by environment": (
+        lambda one: main(one["spec"]).update(env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]),
+        "must not name devices",
+    ),
+    "all devices in an init container": (
+        lambda one: one["spec"].update(
+            initContainers=[main(restricted({})) | {"name": "i", "env": [{"name": "NVIDIA_VISIBLE_DEVICES"}]}]
+        ),
+        "must not name devices",
+    ),
+    "an environment from elsewhere": (
+        lambda one: main(one["spec"]).update(envFrom=[{"configMapRef": {"name": "devices"}}]),
+        "not by envFrom",
     ),
 }
 
@@ -308,7 +380,8 @@ def test_nobody_looks_into_a_container_with_gpus(walls: Bed) -> None:
     try:
         for extra, words in (
             ({"resources": {"limits": {GPU: "1"}}}, "cannot be set for an Ephemeral Container"),
-            ({"targetContainerName": "main"}, "nobody joins a container"),
+            ({"targetContainerName": "main"}, "nobody joins containers"),
+            ({}, "nobody joins containers"),
         ):
             probe = main(restricted({})) | {"name": "probe", "resources": {}} | extra
             fields = {"spec": {"ephemeralContainers": [probe]}}
@@ -318,17 +391,80 @@ def test_nobody_looks_into_a_container_with_gpus(walls: Bed) -> None:
         kuberay.delete(ref)
 
 
+def connect(bed: Bed, how: str, user: str) -> str:
+    """What the API server says to somebody who wants to step into the container of a pod."""
+    path = f"/api/v1/namespaces/{SPACE}/pods/held/{how}?command=true&stdout=true"
+    with pytest.raises(BedError) as refused:  # kubectl speaks no protocol of streams here: an admin fails later
+        kubectl(bed, "--as", user, "create", "--raw", path, "-f", "-", given="{}")
+    return str(refused.value)
+
+
+def test_a_pod_stays_with_its_cluster_and_runs_what_it_ran(walls: Bed) -> None:
+    kuberay, tenant = as_user(walls, KUBERAY), as_user(walls, TENANT)
+    ref, wish = Ref(Kind("v1", "Pod"), "held", SPACE), pod()
+    wish["metadata"] |= {"name": "held", "finalizers": ["windlass.dev/test"]}  # its owner is not there
+    containers = kuberay.create(wish, manager="test")["spec"]["containers"]
+    containers[0]["image"] = "somebody-elses"
+    attacks: list[Json] = [
+        {"metadata": {"ownerReferences": None}},
+        {"metadata": {"labels": {"ray.io/cluster": None}}},
+        {"spec": {"containers": containers}},
+    ]
+    try:
+        for fields in attacks:
+            with pytest.raises(ForbiddenError, match="labels, owners and spec of a pod stay"):
+                tenant.patch(ref, fields, manager="test")
+        tenant.patch(ref, {"metadata": {"annotations": {"note": "slow"}}}, manager="test")
+        kuberay.patch(ref, {"metadata": {"labels": {"ray.io/serve": "true"}}}, manager="test")
+        for how in ("exec", "attach"):
+            assert "nobody joins a container" in connect(walls, how, TENANT)
+            assert "nobody joins a container" not in connect(walls, how, ADMIN)
+    finally:
+        tenant.patch(ref, {"metadata": {"finalizers": None}}, manager="test")
+        kuberay.delete(ref)
+
+
 def test_jobs_are_made_by_windlass_in_the_projects_queue(walls: Bed) -> None:
     worker = as_user(walls, WORKER)
     assert refusal(worker, queued_job("walls", "honest", 2)) == ""
-    assert "only Windlass makes Jobs" in refusal(as_user(walls, TENANT), queued_job("walls", "mine", 2))
+    assert "only Windlass writes Jobs" in refusal(as_user(walls, TENANT), queued_job("walls", "mine", 2))
     for labels in ({QUEUE: "h100"}, {QUEUE: ""}):
         wish = queued_job("walls", "other", 2)
         wish["metadata"]["labels"] |= labels
         assert "must name one of the queues" in refusal(worker, wish)
+    wish = queued_job("walls", "part", 2)
+    main(wish["spec"]["template"]["spec"])["resources"] = {"requests": {MIG: "1"}, "limits": {MIG: "1"}}
+    assert "does not count everything" in refusal(worker, wish)
     wish = queued_job("walls", "vip", 2)
     wish["metadata"]["labels"][PRIORITY] = "windlass-1000"
     assert "above the ceiling" in refusal(worker, wish)
+
+
+def test_a_job_without_a_queue_gets_no_gpus_later_either(walls: Bed) -> None:
+    """Kubernetes lets the resources of a suspended Job be changed."""
+    worker, tenant = as_user(walls, WORKER), as_user(walls, TENANT)
+    wish = queued_job("walls", "plain", 1)
+    for name in (QUEUE, PRIORITY):
+        del wish["metadata"]["labels"][name]
+    amounts = {"cpu": "1", "memory": "1Gi"}
+    main(wish["spec"]["template"]["spec"])["resources"] = {"requests": amounts, "limits": amounts}
+    ref = Ref.of(wish)
+    job = worker.create(wish, manager="test")
+    containers = job["spec"]["template"]["spec"]["containers"]
+    for given in containers[0]["resources"].values():
+        given[GPU] = "8"
+    more = {"spec": {"template": {"spec": {"containers": containers}}}}
+    try:
+        eventually(lambda: bool(worker.get(ref)["status"].get("conditions")), "the Job is known to be suspended")
+        with pytest.raises(ForbiddenError, match="only Windlass writes Jobs"):
+            tenant.patch(ref, {"spec": {"suspend": False}}, manager="test")
+        with pytest.raises(ForbiddenError, match="only Windlass writes Jobs"):
+            tenant.patch(ref, more, manager="test")
+        with pytest.raises(InvalidError, match="must name one of the queues"):
+            worker.patch(ref, more, manager="test")
+        worker.patch(ref, {"metadata": {"annotations": {"note": "slow"}}}, manager="test")
+    finally:
+        worker.delete(ref)
 
 
 def test_what_has_no_queue_at_all_is_bounded_to_none(walls: Bed) -> None:

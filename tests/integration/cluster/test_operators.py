@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from tests.bed.cluster_api import apply, kubectl
 from tests.bed.failures import BedError
-from tests.integration.cluster.installed import WORKER, admin_of, guide, honest_ray_job, queued_job
+from tests.integration.cluster.installed import WORKER, admin_of, guide, honest_ray_job, queued_job, restricted
 from tests.integration.cluster.objects import namespace
 from tests.integration.cluster.operating import Operators, becomes, pool, project, ready, wish
 from tests.integration.cluster.waiting import eventually
 
 from windlass.kube.client import Client
-from windlass.kube.names import ADOPT_ANNOTATION
+from windlass.kube.errors import InvalidError
+from windlass.kube.names import ADOPT_ANNOTATION, MANAGED_BY, OWNER
 from windlass.kube.objects import Kind, Ref
 from windlass_operators.kinds import CLUSTER_QUEUE, COHORT, ENDPOINT, LOCAL_QUEUE, NAMESPACE, POOL, PROJECT, RAY_SERVICE
 
@@ -94,6 +95,20 @@ def test_drift_of_children_is_repaired(lab: Operators) -> None:
     eventually(lambda: client.get(space)["metadata"]["labels"][level] == "restricted", "pods are restricted again")
 
 
+def test_a_child_whose_label_was_taken_away_is_repaired_and_known_again(lab: Operators) -> None:
+    client = lab.client
+    for kind, name, space in ((CLUSTER_QUEUE, "search.a100", None), (POLICY, "windlass-deny", "wl-search")):
+        ref = Ref(kind, name, space)
+        fields: Json = {"metadata": {"labels": {MANAGED_BY: None}}}
+        if kind == POLICY:
+            fields["spec"] = {"ingress": [{}]}
+        client.patch(ref, fields, manager="mallory")
+        eventually(lambda ref=ref: client.get(ref)["metadata"]["labels"].get(MANAGED_BY) == OWNER, "it is ours again")
+        if kind == POLICY:
+            assert not client.get(ref)["spec"].get("ingress"), "and closed"
+    becomes(client, project("search"), "Reconciled")
+
+
 def test_a_changed_quota_is_applied_and_a_removed_one_takes_its_queue_along(lab: Operators) -> None:
     client = lab.client
     before = client.get(project("speech"))["spec"]
@@ -168,8 +183,7 @@ def test_a_project_with_live_jobs_stays_until_it_may_cancel_them_and_leaves_noth
     worker.create(queued_job("brief", "runs", 2, "h100"), manager="test")
     eventually(lambda: client.get(project("brief"))["status"]["used"] == 2, "the job runs")
     client.delete(project("brief"))
-    message = becomes(client, project("brief"), "Deleting")
-    assert "set spec.whenDeleted to Cancel" in message
+    eventually(lambda: "set spec.whenDeleted to Cancel" in ready(client, project("brief"))[2], "it says what to do")
     assert client.find(Ref(JOB, "runs", "wl-brief")) is not None
     assert client.find(Ref(POLICY, "windlass-deny", "wl-brief")) is not None
     client.patch(project("brief"), {"spec": {"whenDeleted": "Cancel"}}, manager="test")
@@ -187,9 +201,43 @@ def test_a_project_with_live_jobs_stays_until_it_may_cancel_them_and_leaves_noth
     eventually(lambda: client.find(project("brief")) is None, "the project is gone again", 60)
 
 
-def test_a_deletion_in_the_foreground_is_refused(lab: Operators) -> None:
+def test_a_job_that_kueue_has_not_seen_keeps_its_project_and_a_closed_project_takes_no_other(
+    lab: Operators, worker: Client
+) -> None:
+    client = lab.client
+    apply(lab.bed, [wish(PROJECT, "quiet", {"quotas": [{"pool": "h100", "nominal": 1}]})])
+    becomes(client, project("quiet"), "Reconciled")
+    unseen = queued_job("quiet", "unseen", 1, "h100")
+    del unseen["metadata"]["labels"]
+    unseen["spec"]["template"]["spec"] = restricted({"cpu": "1", "memory": "1Gi"})
+    worker.create(unseen, manager="test")
+    client.delete(project("quiet"))
+    eventually(lambda: "Job unseen" in ready(client, project("quiet"))[2], "the project waits for it")
+    for late in (queued_job("quiet", "late", 1, "h100"), honest_ray_job("quiet", "late")):
+        with pytest.raises(InvalidError, match="takes no new jobs"):
+            worker.create(late, manager="test")
+    client.delete(Ref(JOB, "unseen", "wl-quiet"))
+    eventually(lambda: client.find(project("quiet")) is None, "the project is gone", 60)
+
+
+def test_a_project_is_cancelled_with_its_endpoint(lab: Operators) -> None:
+    client = lab.client
+    quotas = [{"pool": "h100", "nominal": 2}]
+    apply(lab.bed, [wish(PROJECT, "served", {"quotas": quotas, "whenDeleted": "Cancel"})])
+    becomes(client, project("served"), "Reconciled")
+    ref = serve(lab, "wl-served", gpus=1, replicas=2)
+    eventually(lambda: rows(client, "served")["h100"]["used"] == 2, "its replicas hold quota", 60)
+    client.delete(project("served"))
+    eventually(lambda: client.find(project("served")) is None, "the project is gone", 90)
+    assert client.find(ref) is None
+
+
+def test_a_deletion_in_the_foreground_or_of_orphans_is_refused(lab: Operators) -> None:
     with pytest.raises(BedError, match="delete it without --cascade"):
         kubectl(lab.bed, "delete", "project", "search", "--cascade=foreground", "--wait=false")
+    path = "/apis/windlass.dev/v1alpha1/projects/search?orphanDependents=true"
+    with pytest.raises(BedError, match="delete it without --cascade"):
+        kubectl(lab.bed, "delete", "--raw", path)
     assert ready(lab.client, project("search"))[1] == "Reconciled"
 
 
@@ -207,33 +255,47 @@ def test_a_pool_in_use_is_not_deleted_and_says_by_whom(lab: Operators) -> None:
     assert client.find(Ref(Kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor"), "spare")) is None
 
 
-def test_an_endpoint_becomes_a_ray_service_that_kueue_queues(lab: Operators) -> None:
-    client = lab.client
-    ref = Ref(ENDPOINT, "live", "wl-ranking")
+RESOLVED = {"model": "tickets", "number": 1, "weight": 100, "uri": "s3://m/1", "manifestSha256": "a" * 64}
+
+
+def serve(lab: Operators, space: str, *, gpus: int, replicas: int) -> Ref:
+    """Make an endpoint on h100 and say what it serves, as the control plane does."""
+    ref = Ref(ENDPOINT, "live", space)
     spec = {
         "traffic": [{"model": "tickets", "version": 1}],
         "pool": "h100",
-        "resources": {"gpus": 2},
-        "minReplicas": 3,
-        "maxReplicas": 3,
+        "resources": {"gpus": gpus},
+        "minReplicas": replicas,
+        "maxReplicas": replicas,
     }
-    apply(lab.bed, [{**wish(ENDPOINT, "live", spec), "metadata": {"name": "live", "namespace": "wl-ranking"}}])
-    becomes(client, ref, "NotResolved")
-    resolved = {"model": "tickets", "number": 1, "weight": 100, "uri": "s3://m/1", "manifestSha256": "a" * 64}
-    client.patch(ref, {"status": {"resolved": [resolved]}}, manager="windlass-worker", subresource="status")
+    apply(lab.bed, [{**wish(ENDPOINT, "live", spec), "metadata": {"name": "live", "namespace": space}}])
+    becomes(lab.client, ref, "NotResolved")
+    lab.client.patch(ref, {"status": {"resolved": [RESOLVED]}}, manager="windlass-worker", subresource="status")
+    becomes(lab.client, ref, "Starting")
+    return ref
+
+
+def test_an_endpoint_becomes_a_ray_service_that_kueue_queues(lab: Operators) -> None:
+    client = lab.client
+    ref = serve(lab, "wl-ranking", gpus=2, replicas=3)
     becomes(client, ref, "Starting")
     service = Ref(RAY_SERVICE, "ep-live", "wl-ranking")
     assert client.get(service)["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "h100"
     eventually(lambda: rows(client, "ranking")["h100"]["used"] == 6, "its replicas count in the quota")
-    assert client.get(ref)["status"]["resolved"] == [resolved]
+    assert client.get(ref)["status"]["resolved"] == [RESOLVED]
     before = client.get(service)["metadata"]["generation"]
     client.patch(Ref(NAMESPACE, "wl-ranking"), {"metadata": {"labels": {"look": "again"}}}, manager="test")
     becomes(client, ref, "Starting")
     assert client.get(service)["metadata"]["generation"] == before
-    client.patch(ref, {"spec": {"stopped": True}}, manager="test")
-    eventually(lambda: client.find(service) is None, "stopped, it holds nothing")
+    client.patch(ref, {"spec": {"pool": "a100"}}, manager="test")
+    eventually(lambda: rows(client, "ranking")["a100"]["used"] == 6, "it has moved to another pool", 60)
+    assert rows(client, "ranking")["h100"]["used"] == 0
+    client.patch(ref, {"spec": {"stopped": True, "maxReplicas": 1000}}, manager="test")
+    eventually(lambda: client.find(service) is None, "stopped, it holds nothing, whatever else is wrong with it")
+    becomes(client, ref, "TooManyReplicas")
+    client.patch(ref, {"spec": {"maxReplicas": 3}}, manager="test")
     becomes(client, ref, "Stopped")
-    eventually(lambda: rows(client, "ranking")["h100"]["used"] == 0, "its quota is free")
+    eventually(lambda: rows(client, "ranking")["a100"]["used"] == 0, "its quota is free")
     client.delete(ref)
 
 

@@ -1,7 +1,9 @@
 """What the client makes of a server's answers, over a real socket. A real API server: tests/integration/cluster."""
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -106,6 +108,36 @@ def test_a_busy_server_says_how_long_to_wait_and_is_not_asked_again(server: Serv
     with pytest.raises(errors.UnavailableError) as raised:
         refusing(server, 503, {"details": {"retryAfterSeconds": 3}}).get(REF)
     assert raised.value.retry_after == 3
+
+
+def test_a_kind_whose_definition_went_while_we_run_is_unknown(server: Server) -> None:
+    client = refusing(server, 200, {"metadata": {}, "items": []})
+    assert client.list(CONFIG).items == []
+    server.status = 404
+    with pytest.raises(errors.UnknownKindError):
+        client.list(CONFIG)
+
+
+def test_a_token_that_cannot_be_read_now_is_unavailable(server: Server) -> None:
+    def gone(_: Configuration) -> None:
+        raise FileNotFoundError("/var/run/token")
+
+    configuration = Configuration()
+    configuration.host = f"http://127.0.0.1:{server.server_address[1]}"
+    configuration.refresh_api_key_hook = gone
+    configuration.api_key["authorization"] = "old"
+    with pytest.raises(errors.UnavailableError, match="token cannot be read"):
+        Client(configuration).get(REF)
+
+
+def test_who_is_impatient_waits_no_longer(server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        configuration = Configuration()
+        configuration.host = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(errors.UnavailableError, match="does not answer"):
+            Client(configuration, patience=0.2).get(REF)
+        assert time.monotonic() - began < 5
 
 
 def test_nobody_there_is_unavailable(server: Server) -> None:

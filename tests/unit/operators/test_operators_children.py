@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from tests.unit.operators import wishes
 
-from windlass.kube.names import ADOPT_ANNOTATION, MANAGED_BY, PROJECT_LABEL
+from windlass.kube.names import ADOPT_ANNOTATION, MANAGED_BY, PROJECT_LABEL, QUEUE_LABEL
 from windlass.kube.objects import Kind
-from windlass_operators.children import Owner, drifted, is_ours, owned, surplus
+from windlass_operators.children import Owner, drifted, is_ours, must_be_made_anew, owned, surplus
 from windlass_operators.kinds import NAMESPACE, PROJECT
 from windlass_operators.render import namespace, queues
 
@@ -89,10 +89,13 @@ def test_what_the_api_server_drops_because_it_is_empty_is_no_drift() -> None:
     ("mark", "value"),
     [(MANAGED_BY, None), (MANAGED_BY, "helm"), (PROJECT_LABEL, "ranking")],
 )
-def test_an_object_without_our_marks_is_not_ours(mark: str, value: str | None) -> None:
+def test_an_object_without_our_marks_and_without_our_controller_is_not_ours(mark: str, value: str | None) -> None:
     wish = child("ClusterQueue")
     live = stored(wish)
     live["metadata"]["labels"][mark] = value
+    assert is_ours(live, wish, OWNER), "its controller tells"
+    assert drifted(live, wish)
+    del live["metadata"]["ownerReferences"]
     assert not is_ours(live, wish, OWNER)
 
 
@@ -123,6 +126,18 @@ def test_the_account_that_kubernetes_makes_in_each_namespace_is_taken_over() -> 
         bare: Json = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
         ours |= {name} if is_ours(bare, wish, OWNER) else set()
     assert ours == {"default"}
+
+
+def test_only_a_service_in_another_queue_is_made_anew() -> None:
+    wish: Json = {"apiVersion": "ray.io/v1", "kind": "RayService", "metadata": {"name": "ep-live", "labels": {}}}
+    live = copy.deepcopy(wish)
+    assert not must_be_made_anew(live, wish)
+    live["metadata"]["labels"][QUEUE_LABEL] = "h100"
+    assert must_be_made_anew(live, wish)
+    wish["metadata"]["labels"][QUEUE_LABEL] = "h100"
+    assert not must_be_made_anew(live, wish)
+    other = child("LocalQueue")
+    assert not must_be_made_anew(stored(other), other)
 
 
 def test_surplus_is_what_we_own_and_nobody_wishes_but_never_a_namespace() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.kube.names import MANAGED_BY, PROJECT_LABEL
+from windlass.kube.names import MANAGED_BY, PROJECT_LABEL, QUEUES_ANNOTATION
 from windlass.kube.resources import GPUPool, Project
 from windlass_operators.render import Object, gpu_pool, namespace, queues
 
@@ -106,6 +106,12 @@ def test_the_namespace_enforces_the_restricted_pod_security() -> None:
     assert space["metadata"]["labels"]["windlass.dev/project-uid"] == "11111111-2222"
 
 
+def test_the_namespace_says_which_queues_there_are_and_what_each_counts() -> None:
+    wished = project({"pool": "a100", "nominal": 1}, {"pool": "mi300", "nominal": 1}, {"pool": "missing", "nominal": 1})
+    space = namespace.namespace(wished, {"a100": pool("a100"), "mi300": pool("mi300", resourceName="amd.com/gpu")})
+    assert space["metadata"]["annotations"][QUEUES_ANNOTATION] == "a100=nvidia.com/gpu,mi300=amd.com/gpu"
+
+
 def test_no_account_of_the_namespace_gets_a_token() -> None:
     found = only(namespace.objects(project(), POOLS, SYSTEM), "ServiceAccount")
     assert {one["metadata"]["name"] for one in found} == {"default", "windlass-trainer", "windlass-server"}
@@ -133,7 +139,7 @@ def test_members_are_bound_to_their_role_and_nobody_may_make_pods_or_ray_jobs() 
 def test_the_network_denies_all_but_ray_dns_and_the_house() -> None:
     found = only(namespace.objects(project(), POOLS, SYSTEM), "NetworkPolicy")
     deny, ray = found
-    assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": []}
     peers = [peer for rule in ray["spec"]["egress"] for peer in rule["to"]]
     assert all("ipBlock" not in peer for peer in peers)
     spaces = {

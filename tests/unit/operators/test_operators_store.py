@@ -1,14 +1,21 @@
 """What is remembered of the cluster: old news does not replace new, and the gone stay gone."""
 
+import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from kubernetes.client import Configuration
 from tests.unit.operators import wishes
 
+from windlass.kube.client import Client
 from windlass.kube.objects import Listing, Ref
+from windlass_operators.handlers import Reconciler
 from windlass_operators.kinds import COHORT, ENDPOINT, NODE, POOL, PROJECT
+from windlass_operators.operator import Operator
 from windlass_operators.queue import Key
+from windlass_operators.render.model_endpoint import Serving
 from windlass_operators.store import Store
 from windlass_operators.world import World, wrong_name
 
@@ -45,6 +52,27 @@ def test_late_news_of_something_gone_does_not_bring_it_back() -> None:
     store.put(queue(9, uid="u2"))
     store.remove(queue(4))
     assert versions(store) == {"q": "9"}
+
+
+def test_what_lost_its_label_and_got_it_back_is_known_again() -> None:
+    """A watch by label says DELETED of what leaves its selection."""
+    store = Store()
+    store.put(queue(3))
+    store.remove(queue(4))
+    store.put(queue(5))
+    assert versions(store) == {"q": "5"}
+    store.remove(queue(6))
+    store.replace(REF.kind, Listing([queue(7)], "8"))
+    assert versions(store) == {"q": "7"}
+    store.remove(queue(6))
+    assert versions(store) == {"q": "7"}, "late news of the label that was missing"
+
+
+def test_nothing_is_left_of_a_kind_that_is_not_served() -> None:
+    store = Store()
+    store.put(queue(3))
+    assert store.replace(REF.kind, Listing([], "")) == [REF]
+    assert versions(store) == {}
 
 
 def test_a_list_removes_what_a_watch_forgot_to_and_says_what_it_found() -> None:
@@ -102,6 +130,25 @@ def test_a_status_that_we_wrote_wakes_nobody_else() -> None:
     assert world().concerned(after, before) == {Key(PROJECT, "search")}
 
 
+def test_a_new_wish_wakes_the_others_though_the_answer_to_our_own_write_held_it_already() -> None:
+    seen, client = world(), Client(Configuration())
+    reconciler = Reconciler(client, seen, lambda: datetime.now(UTC), "windlass-system", Serving("", ""))
+    stop = asyncio.Event()
+    operator = Operator(client, seen, reconciler, resync_seconds=300, workers=1, beat=lambda: None, stop=stop)
+
+    async def told(subject: Json) -> set[Key]:
+        operator._queue._due.clear()
+        await operator._changed({"type": "MODIFIED", "object": subject})
+        return set(operator._queue._due)
+
+    async def scene() -> set[Key]:
+        await told(raw("Project", "search", version=5, spec={"cohort": "lab"}))
+        seen.store.put(raw("Project", "search", version=7, generation=2, spec={}, status={"used": 3}))
+        return await told(raw("Project", "search", version=6, generation=2, spec={}))
+
+    assert Key(PROJECT, "ranking") in asyncio.run(scene())
+
+
 def test_a_project_that_leaves_its_cohort_wakes_those_that_stay_and_the_cohort() -> None:
     before = raw("Project", "search", spec={"cohort": "lab"})
     after = raw("Project", "search", version=2, generation=2, spec={})
@@ -128,6 +175,33 @@ def test_what_cannot_be_read_is_left_out_and_its_quotas_still_count() -> None:
     assert set(seen.projects()) == {"search", "ranking", "alone"}
     assert ("broken", "h100") in set(seen.quotas())
     assert set(seen.members("lab")) == {"search", "ranking", "broken"}
+
+
+def test_a_field_of_a_newer_definition_makes_nothing_unreadable() -> None:
+    seen = world()
+    spec = {"nodeLabels": {"pool": "a100"}, "sharing": "none", "taints": [{"key": "gpu", "since": "now"}]}
+    seen.store.put(raw("GPUPool", "a100", version=2, spec=spec))
+    assert seen.pools()["a100"].spec.taints[0].key == "gpu"
+    assert seen.unreadable_pools() == []
+    seen.store.put(raw("GPUPool", "a100", version=3, spec={"nodeLabels": "all"}))
+    assert seen.unreadable_pools() == ["a100"]
+
+
+def test_what_is_gone_is_not_remembered_as_a_model_either() -> None:
+    seen = world()
+    assert set(seen.projects()) == {"search", "ranking", "alone"}
+    seen.store.remove(raw("Project", "alone", version=2))
+    assert set(seen.projects()) == {"search", "ranking"}
+    assert {ref.name for ref in seen._read if ref.kind == PROJECT} == {"search", "ranking"}
+
+
+def test_a_workload_that_cannot_be_read_hides_no_other() -> None:
+    seen = world()
+    odd = wishes.workload("search", "odd", 1)
+    odd["status"]["admission"]["podSetAssignments"][0]["resourceUsage"] = {"nvidia.com/gpu": "500m"}
+    for one in (odd, wishes.workload("search", "plain", 2)):
+        seen.store.put(one)
+    assert [claim.gpus for claim in seen.claims_of(["search"], seen.pools())] == [2]
 
 
 def test_a_dot_in_a_name_is_refused_since_two_pairs_would_share_a_queue() -> None:

@@ -71,7 +71,7 @@ class Rehearsal:
             for one in gpu_pool.objects(pool):
                 create(self._api, one)
         for project in self._group.projects:
-            space = namespace.namespace(project)
+            space = namespace.namespace(project, pools)
             labels = space["metadata"]["labels"]
             # Pods of the tests' Jobs are as plain as can be.
             space["metadata"]["labels"] = {key: labels[key] for key in labels if "pod-security" not in key}
