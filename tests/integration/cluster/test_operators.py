@@ -97,7 +97,7 @@ def test_drift_of_children_is_repaired(lab: Operators) -> None:
 
 
 def carries_our_label(client: Client, ref: Ref) -> bool:
-    return client.get(ref)["metadata"]["labels"].get(MANAGED_BY) == OWNER
+    return bool(client.get(ref)["metadata"]["labels"].get(MANAGED_BY) == OWNER)
 
 
 def test_a_child_whose_label_was_taken_away_is_repaired_and_known_again(lab: Operators) -> None:
