@@ -1,6 +1,7 @@
 """The operators on a real cluster: quotas and use, drift, refusals, deletion."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -95,6 +96,10 @@ def test_drift_of_children_is_repaired(lab: Operators) -> None:
     eventually(lambda: client.get(space)["metadata"]["labels"][level] == "restricted", "pods are restricted again")
 
 
+def carries_our_label(client: Client, ref: Ref) -> bool:
+    return bool(client.get(ref)["metadata"]["labels"].get(MANAGED_BY) == OWNER)
+
+
 def test_a_child_whose_label_was_taken_away_is_repaired_and_known_again(lab: Operators) -> None:
     client = lab.client
     for kind, name, space in ((CLUSTER_QUEUE, "search.a100", None), (POLICY, "windlass-deny", "wl-search")):
@@ -103,7 +108,7 @@ def test_a_child_whose_label_was_taken_away_is_repaired_and_known_again(lab: Ope
         if kind == POLICY:
             fields["spec"] = {"ingress": [{}]}
         client.patch(ref, fields, manager="mallory")
-        eventually(lambda ref=ref: client.get(ref)["metadata"]["labels"].get(MANAGED_BY) == OWNER, "it is ours again")
+        eventually(partial(carries_our_label, client, ref), "it is ours again")
         if kind == POLICY:
             assert not client.get(ref)["spec"].get("ingress"), "and closed"
     becomes(client, project("search"), "Reconciled")

@@ -2,8 +2,9 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
+import kopf
 from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.client import Configuration
@@ -138,7 +139,7 @@ def test_a_new_wish_wakes_the_others_though_the_answer_to_our_own_write_held_it_
 
     async def told(subject: Json) -> set[Key]:
         operator._queue._due.clear()
-        await operator._changed({"type": "MODIFIED", "object": subject})
+        await operator._changed({"type": "MODIFIED", "object": cast("kopf.RawBody", subject)})
         return set(operator._queue._due)
 
     async def scene() -> set[Key]:
