@@ -40,8 +40,6 @@ def _flags(options: dict[str, str]) -> list[str]:
 def _start_api_server(bed: Bed) -> None:
     options = {
         "etcd-servers": ETCD,
-        # old versions go after a minute or two, so that watchers meet "too old" in tests and not in production first
-        "etcd-compaction-interval": "1m",
         "bind-address": NODE_ADDRESS,
         "advertise-address": NODE_ADDRESS,
         "secure-port": "6443",
