@@ -13,6 +13,7 @@ from windlass.domain.artifacts import FileEntry
 from windlass.domain.datasets import DataRequest, DataResult, Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint, ServedApp, ServingStatus
 from windlass.domain.jobs import Attempt, Job, Run
+from windlass.domain.mirror import Mirror, QuotaChange
 from windlass.domain.models import CatalogueModel, ImportedModel, Model, ModelVersion
 from windlass.domain.projects import ApiKey, Member, Pool, Project, StoredQuota
 from windlass.domain.records import (
@@ -394,4 +395,47 @@ class ServingBackend(Protocol):
 
     def stop(self) -> None:
         """Remove everything and release the port."""
+        ...
+
+
+class ClusterView(Protocol):
+    """Keeps itself informed of a cluster's pools, projects, quotas and workloads."""
+
+    def start(self) -> None:
+        """Begin to list and watch, in threads of its own."""
+        ...
+
+    def stop(self) -> None:
+        """End the threads."""
+        ...
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for news since the last ``look``; False when there were none in time."""
+        ...
+
+    def look(self) -> Mirror:
+        """Return the present state.
+
+        Raises:
+            UnavailableError: not everything has been read yet, or the API server has not been heard of for too long.
+        """
+        ...
+
+
+class ProjectResources(Protocol):
+    """Writes to projects' resources, beside others who write there: what belongs to them is never taken."""
+
+    def check(self, change: QuotaChange) -> None:
+        """Let the API server try the change, and keep nothing of it.
+
+        Raises:
+            ConflictError: another manager owns the quota; the message names it.
+            InvalidError: a rule of the resource, or of an admission policy, refuses the change.
+            NotFoundError: there is no such project any more.
+            UnavailableError: the API server cannot answer now.
+        """
+        ...
+
+    def apply(self, change: QuotaChange) -> None:
+        """Make the change; making it again changes nothing. Raises as ``check``."""
         ...

@@ -105,7 +105,7 @@ class ApiKey(Fact):
 
 
 class Pool(Fact):
-    """A named class of accelerators; in embedded mode the row is the truth."""
+    """A named class of accelerators; in embedded mode the row is the truth, in a cluster it mirrors a GPUPool."""
 
     id: str
     name: str
@@ -113,6 +113,14 @@ class Pool(Fact):
     gpu_type: str = ""
     max_gpus_per_job: int | None = None
     price_per_gpu_hour: float = 0.0
+    nodes: int | None = None
+    """Nodes with the pool's labels; None where no cluster counts them."""
+    ready_nodes: int | None = None
+    """Those of them that are Ready and may be scheduled to."""
+    allocatable: int | None = None
+    """GPUs of the ready nodes."""
+    problem: str = ""
+    """Why the pool's resource is not Ready."""
     created_at: datetime
     version: int = 1
 
@@ -125,6 +133,8 @@ class StoredQuota(Fact):
     nominal: int
     borrowing_limit: int | None = None
     lending_limit: int | None = None
+    managed_by: str = ""
+    """Who else than Windlass wrote it into the cluster, as ``kubectl`` or ``helm``: changes belong there."""
     version: int = 1
 
 
