@@ -5,12 +5,13 @@ import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Header, Query, Request
 
 from windlass.domain.errors import (
     BadRequestError,
+    ConflictError,
     ForbiddenError,
     PreconditionFailedError,
     PreconditionRequiredError,
@@ -21,6 +22,7 @@ from windlass.ports import ServingBackend
 from windlass.services.access import Gatekeeper
 from windlass.services.backing import Backing, Caller
 from windlass.services.idempotency import Idempotency
+from windlass.services.quotas import QuotaTruth
 from windlass.settings import LimitSettings
 
 U = TypeVar("U")
@@ -38,10 +40,36 @@ class Wiring:
     limits: LimitSettings
     lease: timedelta
     up_since: datetime
-    mode: str
-    serving: ServingBackend
+    mode: Literal["embedded", "cluster"]
+    serving: ServingBackend | None
+    """None: no model is served from here."""
+    quota_truth: QuotaTruth
     ready: Callable[[], str] = field(default=lambda: "")
     """An empty string when the server can do its work, else what is missing."""
+
+    def refuse_in_cluster(self, noun: str, kind: str) -> None:
+        """Refuse to write what a cluster's resource owns.
+
+        Raises:
+            ConflictError: this server works for a cluster.
+        """
+        if self.mode == "cluster":
+            raise ConflictError(
+                f"here a {noun} is a {kind} of the cluster, and this server only mirrors it",
+                hint=f"change it there: kubectl explain {kind.lower()}s; docs/guides/quotas.md shows how",
+            )
+
+    def require_backends(self) -> None:
+        """Refuse what would wait for ever.
+
+        Raises:
+            ConflictError: nothing trains or serves for this server.
+        """
+        if self.serving is None:
+            raise ConflictError(
+                "this server keeps quotas, data and predictions; it has no back end that trains or serves",
+                hint="`...jobs:simulate` says what a job would wait for; start jobs at a server with back ends",
+            )
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,30 @@ from fastapi import Response
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
 from windlass.domain.jobs import Attempt, Job, Reason, Run
+from windlass.domain.mirror import QuotaChange, Share
 from windlass.domain.models import CatalogueModel, Model
-from windlass.domain.projects import ApiKey, Member, Pool, Project, StoredQuota
-from windlass.domain.quota import LedgerRow, Simulation
+from windlass.domain.projects import ApiKey, Member, Project
+from windlass.domain.quota import Simulation
 from windlass.domain.specs import Task
+from windlass.services.pools import PoolView
+from windlass.services.quotas import Foreseen, Line
 from windlass.wire.base import ReasonOut
 from windlass.wire.datasets import DatasetOut, DatasetVersionOut, UploadFileOut, UploadOut
 from windlass.wire.jobs import AttemptOut, BaseModelOut, JobOut, RunOut, SimulationOut
 from windlass.wire.models import EndpointOut, LiveTargetOut, ModelOut
-from windlass.wire.projects import KeyOut, MemberOut, PoolOut, ProjectOut, QuotaOut
+from windlass.wire.projects import (
+    AffectedOut,
+    KeyOut,
+    MemberOut,
+    PoolOut,
+    ProjectOut,
+    QuotaChangeOut,
+    QuotaOut,
+    WaitingOut,
+)
+
+_SHOWN = 100
+"""Waiting jobs that a line of the ledger names."""
 
 
 def tag(response: Response | None, version: int) -> None:
@@ -45,30 +60,57 @@ def key_out(key: ApiKey) -> KeyOut:
     return KeyOut(**key.model_dump(exclude={"secret_hash"}))
 
 
-def pool_out(pair: tuple[Pool, int], response: Response | None = None) -> PoolOut:
+def pool_out(view: PoolView, response: Response | None = None) -> PoolOut:
     """Map a pool with its GPUs in use."""
-    pool, used = pair
-    tag(response, pool.version)
-    return PoolOut(in_use=used, **pool.model_dump(exclude={"id"}))
+    tag(response, view.pool.version)
+    return PoolOut(in_use=view.in_use, nominal=view.nominal, **view.pool.model_dump(exclude={"id"}))
 
 
-def quota_out(line: tuple[LedgerRow, StoredQuota, str | None]) -> QuotaOut:
+def quota_out(line: Line) -> QuotaOut:
     """Map a line of the ledger."""
-    row, quota, cohort = line
+    row, quota = line.account.row, line.quota
     return QuotaOut(
         project=row.project,
         pool=row.pool,
-        cohort=cohort,
-        nominal=quota.nominal,
-        borrowing_limit=quota.borrowing_limit,
-        lending_limit=quota.lending_limit,
+        cohort=line.project.cohort,
         used=row.used,
+        overcommitted=line.account.overcommitted,
         borrowed_from=dict(row.borrowed_from),
         lent_to=dict(row.lent_to),
         reclaimable=row.reclaimable,
         free=row.free,
         pending=row.pending,
-        version=quota.version,
+        waiting=[
+            WaitingOut(
+                job=each.claim.job,
+                gpus=each.claim.gpus,
+                priority=each.claim.priority,
+                position=each.verdict.position,
+                reason=reason_out(line.reasons.get(each.claim.job, each.verdict.reason)),
+            )
+            for each in line.account.waiting[:_SHOWN]
+        ],
+        wait_p50_seconds=line.waits.p50,
+        wait_p90_seconds=line.waits.p90,
+        **quota.model_dump(exclude={"project", "pool"}),
+    )
+
+
+def change_out(change: QuotaChange, foreseen: Foreseen | None = None, *, checked: bool = False) -> QuotaChangeOut:
+    """Map a change; what it would do is known when it is made."""
+    share = change.share.model_dump() if change.share else dict.fromkeys(Share.model_fields)
+    done = foreseen or Foreseen()
+    return QuotaChangeOut(
+        id=None if checked else change.id,
+        project=change.name,
+        pool=change.pool,
+        state="checked" if checked else change.state.value,
+        problem=change.problem,
+        preempts=[AffectedOut(job=job, project=project) for job, project in done.preempts.items()],
+        starts=[AffectedOut(job=job, project=project) for job, project in done.starts.items()],
+        created_at=change.created_at,
+        ended_at=change.ended_at,
+        **share,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 from tests.fakes.backends import FixedRay, HandClock, MemoryPipelines, MemoryServing
+from tests.fakes.cluster import MemoryResources, MemoryView
 
 from windlass.db.migrate import migrate
 from windlass.db.session import SqlDatabase, sqlite_engine
@@ -25,9 +26,12 @@ from windlass.orchestration.model_import import EmbeddedModelImporter
 from windlass.orchestration.run_folders import LocalRunFolders
 from windlass.ports import DataProcessor
 from windlass.services.access import Gatekeeper, Keys
+from windlass.services.admission import Admission, mirrored_snapshot
 from windlass.services.backing import Backing, Caller
+from windlass.services.mirroring import Mirroring
 from windlass.services.processing import Processing
 from windlass.services.projects import Projects
+from windlass.services.quotas import QuotaTruth, ResourceTruth, StoredTruth
 from windlass.services.retention import Retention
 from windlass.services.rollouts import Rollouts
 from windlass.settings import LimitSettings, WorkerSettings
@@ -63,13 +67,21 @@ class House:
     connections: int = 64
     processor: DataProcessor | None = None
     """What parses datasets; real child processes by default."""
+    cluster: MemoryView | None = None
+    """The cluster that this control plane works for; without it, it is embedded."""
 
     def __post_init__(self) -> None:
         shutil.copy(_migrated(), self.home / "windlass.db")
         self.engine = sqlite_engine(self.home / "windlass.db", connections=self.connections, patience=0.5)
         self.database = SqlDatabase(self.engine, self.clock)
         self.store = LocalObjectStore(self.home / "store")
-        self.backing = Backing(self.database, self.store, self.clock)
+        admission = Admission(mirrored_snapshot) if self.cluster else Admission()
+        self.backing = Backing(self.database, self.store, self.clock, admission=admission)
+        truth: QuotaTruth = StoredTruth(self.backing)
+        if self.cluster:
+            self.resources = MemoryResources(self.cluster)
+            self.mirroring = self.another_mirror("worker-1")
+            truth = ResourceTruth(self.resources)
         self.gatekeeper = Gatekeeper(self.database, self.clock, PEPPER)
         settings = WorkerSettings()
         self.scheduling = scheduling(self.backing, self.pipelines, settings, lambda name: self.home / "runs" / name)
@@ -104,12 +116,25 @@ class House:
             limits=self.limits,
             lease=timedelta(seconds=30),
             up_since=self.clock.now(),
-            mode="embedded",
-            serving=self.serving,
+            mode="cluster" if self.cluster else "embedded",
+            quota_truth=truth,
+            serving=None if self.cluster else self.serving,
         )
         self.app = create_app(self.wiring)
         _, secret = Keys(self.backing, ADMIN, PEPPER).create("admin", admin=True)
         self.client = self.client_with(secret)
+
+    def another_mirror(self, holder: str) -> Mirroring:
+        """Return the mirror of one more worker, whose monotonic clock is the hand clock."""
+        assert self.cluster
+        return Mirroring(
+            self.backing,
+            self.cluster,
+            self.resources,
+            holder,
+            timedelta(seconds=15),
+            monotonic=lambda: self.clock.now().timestamp(),
+        )
 
     def client_with(self, secret: str) -> TestClient:
         """Return a client that carries this key."""
@@ -202,14 +227,14 @@ class House:
 
     def intents(self) -> None:
         """Let the worker carry out the intents that are due now."""
-        self.worker._hand_out()
-        wait(self.worker._busy)
+        self.worker.intents.turn()
+        wait(self.worker.intents.busy)
 
     def turn(self, times: int = 1) -> None:
         """Let the worker do everything that is due, several times."""
         for _ in range(times):
             self.intents()
-            self.worker._runs()
+            self.worker.runs()
             self.intents()
 
     def artifact(self, prefix: str) -> Manifest:

@@ -9,7 +9,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 from sqlmodel import SQLModel
 
-from windlass.db import tables  # noqa: F401 - declares the tables
+from windlass.db import mirror_tables, tables  # noqa: F401 - they declare the tables
 
 _ADVISORY_LOCK = 7_236_542_918
 

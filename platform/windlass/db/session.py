@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from windlass.db import mirror_tables as m
 from windlass.db import tables as t
 from windlass.db.journal import SqlJournal
 from windlass.db.outbox import SqlOutbox
@@ -19,8 +20,9 @@ from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
 from windlass.domain.errors import StorageFullError, UnavailableError
 from windlass.domain.jobs import Attempt, Job, Run
+from windlass.domain.mirror import Mirrored, QueueQuota, QuotaChange, StoredClaim
 from windlass.domain.models import CatalogueModel, Model, ModelVersion
-from windlass.domain.projects import ApiKey, Member, Pool, Project, StoredQuota
+from windlass.domain.projects import ApiKey, Member, Pool, Project, StoredQuota, Wait
 from windlass.domain.records import AuditEntry, Checkpoint, LineageEdge, Replay
 from windlass.ports import Clock, JobJournal, Outbox, ProjectData, Repository, UnitOfWork
 
@@ -72,6 +74,8 @@ class SqlProjectData:
 
         self.members: Repository[Member] = rows(t.MemberTable, Member, "member")
         self.quotas: Repository[StoredQuota] = rows(t.QuotaTable, StoredQuota, "quota")
+        self.quota_changes: Repository[QuotaChange] = rows(m.QuotaChangeTable, QuotaChange, "quota change")
+        self.waits: Repository[Wait] = rows(t.WaitTable, Wait, "wait")
         self.datasets: Repository[Dataset] = rows(t.DatasetTable, Dataset, "dataset")
         self.dataset_versions: Repository[DatasetVersion] = rows(
             t.DatasetVersionTable, DatasetVersion, "dataset version"
@@ -101,6 +105,11 @@ class SqlUnitOfWork:
             connection, table_of(t.BaseModelTable), CatalogueModel, "base model"
         )
         self.audit: Repository[AuditEntry] = Rows(connection, table_of(t.AuditTable), AuditEntry, "audit entry")
+        self.mirrored: Repository[Mirrored] = Rows(connection, table_of(m.MirroredTable), Mirrored, "mirror")
+        self.queue_quotas: Repository[QueueQuota] = Rows(
+            connection, table_of(m.QueueQuotaTable), QueueQuota, "queue's quota"
+        )
+        self.claims: Repository[StoredClaim] = Rows(connection, table_of(m.ClaimTable), StoredClaim, "claim")
         self.outbox: Outbox = SqlOutbox(connection, clock)
 
     def of(self, project: str) -> ProjectData:

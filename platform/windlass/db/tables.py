@@ -1,55 +1,22 @@
-"""Every table. Columns are named as the fields of the domain's facts; ``rows`` maps them by name."""
+"""Every table but the mirror's. Columns are named as the fields of the domain's facts; ``rows`` maps them by name."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Dialect, Index, Integer, UniqueConstraint
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import BigInteger, Column, Index, Integer, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-
-class Instant(TypeDecorator[datetime]):
-    """An aware UTC time, kept as microseconds since 1970 so that it sorts and compares alike in every database."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - interface
-        """Encode."""
-        if value is None:
-            return None
-        since = value - datetime(1970, 1, 1, tzinfo=UTC)
-        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - interface
-        """Decode."""
-        return (
-            None
-            if value is None
-            else datetime.fromtimestamp(value // 1_000_000, UTC).replace(microsecond=value % 1_000_000)
-        )
-
-
-def _instant(*, null: bool = False, index: bool = False) -> Any:
-    return Field(sa_column=Column(Instant, nullable=null, index=index))
-
-
-def _json(*, null: bool = False) -> Any:
-    return Field(sa_column=Column(JSON, nullable=null))
-
-
-def _id() -> Any:
-    return Field(primary_key=True)
+from windlass.db.columns import instant, json_value, key
 
 
 class ProjectTable(SQLModel, table=True):
     __tablename__ = "project"
-    id: str = _id()
+    id: str = key()
     name: str = Field(unique=True)
     display_name: str
     cohort: str | None
     priority_ceiling: int
-    created_at: datetime = _instant()
+    created_at: datetime = instant()
     version: int
 
 
@@ -63,26 +30,30 @@ class MemberTable(SQLModel, table=True):
 
 class ApiKeyTable(SQLModel, table=True):
     __tablename__ = "api_key"
-    id: str = _id()
+    id: str = key()
     user: str
     name: str
     admin: bool
     project: str | None = Field(foreign_key="project.id", ondelete="CASCADE")
     secret_hash: str
-    created_at: datetime = _instant()
-    expires_at: datetime | None = _instant(null=True)
-    revoked_at: datetime | None = _instant(null=True)
+    created_at: datetime = instant()
+    expires_at: datetime | None = instant(null=True)
+    revoked_at: datetime | None = instant(null=True)
 
 
 class PoolTable(SQLModel, table=True):
     __tablename__ = "pool"
-    id: str = _id()
+    id: str = key()
     name: str = Field(unique=True)
     capacity: int
     gpu_type: str
     max_gpus_per_job: int | None
     price_per_gpu_hour: float
-    created_at: datetime = _instant()
+    nodes: int | None
+    ready_nodes: int | None
+    allocatable: int | None
+    problem: str
+    created_at: datetime = instant()
     version: int
 
 
@@ -93,39 +64,49 @@ class QuotaTable(SQLModel, table=True):
     nominal: int
     borrowing_limit: int | None
     lending_limit: int | None
+    managed_by: str
     version: int
+
+
+class WaitTable(SQLModel, table=True):
+    __tablename__ = "wait"
+    project: str = Field(primary_key=True, foreign_key="project.id", ondelete="CASCADE")
+    pool: str = key()
+    subject: str = key()
+    seconds: float
+    at: datetime = instant(index=True)
 
 
 class DatasetTable(SQLModel, table=True):
     __tablename__ = "dataset"
     __table_args__ = (UniqueConstraint("project", "name"),)
-    id: str = _id()
+    id: str = key()
     project: str = Field(foreign_key="project.id", ondelete="CASCADE")
     name: str
     task: str
     description: str
     last_number: int
-    created_at: datetime = _instant()
+    created_at: datetime = instant()
     version: int
 
 
 class UploadTable(SQLModel, table=True):
     __tablename__ = "upload"
-    id: str = _id()
+    id: str = key()
     project: str = Field(foreign_key="project.id", ondelete="CASCADE", index=True)
     dataset: str
-    files: list[Any] = _json()
-    options: dict[str, Any] = _json()
+    files: list[Any] = json_value()
+    options: dict[str, Any] = json_value()
     state: str
     dataset_version: str | None
-    created_at: datetime = _instant()
+    created_at: datetime = instant()
     version: int
 
 
 class DatasetVersionTable(SQLModel, table=True):
     __tablename__ = "dataset_version"
     __table_args__ = (UniqueConstraint("dataset", "number"),)
-    id: str = _id()
+    id: str = key()
     project: str = Field(foreign_key="project.id", ondelete="CASCADE", index=True)
     dataset: str = Field(foreign_key="dataset.id", ondelete="CASCADE")
     number: int
@@ -134,25 +115,25 @@ class DatasetVersionTable(SQLModel, table=True):
     origin: str
     upload: str | None
     parent: str | None
-    options: dict[str, Any] = _json()
-    steps: list[Any] = _json()
+    options: dict[str, Any] = json_value()
+    steps: list[Any] = json_value()
     converter_version: int
     prefix: str
     digest: str | None
-    rows: dict[str, Any] = _json()
-    labels: list[Any] = _json()
-    report: dict[str, Any] | None = _json(null=True)
+    rows: dict[str, Any] = json_value()
+    labels: list[Any] = json_value()
+    report: dict[str, Any] | None = json_value(null=True)
     problem: str
     created_by: str
-    created_at: datetime = _instant()
+    created_at: datetime = instant()
     version: int
 
 
 class BaseModelTable(SQLModel, table=True):
     __tablename__ = "base_model"
-    id: str = _id()
+    id: str = key()
     name: str = Field(unique=True)
-    tasks: list[Any] = _json()
+    tasks: list[Any] = json_value()
     licence: str
     source: str
     parameters: int | None = Field(sa_type=BigInteger)
@@ -162,18 +143,18 @@ class BaseModelTable(SQLModel, table=True):
     prefix: str
     state: str
     problem: str
-    created_at: datetime = _instant()
+    created_at: datetime = instant()
     version: int
 
 
 class JobTable(SQLModel, table=True):
     __tablename__ = "job"
     __table_args__ = (Index("ix_job_project_id", "project", "id"),)
-    id: str = _id()
+    id: str = key()
     project: str = Field(foreign_key="project.id", ondelete="CASCADE")
-    spec: dict[str, Any] = _json()
+    spec: dict[str, Any] = json_value()
     state: str = Field(index=True)
-    reason: dict[str, Any] | None = _json(null=True)
+    reason: dict[str, Any] | None = json_value(null=True)
     dataset_version: str
     dataset_ref: str
     base_model: str
@@ -185,12 +166,12 @@ class JobTable(SQLModel, table=True):
     model_number: int | None
     retry_of: str | None
     created_by: str
-    created_at: datetime = _instant()
-    changed_at: datetime = _instant()
-    queued_at: datetime | None = _instant(null=True)
-    started_at: datetime | None = _instant(null=True)
-    finished_at: datetime | None = _instant(null=True)
-    tidied_at: datetime | None = _instant(null=True)
+    created_at: datetime = instant()
+    changed_at: datetime = instant()
+    queued_at: datetime | None = instant(null=True)
+    started_at: datetime | None = instant(null=True)
+    finished_at: datetime | None = instant(null=True)
+    tidied_at: datetime | None = instant(null=True)
     trained_seconds: float
     version: int
 
@@ -198,17 +179,17 @@ class JobTable(SQLModel, table=True):
 class RunTable(SQLModel, table=True):
     __tablename__ = "run"
     __table_args__ = (UniqueConstraint("job", "number"),)
-    id: str = _id()
+    id: str = key()
     project: str
     job: str = Field(foreign_key="job.id", ondelete="CASCADE")
     number: int
     name: str = Field(unique=True)
     state: str = Field(index=True)
     stop: str | None
-    stop_at: datetime | None = _instant(null=True)
-    steps: dict[str, Any] = _json()
-    created_at: datetime = _instant()
-    ended_at: datetime | None = _instant(null=True)
+    stop_at: datetime | None = instant(null=True)
+    steps: dict[str, Any] = json_value()
+    created_at: datetime = instant()
+    ended_at: datetime | None = instant(null=True)
     version: int
 
 
@@ -220,46 +201,46 @@ class AttemptTable(SQLModel, table=True):
     run: str
     trainer: str
     state: str
-    claimed_at: datetime = _instant()
-    heartbeat_at: datetime = _instant()
-    ended_at: datetime | None = _instant(null=True)
+    claimed_at: datetime = instant()
+    heartbeat_at: datetime = instant()
+    ended_at: datetime | None = instant(null=True)
     resumed_from_step: int | None
     trained_seconds: float
-    result: dict[str, Any] | None = _json(null=True)
+    result: dict[str, Any] | None = json_value(null=True)
 
 
 class CheckpointTable(SQLModel, table=True):
     __tablename__ = "checkpoint"
     job: str = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
-    step: int = _id()
+    step: int = key()
     attempt: int
     project: str
     prefix: str
-    manifest: dict[str, Any] = _json()
-    metrics: dict[str, Any] = _json()
-    created_at: datetime = _instant()
+    manifest: dict[str, Any] = json_value()
+    metrics: dict[str, Any] = json_value()
+    created_at: datetime = instant()
 
 
 class EventTable(SQLModel, table=True):
     __tablename__ = "event"
     job: str = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
-    sequence: int = _id()
+    sequence: int = key()
     project: str
-    time: datetime = _instant()
+    time: datetime = instant()
     code: str
     message: str
-    facts: dict[str, Any] = _json()
+    facts: dict[str, Any] = json_value()
     attempt: int | None
 
 
 class MetricTable(SQLModel, table=True):
     __tablename__ = "metric"
     job: str = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
-    name: str = _id()
+    name: str = key()
     step: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     attempt: int
     value: float
-    time: datetime = _instant()
+    time: datetime = instant()
 
 
 class LogChunkTable(SQLModel, table=True):
@@ -271,96 +252,96 @@ class LogChunkTable(SQLModel, table=True):
     source: str
     attempt: int
     key: str
-    time: datetime = _instant()
+    time: datetime = instant()
 
 
 class ReportCursorTable(SQLModel, table=True):
     __tablename__ = "report_cursor"
     job: str = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
     attempt: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
-    source: str = _id()
+    source: str = key()
     sequence: int
 
 
 class ModelTable(SQLModel, table=True):
     __tablename__ = "model"
     __table_args__ = (UniqueConstraint("project", "name"),)
-    id: str = _id()
+    id: str = key()
     project: str = Field(foreign_key="project.id", ondelete="CASCADE")
     name: str
     task: str
     description: str
-    aliases: dict[str, Any] = _json()
+    aliases: dict[str, Any] = json_value()
     last_number: int
-    created_at: datetime = _instant()
+    created_at: datetime = instant()
     version: int
 
 
 class ModelVersionTable(SQLModel, table=True):
     __tablename__ = "model_version"
     __table_args__ = (UniqueConstraint("model", "number"),)
-    id: str = _id()
+    id: str = key()
     project: str
     model: str = Field(foreign_key="model.id", ondelete="CASCADE")
     number: int
     decision: str
-    reason: dict[str, Any] | None = _json(null=True)
-    evaluation: dict[str, Any] = _json()
+    reason: dict[str, Any] | None = json_value(null=True)
+    evaluation: dict[str, Any] = json_value()
     # at most one registered version per job (invariant I3)
     job: str = Field(unique=True)
     attempt: int
     dataset_version: str
     base_model: str
     prefix: str
-    manifest: dict[str, Any] = _json()
-    created_at: datetime = _instant()
+    manifest: dict[str, Any] = json_value()
+    created_at: datetime = instant()
 
 
 class EndpointTable(SQLModel, table=True):
     __tablename__ = "endpoint"
     __table_args__ = (UniqueConstraint("project", "name"),)
-    id: str = _id()
+    id: str = key()
     project: str = Field(foreign_key="project.id", ondelete="CASCADE")
     name: str
     task: str
-    spec: dict[str, Any] = _json()
+    spec: dict[str, Any] = json_value()
     state: str
-    live: list[Any] = _json()
-    live_spec: dict[str, Any] | None = _json(null=True)
-    reason: dict[str, Any] | None = _json(null=True)
+    live: list[Any] = json_value()
+    live_spec: dict[str, Any] | None = json_value(null=True)
+    reason: dict[str, Any] | None = json_value(null=True)
     generation: int
     observed_generation: int
-    tried: list[Any] = _json()
-    rollout_at: datetime | None = _instant(null=True)
+    tried: list[Any] = json_value()
+    rollout_at: datetime | None = instant(null=True)
     ready_replicas: int
     created_by: str
-    created_at: datetime = _instant()
-    changed_at: datetime = _instant()
+    created_at: datetime = instant()
+    changed_at: datetime = instant()
     version: int
 
 
 class LineageTable(SQLModel, table=True):
     __tablename__ = "lineage"
     project: str = Field(primary_key=True, foreign_key="project.id", ondelete="CASCADE")
-    subject: str = _id()
-    relation: str = _id()
+    subject: str = key()
+    relation: str = key()
     object: str = Field(primary_key=True, index=True)
 
 
 class ReplayTable(SQLModel, table=True):
     __tablename__ = "replay"
     project: str = Field(primary_key=True, foreign_key="project.id", ondelete="CASCADE")
-    route: str = _id()
-    key: str = _id()
+    route: str = key()
+    key: str = key()
     body_hash: str
     subject: str
-    created_at: datetime = _instant(index=True)
+    created_at: datetime = instant(index=True)
 
 
 class AuditTable(SQLModel, table=True):
     __tablename__ = "audit"
-    id: str = _id()
-    time: datetime = _instant()
+    id: str = key()
+    time: datetime = instant()
     actor: str
     project: str | None
     action: str
@@ -375,6 +356,6 @@ class OutboxTable(SQLModel, table=True):
     kind: str
     project: str
     subject: str
-    due_at: datetime = _instant(index=True)
+    due_at: datetime = instant(index=True)
     tries: int
     fence: int

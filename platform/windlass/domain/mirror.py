@@ -14,7 +14,7 @@ from pydantic import Field
 from windlass.domain.ids import encode_id
 from windlass.domain.jobs import Fact, Reason
 from windlass.domain.projects import Member, Pool, Project, StoredQuota
-from windlass.domain.quota import Snapshot
+from windlass.domain.quota import Claim, Quota, Snapshot
 
 
 def id_of(kind: str, uid: str) -> str:
@@ -53,6 +53,30 @@ class Share(Fact):
     nominal: int = Field(ge=0)
     borrowing_limit: int | None = Field(default=None, ge=0)
     lending_limit: int | None = Field(default=None, ge=0)
+
+
+class QueueQuota(Quota):
+    """A quota as the cluster's queue holds it, which may lag behind the wish; also of queues that are no project's."""
+
+    cohort: str | None = None
+
+
+class StoredClaim(Claim):
+    """A claim as the mirror keeps it."""
+
+    reason: Reason | None = None
+    """Why it does not run."""
+
+
+class Mirrored(Fact):
+    """Who mirrors the cluster, and how the mirror is. Whoever writes it saves this row too: the version fences."""
+
+    name: str = "cluster"
+    holder: str
+    read_at: datetime | None = None
+    """When the mirror was last known to be right."""
+    notes: tuple[str, ...] = ()
+    version: int = 1
 
 
 class ChangeState(StrEnum):

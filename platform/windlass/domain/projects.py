@@ -138,6 +138,18 @@ class StoredQuota(Fact):
     version: int = 1
 
 
+class Wait(Fact):
+    """How long a job waited until it first got its GPUs."""
+
+    project: str
+    pool: str
+    subject: str
+    """The job's id, or the uid of the workload."""
+    seconds: float
+    at: datetime
+    """When it got them."""
+
+
 class Principal(Fact):
     """Who asks: the user behind a key."""
 

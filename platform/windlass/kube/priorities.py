@@ -9,7 +9,12 @@ LADDER: Final = (-1000, -100, -10, -1, 0, 1, 10, 100, 1000)
 
 def class_of(priority: int) -> str:
     """Return the class of a priority: the highest that is not above it, so that no ceiling is passed by rounding."""
-    return class_named(LADDER[max(0, bisect_right(LADDER, priority) - 1)])
+    return class_named(value_of(priority))
+
+
+def value_of(priority: int) -> int:
+    """Return the value of a priority's class: what Kueue orders the job by."""
+    return LADDER[max(0, bisect_right(LADDER, priority) - 1)]
 
 
 def class_named(value: int) -> str:

@@ -251,9 +251,9 @@ def post(
     return call(Request("POST", where, headers=typed, body=encode(body)), into(model))
 
 
-def put(where: str, model: type[M], body: BaseModel) -> Flow[M]:
+def put(where: str, model: type[M], body: BaseModel, query: Mapping[str, object] | None = None) -> Flow[M]:
     """Set."""
-    return call(Request("PUT", where, headers=_JSON, body=encode(body)), into(model))
+    return call(Request("PUT", where, query=pairs(query), headers=_JSON, body=encode(body)), into(model))
 
 
 def patch(where: str, model: type[M], body: BaseModel, if_match: int | None) -> Flow[M]:

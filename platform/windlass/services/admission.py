@@ -1,6 +1,7 @@
-"""The bridge between stored jobs and ``domain.quota``: one snapshot of pools, quotas and claims."""
+"""The bridge between what is stored and ``domain.quota``: one snapshot of pools, quotas and claims."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from windlass.domain.jobs import Job, JobState, Run
 from windlass.domain.projects import Pool, Project
@@ -32,7 +33,7 @@ def claim_of(job: Job, project: Project, run: Run | None) -> Claim:
 
 
 def take_snapshot(work: UnitOfWork) -> Snapshot:
-    """Read pools, quotas and every job that waits for or holds GPUs."""
+    """Read pools, quotas and every job that waits for or holds GPUs: where this house itself admits jobs."""
     projects = {project.id: project for project in work.projects.all()}
     everywhere = work.everywhere()
     jobs = everywhere.jobs.all(state=(JobState.QUEUED, *HOLDING))
@@ -57,6 +58,41 @@ def take_snapshot(work: UnitOfWork) -> Snapshot:
         cohorts={project.name: project.cohort for project in projects.values()},
         claims=tuple(claims),
     )
+
+
+def mirrored_snapshot(work: UnitOfWork) -> Snapshot:
+    """Read what the mirror keeps of a cluster's queues and workloads: where Kueue admits, and this house predicts.
+
+    Pools have no capacity here, since Kueue knows none. A project whose first queue is still to come is in the cohort
+    of its mates' queues.
+    """
+    pools, quotas, projects = work.pools.all(), work.queue_quotas.all(), work.projects.all()
+    cohorts = {one.project: one.cohort for one in quotas}
+    called: dict[str | None, str | None] = {one.cohort: cohorts[one.name] for one in projects if one.name in cohorts}
+    joining = {one.name: called.get(one.cohort, one.cohort) for one in projects if one.name not in cohorts}
+    return Snapshot(
+        pools=tuple(PoolState(name=one.name, capacity=None, max_gpus_per_job=one.max_gpus_per_job) for one in pools),
+        quotas=tuple(Quota(**one.model_dump(exclude={"cohort"})) for one in quotas),
+        cohorts=cohorts | joining,
+        claims=tuple(Claim(**one.model_dump(exclude={"reason"})) for one in work.claims.all()),
+    )
+
+
+def _same(priority: int) -> int:
+    return priority
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What decides which jobs get GPUs: what it knows now, and the priority that a job has in its eyes."""
+
+    snapshot: Callable[[UnitOfWork], Snapshot] = take_snapshot
+    priority: Callable[[int], int] = _same
+
+    def claim(self, job: Job, project: Project) -> Claim:
+        """Return what a job that has no run would want."""
+        claim = claim_of(job, project, None)
+        return claim.model_copy(update={"priority": self.priority(claim.priority)})
 
 
 def live_runs(runs: Iterable[Run]) -> dict[str, Run]:

@@ -1,12 +1,13 @@
 """What every use case stands on: the ports, and who asks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from windlass.domain.ids import new_id
 from windlass.domain.projects import Principal
 from windlass.domain.records import AuditEntry
 from windlass.ports import Clock, Database, ObjectStore, UnitOfWork
+from windlass.services.admission import Admission
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Backing:
     store: ObjectStore
     clock: Clock
     new_id: Callable[[str], str] = new_id
+    admission: Admission = field(default_factory=Admission)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from windlass.domain.quota import Simulation, simulate
 from windlass.domain.records import Checkpoint, Event, LineageEdge, MetricPoint
 from windlass.domain.specs import JobSpec
 from windlass.ports import ProjectData, UnitOfWork
-from windlass.services.admission import claim_of, take_snapshot
 from windlass.services.backing import ProjectUseCases
 from windlass.services.history import tell
 from windlass.services.idempotency import Idempotency
@@ -109,7 +108,8 @@ class Jobs(ProjectUseCases):
             return self._simulate(work, self._draft(work, spec, None))
 
     def _simulate(self, work: UnitOfWork, draft: Job) -> Simulation:
-        return simulate(take_snapshot(work), claim_of(draft, work.projects.get(id=self.project), None))
+        admission = self.backing.admission
+        return simulate(admission.snapshot(work), admission.claim(draft, work.projects.get(id=self.project)))
 
     def _draft(self, work: UnitOfWork, spec: JobSpec, retried: Job | None) -> Job:
         inside = work.of(self.project)

@@ -12,6 +12,7 @@ from windlass.domain.artifacts import MANIFEST_NAME, Manifest
 from windlass.domain.datasets import DataRequest, DatasetVersion, UploadState, VersionState
 from windlass.domain.errors import InvalidError, NotFoundError, UnavailableError, WindlassError
 from windlass.domain.models import BaseModelState, CatalogueModel
+from windlass.domain.records import Intent
 from windlass.domain.specs import Task
 from windlass.ports import DataProcessor, ModelImporter, UnitOfWork
 from windlass.services.backing import SYSTEM, Backing, record
@@ -35,6 +36,24 @@ class Processing:
     slots: int = 2
     _turn: threading.Lock = field(default_factory=threading.Lock)
     """Held while versions are started or dropped, so that nothing is started that was just deleted."""
+
+    def carry_out(self, intent: Intent) -> None:
+        """Do what an intent about tenants' bytes asks for."""
+        match intent.kind:
+            case "dataset.process":
+                self.start_dataset(intent.subject)
+            case "base-model.import":
+                self.start_import(intent.subject)
+            case "upload.expire":
+                self.expire_upload(intent.project, intent.subject)
+            case _:
+                self.purge(intent.kind, intent.project, intent.subject)
+
+    def watch(self) -> bool:
+        """Look at every process; nothing that another loop waits for comes of it."""
+        self.watch_datasets()
+        self.watch_imports()
+        return False
 
     def start_dataset(self, version_id: str) -> None:
         """Begin to process a version if a slot is free; else a later look at the queue does."""

@@ -1,123 +1,212 @@
-"""Pools and quotas: in embedded mode the rows are the truth; the ledger is computed from one snapshot."""
+"""The ledger: what projects have of the pools, hold, borrow and lend, and who of them waits. Changes of quotas."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from statistics import quantiles
+from typing import Protocol
 
-from windlass.domain.errors import ConflictError, InvalidError
-from windlass.domain.jobs import JobState
-from windlass.domain.projects import Pool, Project, StoredQuota
-from windlass.domain.quota import LedgerRow, check_quotas, ledger
-from windlass.domain.quota.model import Snapshot
-from windlass.ports import UnitOfWork
-from windlass.services.admission import take_snapshot
-from windlass.services.backing import ProjectUseCases, UseCases
-from windlass.services.projects import check_version
+from windlass.domain.errors import InvalidError
+from windlass.domain.jobs import Fact, Reason
+from windlass.domain.mirror import ChangeState, QuotaChange, Share
+from windlass.domain.projects import Project, StoredQuota, Wait
+from windlass.domain.quota import Account, Quota, Snapshot, accounts, check_quotas, schedule
+from windlass.ports import ProjectResources, UnitOfWork
+from windlass.services.backing import Backing, ProjectUseCases, UseCases
+
+WAIT_WINDOW = timedelta(days=7)
+"""How far back the quantiles of waiting times look."""
 
 
 @dataclass(frozen=True)
-class Pools(UseCases):
-    """Create, list, change and delete pools; writing is for admins."""
+class Waits:
+    """How long jobs waited for their first GPUs, in seconds; None: none got any in the window."""
 
-    def create(self, pool: Pool) -> Pool:
-        """Store a new pool.
+    p50: float | None = None
+    p90: float | None = None
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Waits":
+        """Return the quantiles, interpolated between the two nearest waits (the inclusive method)."""
+        if not seconds:
+            return cls()
+        if len(seconds) == 1:
+            return cls(seconds[0], seconds[0])
+        cuts = quantiles(seconds, n=10, method="inclusive")
+        return cls(cuts[4], cuts[8])
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the ledger: a quota, its project, and what became of it. ``reasons`` by job, where more is known."""
+
+    account: Account
+    quota: StoredQuota
+    project: Project
+    waits: Waits
+    reasons: Mapping[str, Reason]
+
+
+class Foreseen(Fact):
+    """What a change would do at once: jobs by id with their project's name."""
+
+    preempts: Mapping[str, str] = {}
+    starts: Mapping[str, str] = {}
+
+
+class QuotaTruth(Protocol):
+    """Where quotas are true: what this house writes itself, or has to ask a cluster for."""
+
+    def check(self, change: QuotaChange, after: Snapshot) -> None:
+        """Refuse, before anything is written, what could not be carried out. ``after``: how it would be then.
 
         Raises:
-            ConflictError: the name is taken.
+            InvalidError: the limits contradict the nominal quota or need a cohort.
+            ConflictError: somebody else manages the quota in the cluster.
         """
-        with self.backing.database.write() as work:
-            work.pools.add(pool)
-            self.audit(work, "pool.create", pool.id)
-        return pool
+        ...
 
-    def page(self, limit: int, after: str | None) -> list[tuple[Pool, int]]:
-        """List pools, each with the GPUs in use now."""
-        with self.backing.database.read() as work:
-            used = in_use(take_snapshot(work))
-            return [(pool, used.get(pool.name, 0)) for pool in work.pools.page(limit, after)]
+    def record(self, work: UnitOfWork, change: QuotaChange) -> QuotaChange:
+        """Write the change down in the caller's transaction, and return how far it has come with that."""
+        ...
 
-    def get(self, name: str) -> tuple[Pool, int]:
-        """Return a pool with the GPUs in use now."""
-        with self.backing.database.read() as work:
-            return work.pools.get(name=name), in_use(take_snapshot(work)).get(name, 0)
 
-    def update(self, name: str, version: int, changes: dict[str, Any]) -> tuple[Pool, int]:
-        """Change a pool. Jobs that hold GPUs beyond a smaller capacity keep them until they end."""
-        with self.backing.database.write() as work:
-            pool = work.pools.get(name=name)
-            check_version("pool", pool.version, version)
-            saved = work.pools.save(pool.model_copy(update=changes))
-            self.audit(work, "pool.update", pool.id)
-            return saved, in_use(take_snapshot(work)).get(name, 0)
+@dataclass(frozen=True)
+class StoredTruth:
+    """Quotas are rows."""
 
-    def delete(self, name: str, version: int) -> None:
-        """Remove a pool.
+    backing: Backing
 
-        Raises:
-            ConflictError: quotas or live jobs name it.
-        """
-        with self.backing.database.write() as work:
-            pool = work.pools.get(name=name)
-            check_version("pool", pool.version, version)
-            quotas = work.everywhere().quotas.all(pool=name)
-            waiting = work.everywhere().jobs.all(state=[state for state in JobState if not state.terminal])
-            jobs = [job for job in waiting if job.spec.resources.pool == name]
-            if quotas or jobs:
-                raise ConflictError(
-                    f"{len(quotas)} quotas and {len(jobs)} live jobs name pool {name}",
-                    hint="remove the quotas, and end or cancel the jobs, first",
-                )
-            work.pools.delete(id=pool.id)
-            self.audit(work, "pool.delete", pool.id)
+    def check(self, change: QuotaChange, after: Snapshot) -> None:
+        """Hold the rules that a cluster's admission would hold."""
+        for problem in check_quotas(after):
+            if problem.severity == "error" and (problem.project, problem.pool) == (change.name, change.pool):
+                field = "/lending_limit" if problem.code == "lending_limit_above_nominal" else "/borrowing_limit"
+                raise InvalidError.field(field, problem.message, hint="change the limit, or the project's cohort")
+
+    def record(self, work: UnitOfWork, change: QuotaChange) -> QuotaChange:
+        """Write the row."""
+        quotas = work.of(change.project).quotas
+        if change.share is None:
+            quotas.get(pool=change.pool)
+            quotas.delete(pool=change.pool)
+        else:
+            work.pools.get(name=change.pool)
+            wished = StoredQuota(project=change.project, pool=change.pool, **change.share.model_dump())
+            known = quotas.find(pool=change.pool)
+            if known is None:
+                quotas.add(wished)
+            else:
+                quotas.save(wished.model_copy(update={"version": known.version}))
+            self.check(change, take(self.backing, work))
+        done = {"state": ChangeState.APPLIED, "ended_at": self.backing.clock.now()}
+        return change.model_copy(update=done)
+
+
+@dataclass(frozen=True)
+class ResourceTruth:
+    """Quotas are fields of resources in a cluster: a change is tried there, kept, and carried out by the worker."""
+
+    resources: ProjectResources
+
+    def check(self, change: QuotaChange, after: Snapshot) -> None:  # noqa: ARG002 - interface
+        """Let the API server try it: the rules are its own."""
+        self.resources.check(change)
+
+    def record(self, work: UnitOfWork, change: QuotaChange) -> QuotaChange:
+        """Leave it pending; a later one for the same quota is carried out after it."""
+        work.pools.get(name=change.pool)
+        return change
+
+
+def take(backing: Backing, work: UnitOfWork) -> Snapshot:
+    """Return what decisions depend on now."""
+    return backing.admission.snapshot(work)
 
 
 @dataclass(frozen=True)
 class Ledger(UseCases):
     """What every project has, uses, borrows and lends."""
 
-    def all(self) -> list[tuple[LedgerRow, StoredQuota, str | None]]:
-        """Return every line with its stored quota and cohort (admins)."""
+    def all(self) -> list[Line]:
+        """Return every line (admins)."""
         with self.backing.database.read() as work:
-            return _lines(work, None)
+            return _lines(self.backing, work, None)
 
 
 @dataclass(frozen=True)
 class Quotas(ProjectUseCases):
     """The quotas of one project."""
 
-    def all(self) -> list[tuple[LedgerRow, StoredQuota, str | None]]:
+    truth: QuotaTruth
+
+    def all(self) -> list[Line]:
         """Return the project's lines."""
         with self.backing.database.read() as work:
-            return _lines(work, self.project)
+            return _lines(self.backing, work, self.project)
 
-    def put(self, quota: StoredQuota) -> tuple[LedgerRow, StoredQuota, str | None]:
-        """Set the project's share of a pool.
+    def change(self, pool: str, share: Share | None, *, dry_run: bool = False) -> tuple[QuotaChange, Foreseen]:
+        """Set the project's share of a pool, or take it away (None); what is held then stays until its jobs end.
+
+        With ``dry_run`` nothing is kept. Returns the change, and what it would do at once.
 
         Raises:
-            NotFoundError: no such pool.
+            NotFoundError: no such pool; or no quota to take away.
             InvalidError: the limits contradict the nominal quota or need a cohort.
+            ConflictError: somebody else manages the quota in the cluster.
         """
-        with self.backing.database.write() as work:
-            work.pools.get(name=quota.pool)
-            quotas = work.of(self.project).quotas
-            known = quotas.find(pool=quota.pool)
-            if known is None:
-                quotas.add(quota)
-            else:
-                quotas.save(quota.model_copy(update={"version": known.version}))
+        backing, who = self.backing, self.caller.principal.user
+        with backing.database.read() as work:
             name = work.projects.get(id=self.project).name
-            for problem in check_quotas(take_snapshot(work)):
-                if problem.severity == "error" and problem.project == name and problem.pool == quota.pool:
-                    field = "/lending_limit" if problem.code == "lending_limit_above_nominal" else "/borrowing_limit"
-                    raise InvalidError.field(field, problem.message, hint="change the limit, or the project's cohort")
-            self.audit(work, "quota.put", quota.pool, self.project)
-            return next(line for line in _lines(work, self.project) if line[1].pool == quota.pool)
+            work.pools.get(name=pool)
+            if share is None:
+                work.of(self.project).quotas.get(pool=pool)
+            before = take(backing, work)
+        change = QuotaChange(
+            id=backing.new_id("qch"),
+            project=self.project,
+            name=name,
+            pool=pool,
+            share=share,
+            created_by=who,
+            created_at=backing.clock.now(),
+        )
+        wished = _with(before, change)
+        self.truth.check(change, wished)
+        foreseen = _foreseen(before, wished)
+        if dry_run:
+            return change, foreseen
+        with backing.database.write() as work:
+            change = self.truth.record(work, change)
+            work.of(self.project).quota_changes.add(change)
+            self.audit(work, "quota.delete" if share is None else "quota.put", pool, self.project)
+        return change, foreseen
 
-    def delete(self, pool: str) -> None:
-        """Take the project's share of a pool away; what it holds there stays until its jobs end."""
-        with self.backing.database.write() as work:
-            work.of(self.project).quotas.get(pool=pool)
-            work.of(self.project).quotas.delete(pool=pool)
-            self.audit(work, "quota.delete", pool, self.project)
+    def get_change(self, change: str) -> QuotaChange:
+        """Return a change, with how far it has come."""
+        with self.backing.database.read() as work:
+            return work.of(self.project).quota_changes.get(id=change)
+
+
+def _with(snapshot: Snapshot, change: QuotaChange) -> Snapshot:
+    """Return the snapshot as it is once the change has been carried out."""
+    mine = next((q for q in snapshot.quotas if (q.project, q.pool) == (change.name, change.pool)), None)
+    others = [one for one in snapshot.quotas if one is not mine]
+    if change.share is not None:
+        stopped = mine is not None and mine.stopped
+        others.append(Quota(project=change.name, pool=change.pool, stopped=stopped, **change.share.model_dump()))
+    return snapshot.model_copy(update={"quotas": tuple(others)})
+
+
+def _foreseen(before: Snapshot, after: Snapshot) -> Foreseen:
+    """Return what the scheduler does after a change and would not have done without it."""
+    old, new = schedule(before), schedule(after)
+    owners = {claim.job: claim.project for claim in before.claims}
+    stopped = {each.job for each in new.preempt} - {each.job for each in old.preempt}
+    started = set(new.admit) - set(old.admit)
+    return Foreseen(
+        preempts={job: owners[job] for job in sorted(stopped)}, starts={job: owners[job] for job in sorted(started)}
+    )
 
 
 def in_use(snapshot: Snapshot) -> dict[str, int]:
@@ -129,14 +218,32 @@ def in_use(snapshot: Snapshot) -> dict[str, int]:
     return used
 
 
-def _lines(work: UnitOfWork, project: str | None) -> list[tuple[LedgerRow, StoredQuota, str | None]]:
-    projects: dict[str, Project] = {p.name: p for p in work.projects.all()}
+def promised(snapshot: Snapshot) -> dict[str, int]:
+    """Return the sum of nominal quotas, by pool."""
+    found: dict[str, int] = {}
+    for quota in snapshot.quotas:
+        found[quota.pool] = found.get(quota.pool, 0) + quota.nominal
+    return found
+
+
+def _lines(backing: Backing, work: UnitOfWork, project: str | None) -> list[Line]:
+    projects = {one.name: one for one in work.projects.all()}
     inside = work.everywhere() if project is None else work.of(project)
     stored = {(quota.project, quota.pool): quota for quota in inside.quotas.all()}
+    waits = _waits(inside.waits.all())
     lines = []
-    for row in ledger(take_snapshot(work)):
-        owner = projects[row.project]
-        quota = stored.get((owner.id, row.pool))
-        if quota is not None:
-            lines.append((row, quota, owner.cohort))
+    for account in accounts(take(backing, work)):
+        owner = projects.get(account.row.project)
+        quota = stored.get((owner.id, account.row.pool)) if owner else None
+        if owner is not None and quota is not None:
+            jobs = [each.claim.job for each in account.waiting]
+            reasons = {one.job: one.reason for one in work.claims.all(job=jobs) if one.reason}
+            lines.append(Line(account, quota, owner, waits.get((owner.id, quota.pool), Waits()), reasons))
     return lines
+
+
+def _waits(found: Iterable[Wait]) -> dict[tuple[str, str], Waits]:
+    by_quota: dict[tuple[str, str], list[float]] = {}
+    for wait in found:
+        by_quota.setdefault((wait.project, wait.pool), []).append(wait.seconds)
+    return {quota: Waits.of(seconds) for quota, seconds in by_quota.items()}

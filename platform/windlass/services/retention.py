@@ -9,9 +9,12 @@ from windlass.domain.jobs import Job, JobState
 from windlass.ports import RunFolders
 from windlass.services.backing import Backing
 from windlass.services.projects import LIVE_JOBS
+from windlass.services.quotas import WAIT_WINDOW
 from windlass.services.runs import artifact_prefix, checkpoint_prefix
 
 _ENDED = tuple(state for state in JobState if state.terminal)
+_CHANGES = timedelta(days=30)
+"""How long the change of a quota can be asked for after its end."""
 _PAUSE = timedelta(minutes=1)
 
 
@@ -30,12 +33,13 @@ class Retention:
     """How long an idempotency key stands for what it made."""
     _due: datetime | None = field(default=None, init=False)
 
-    def step(self) -> None:
-        """Sweep, at most once a minute."""
+    def step(self) -> bool:
+        """Sweep, at most once a minute; nothing that another loop waits for comes of it."""
         now = self.backing.clock.now()
         if self._due is None or now >= self._due:
             self._due = now + _PAUSE
             self.sweep()
+        return False
 
     def sweep(self) -> None:
         """Look at everything once.
@@ -56,7 +60,10 @@ class Retention:
         self._drop_strays()
         self._drop_pruned()
         with self.backing.database.write() as work:
-            work.everywhere().replays.delete_older("created_at", now - self.replays)
+            everywhere = work.everywhere()
+            everywhere.replays.delete_older("created_at", now - self.replays)
+            everywhere.waits.delete_older("at", now - WAIT_WINDOW)
+            everywhere.quota_changes.delete_older("ended_at", now - _CHANGES)
         if failures:
             raise failures[0]
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from windlass.domain.ids import kubernetes_run_name
 from windlass.domain.jobs import AttemptState, Job, JobState, Owner, Reason, Run, RunState, move
+from windlass.domain.projects import Wait
 from windlass.domain.quota import Decisions, schedule
 from windlass.domain.reports import Outcome, ResultItem
 from windlass.ports import BackendRun, BackendState, PipelineBackend, ProjectData, UnitOfWork
@@ -96,6 +97,10 @@ class Scheduling:
             created_at=now,
         )
         inside.runs.add(run)
+        if number == 1:
+            waited = (now - (job.queued_at or job.created_at)).total_seconds()
+            pool = job.spec.resources.pool
+            inside.waits.add(Wait(project=job.project, pool=pool, subject=job.id, seconds=waited, at=now))
         inside.jobs.save(move(job, JobState.STARTING, now).model_copy(update={"run": number}))
         tell(
             inside,

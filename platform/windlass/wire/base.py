@@ -81,6 +81,15 @@ class WhoamiOut(Out):
     projects: dict[str, str] = Field(description="project name -> role; an admin may enter any project")
 
 
+class MirrorOut(Out):
+    """How well this server knows its cluster: ``GET /v1/mirror``."""
+
+    holder: str = Field(description="the worker that keeps the mirror; empty: none does yet")
+    read_at: datetime | None = Field(description="when the mirror was last known to be right")
+    notes: list[str] = Field(description="what makes predictions unsure, and what could not be read")
+    pending_changes: int = Field(description="changes of quotas that the cluster does not have yet")
+
+
 class UsageOut(Out):
     """What one job has used: seconds of admitted GPUs (or CPU slots)."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from windlass.domain.ids import Name
-from windlass.wire.base import In, Out, shown
+from windlass.wire.base import In, Out, ReasonOut, shown
 
 MAX_GPUS = 1_000_000
 """Far above any pool, far below what would overflow a sum."""
@@ -122,14 +122,19 @@ class PoolPatch(In):
 
 
 class PoolOut(Out):
-    """A pool with what is in use now."""
+    """A pool with what is in use now. What a cluster counts is null where there is none."""
 
     name: str
     capacity: int
     gpu_type: str
     max_gpus_per_job: int | None
     price_per_gpu_hour: float
+    nodes: int | None = Field(description="nodes with the pool's labels")
+    ready_nodes: int | None = Field(description="those of them that are ready and may be scheduled to")
+    allocatable: int | None = Field(description="GPUs of the ready nodes")
+    nominal: int = Field(description="GPUs that projects were promised")
     in_use: int
+    problem: str = Field(description="why the pool is not ready; empty when it is")
     created_at: datetime
     version: int
 
@@ -144,6 +149,16 @@ class QuotaIn(In):
     lending_limit: int | None = Field(default=None, ge=0, le=MAX_GPUS)
 
 
+class WaitingOut(Out):
+    """A job that waits for GPUs. ``job`` is its id, or ``namespace/name`` of what others have queued."""
+
+    job: str
+    gpus: int
+    priority: int
+    position: int | None = Field(description="place in the project's queue, from 1; null: in no queue")
+    reason: ReasonOut | None
+
+
 class QuotaOut(Out):
     """One line of the ledger: what a project has in a pool, uses, borrows and lends now."""
 
@@ -153,10 +168,43 @@ class QuotaOut(Out):
     nominal: int
     borrowing_limit: int | None
     lending_limit: int | None
+    managed_by: str = Field(description="who else manages the quota in the cluster, as kubectl or helm; empty: nobody")
     used: int
+    overcommitted: int = Field(description="GPUs held beyond what the quota allows now; nothing starts until it is 0")
     borrowed_from: dict[str, int] = Field(description="project -> GPUs")
     lent_to: dict[str, int] = Field(description="project -> GPUs")
     reclaimable: int
     free: int = Field(description="GPUs that a new job of this project could start on now")
     pending: int = Field(description="jobs that wait")
+    waiting: list[WaitingOut] = Field(description="the first hundred of them, in order")
+    wait_p50_seconds: float | None = Field(description="median wait of the last seven days until the first GPUs")
+    wait_p90_seconds: float | None = Field(description="of ten jobs nine waited no longer; null: none has started")
     version: int
+
+
+class AffectedOut(Out):
+    """A job that a change would touch."""
+
+    job: str
+    project: str
+
+
+class QuotaChangeOut(Out):
+    """A change of a quota, and what it does at once.
+
+    ``checked``: it was only tried. ``pending``: accepted, and on its way to the cluster. ``applied``: it stands.
+    ``refused``: somebody else has changed the quota in the meantime; ``problem`` says what the cluster said.
+    """
+
+    id: str | None
+    project: str
+    pool: str
+    nominal: int | None = Field(description="null: the quota is taken away")
+    borrowing_limit: int | None
+    lending_limit: int | None
+    state: Literal["checked", "pending", "applied", "refused"]
+    problem: str
+    preempts: list[AffectedOut] = Field(description="jobs that must give GPUs back")
+    starts: list[AffectedOut] = Field(description="jobs that can start")
+    created_at: datetime
+    ended_at: datetime | None

@@ -75,14 +75,14 @@ def test_few_versions_are_processed_at_once_and_projects_take_turns(busy: House,
     theirs = clean(busy, "theirs")["id"]
     for _ in range(3):
         busy.turn(2)
-        busy.worker._bytes()
+        busy.processing.watch()
     assert list(processor.requests) == [ours[0], theirs]
     processor.finish(ours[0])
-    busy.worker._bytes()
+    busy.processing.watch()
     assert list(processor.requests) == [theirs, ours[1]]
     processor.finish(ours[1])
     processor.finish(theirs)
-    busy.worker._bytes()
+    busy.processing.watch()
     assert list(processor.requests) == ours[2:4]
     assert (found := stored(busy, ours[4])) is not None
     assert found.state is VersionState.PROCESSING
@@ -92,11 +92,11 @@ def test_one_version_that_cannot_be_dealt_with_does_not_hold_up_the_others(
     busy: House, processor: MemoryProcessor
 ) -> None:
     first, second = clean(busy, "ours")["id"], clean(busy, "theirs")["id"]
-    busy.worker._bytes()
+    busy.processing.watch()
     processor.ends[first] = OSError("the disk is gone")
     processor.finish(second)
     with pytest.raises(OSError, match="disk is gone"):
-        busy.worker._bytes()
+        busy.processing.watch()
     assert (found := stored(busy, second)) is not None
     assert found.state is VersionState.READY
 
@@ -105,9 +105,9 @@ def test_a_version_that_others_are_made_from_stays_until_they_are(busy: House, p
     made = clean(busy, "ours")
     refused = busy.client.delete(url("ours", 1), headers={"If-Match": '"1"'})
     assert (refused.status_code, refused.json()["detail"]) == (409, "reviews@2 is being made from it")
-    busy.worker._bytes()
+    busy.processing.watch()
     processor.finish(made["id"])
-    busy.worker._bytes()
+    busy.processing.watch()
     assert delete(busy, url("ours", 1)) == 204
 
 
@@ -126,21 +126,21 @@ def test_a_process_that_cannot_be_started_is_tried_again_and_says_why(busy: Hous
     made = clean(busy, "ours")
     for _ in range(2):
         with pytest.raises(OSError, match="no space"):
-            busy.worker._bytes()
+            busy.processing.watch()
     assert busy.client.get(url("ours", 2)).json()["problem"].endswith("no space left on device")
     processor.broken = None
-    busy.worker._bytes()
+    busy.processing.watch()
     processor.finish(made["id"])
-    busy.worker._bytes()
+    busy.processing.watch()
     shown = busy.client.get(url("ours", 2)).json()
     assert (shown["state"], shown["problem"]) == ("ready", "")
 
 
 def test_a_dead_process_fails_its_version_and_nothing_else(busy: House, processor: MemoryProcessor) -> None:
     made = clean(busy, "ours")
-    busy.worker._bytes()
+    busy.processing.watch()
     processor.ends[made["id"]] = UnavailableError("it died")
-    busy.worker._bytes()
+    busy.processing.watch()
     assert busy.client.get(url("ours", 2)).json()["problem"] == "it died"
 
 
@@ -167,7 +167,7 @@ def test_deleting_a_version_in_processing_ends_its_process_and_drops_the_bytes(
 
 def test_deleting_a_project_ends_its_data_processes(busy: House, processor: MemoryProcessor) -> None:
     made = clean(busy, "ours")
-    busy.worker._bytes()
+    busy.processing.watch()
     assert delete(busy, "/v1/projects/ours") == 204
     busy.turn()
     assert processor.forgotten == [made["id"]]

@@ -134,7 +134,7 @@ def test_a_run_that_cannot_be_looked_after_keeps_no_other_waiting(broken: House)
     waiting = broken.submit("ours", key="3")
     broken.intents()
     with pytest.raises(UnavailableError):
-        broken.worker._runs()
+        broken.worker.runs()
     assert shown(broken, fine)["runs"][0]["state"] == "succeeded"
     reason = shown(broken, stuck)["reason"]
     assert (reason["code"], reason["owner"]) == ("run_stuck", "admin")

@@ -31,7 +31,7 @@ def settle(house: House, url: str) -> dict[str, Any]:
     """Let the worker process until the version has left ``processing``; the test's timeout bounds the wait."""
     while True:
         house.intents()
-        house.worker._bytes()
+        house.processing.watch()
         version: dict[str, Any] = house.client.get(url).json()
         if version["state"] != "processing":
             return version

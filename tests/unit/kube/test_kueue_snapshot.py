@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from tests.unit.kube.kueue_objects import GPU, condition, holding, pool, project, second, state, wanting
 
 from windlass.domain.errors import InvalidError
-from windlass.domain.quota import check_quotas, ledger, schedule, simulate
+from windlass.domain.quota import accounts, check_quotas, ledger, schedule, simulate
 from windlass.domain.quota.model import Claim
-from windlass.kube.kueue.accounts import accounts
 from windlass.kube.kueue.queues import ClusterQueue, Cohort, LocalQueue
 from windlass.kube.kueue.reading import whole
 from windlass.kube.kueue.snapshot import take_snapshot, unmodelled
@@ -41,7 +40,7 @@ def test_an_account_names_who_waits_in_order_and_what_is_overcommitted() -> None
     told = (holding("search", "s1", 5), wanting("search", "late", 1, at=3), urgent)
     [ranking, search] = accounts(take_snapshot(state(cut, *told)))
     assert (search.row.project, search.overcommitted, search.row.used) == ("search", 3, 5)
-    assert [(each.job, each.verdict.position) for each in search.waiting] == [
+    assert [(each.claim.job, each.verdict.position) for each in search.waiting] == [
         ("wl-search/urgent", 1),
         ("wl-search/late", 2),
     ]

@@ -31,6 +31,7 @@ Predict = Annotated[Visit, inside(Permission.ENDPOINTS_PREDICT)]
 @router.post("", status_code=202, operation_id="createEndpoint")
 def create_endpoint(project: str, body: EndpointIn, response: Response, visit: Write) -> EndpointOut:
     """Wish an endpoint; it answers once its versions were loaded and smoke-tested."""
+    visit.wiring.require_backends()
     made = visit.use(Endpoints).create(body.name, body.spec)
     response.headers["Location"] = f"/v1/projects/{project}/endpoints/{made.name}"
     return endpoint_out(project, made, response)
@@ -137,6 +138,8 @@ def _choose(visit: Visit, name: str, task: Task) -> tuple[LiveTarget, str]:
     if not live:
         raise _not_ready(endpoint)
     target = random.choices(live, weights=[one.weight for one in live])[0]  # noqa: S311 - traffic, not a secret
+    if visit.wiring.serving is None:
+        raise _not_ready(endpoint)
     status = visit.wiring.serving.status()
     ready = {app.key for app in status.apps if app.state is AppState.READY}
     if target.app not in ready or not status.base_url:

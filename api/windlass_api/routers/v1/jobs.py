@@ -70,6 +70,7 @@ def delete_base_model(name: str, visit: ModelsWrite) -> None:
 @router.post(_JOBS, status_code=202, operation_id="createJob", tags=["jobs"])
 def create_job(project: str, body: JobIn, response: Response, once: OnceRequired, visit: Write) -> JobOut:
     """Submit a job. The reply means that it survives any crash; the same key gives the same job."""
+    visit.wiring.require_backends()
     made = visit.use(Jobs).submit(body.spec, once, visit.wiring.limits.unfinished_jobs)
     response.headers["Location"] = f"/v1/projects/{project}/jobs/{made.id}"
     return job_out(project, made)
@@ -123,6 +124,7 @@ def cancel_job(project: str, job: str, visit: Write) -> JobOut:
 @router.post(_JOBS + "/{job}:retry", status_code=202, operation_id="retryJob", tags=["jobs"])
 def retry_job(project: str, job: str, response: Response, once: OnceRequired, visit: Write) -> JobOut:
     """Submit an ended job's spec again, as a new job."""
+    visit.wiring.require_backends()
     made = visit.use(Jobs).retry(job, once, visit.wiring.limits.unfinished_jobs)
     response.headers["Location"] = f"/v1/projects/{project}/jobs/{made.id}"
     return job_out(project, made)

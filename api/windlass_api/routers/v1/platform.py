@@ -8,9 +8,11 @@ import windlass
 from windlass.domain.projects import ApiKey, Permission, Pool
 from windlass.services.access import Keys
 from windlass.services.audit import AuditTrail
+from windlass.services.mirroring import MirrorView
+from windlass.services.pools import Pools
 from windlass.services.projects import Projects
-from windlass.services.quotas import Ledger, Pools
-from windlass.wire.base import AuditOut, Page, ServerOut, WhoamiOut
+from windlass.services.quotas import Ledger
+from windlass.wire.base import AuditOut, MirrorOut, Page, ServerOut, WhoamiOut
 from windlass.wire.projects import KeyIn, KeyOut, NewKeyOut, PoolIn, PoolOut, PoolPatch, QuotaOut
 from windlass_api.dependencies import CursorText, IfMatch, Limit, Visit, platform, wiring_of
 from windlass_api.mapping import key_out, pool_out, quota_out
@@ -67,11 +69,12 @@ def _id(fact: ApiKey) -> str:
 @router.post("/pools", status_code=201, operation_id="createPool", tags=["pools"])
 def create_pool(body: PoolIn, response: Response, visit: Annotated[Visit, platform(Permission.POOLS_WRITE)]) -> PoolOut:
     """Create a pool of accelerators."""
+    visit.wiring.refuse_in_cluster("pool", "GPUPool")
     backing = visit.backing
     pool = Pool(id=backing.new_id("pool"), created_at=backing.clock.now(), **body.model_dump())
     made = visit.platform(Pools).create(pool)
-    response.headers["Location"] = f"/v1/pools/{made.name}"
-    return pool_out((made, 0), response)
+    response.headers["Location"] = f"/v1/pools/{made.pool.name}"
+    return pool_out(made, response)
 
 
 @router.get("/pools", operation_id="listPools", tags=["pools"])
@@ -79,7 +82,7 @@ def list_pools(
     visit: Annotated[Visit, platform(Permission.POOLS_READ)], limit: Limit = 50, cursor: CursorText = None
 ) -> Page[PoolOut]:
     """List pools with what is in use now."""
-    return paged(visit.platform(Pools).page, limit, cursor, lambda pair: pair[0].id, pool_out)
+    return paged(visit.platform(Pools).page, limit, cursor, lambda view: view.pool.id, pool_out)
 
 
 @router.get("/pools/{pool}", operation_id="getPool", tags=["pools"])
@@ -97,6 +100,7 @@ def update_pool(
     visit: Annotated[Visit, platform(Permission.POOLS_WRITE)],
 ) -> PoolOut:
     """Change a pool; jobs keep what they hold."""
+    visit.wiring.refuse_in_cluster("pool", "GPUPool")
     changes = body.model_dump(exclude_unset=True)
     return pool_out(visit.platform(Pools).update(pool, version, changes), response)
 
@@ -104,6 +108,7 @@ def update_pool(
 @router.delete("/pools/{pool}", status_code=204, operation_id="deletePool", tags=["pools"])
 def delete_pool(pool: str, version: IfMatch, visit: Annotated[Visit, platform(Permission.POOLS_WRITE)]) -> None:
     """Remove a pool that no quota and no live job names."""
+    visit.wiring.refuse_in_cluster("pool", "GPUPool")
     visit.platform(Pools).delete(pool, version)
 
 
@@ -111,6 +116,14 @@ def delete_pool(pool: str, version: IfMatch, visit: Annotated[Visit, platform(Pe
 def list_all_quotas(visit: Annotated[Visit, platform(Permission.QUOTAS_READ_ALL)]) -> Page[QuotaOut]:
     """The whole ledger: every project's line in every pool."""
     return Page(items=[quota_out(line) for line in visit.platform(Ledger).all()])
+
+
+@router.get("/mirror", operation_id="getMirror", tags=["server"])
+def get_mirror(visit: Annotated[Visit, platform(Permission.QUOTAS_READ_ALL)]) -> MirrorOut:
+    """How well this server knows its cluster; 404 where it works for none."""
+    mirrored, pending = visit.platform(MirrorView).get()
+    shown = mirrored.model_dump(include={"holder", "read_at", "notes"})
+    return MirrorOut.model_validate({**shown, "pending_changes": pending})
 
 
 @router.get("/audit", operation_id="listAudit", tags=["audit"])

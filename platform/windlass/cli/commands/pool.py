@@ -10,13 +10,23 @@ from windlass.wire.projects import PoolOut, PoolPatch
 
 app = noun("Pools of accelerators.")
 
+
+def _nodes(pool: PoolOut) -> str | None:
+    if pool.nodes is None or pool.ready_nodes == pool.nodes:
+        return None if pool.nodes is None else str(pool.nodes)
+    return f"{pool.nodes}, {pool.ready_nodes} of them ready"
+
+
 _COLUMNS = (
     Column[PoolOut]("name", lambda pool: pool.name),
     Column[PoolOut]("capacity", lambda pool: pool.capacity),
+    Column[PoolOut]("nominal", lambda pool: pool.nominal),
     Column[PoolOut]("in use", lambda pool: pool.in_use),
+    Column[PoolOut]("nodes", _nodes),
     Column[PoolOut]("gpu type", lambda pool: pool.gpu_type),
     Column[PoolOut]("most per job", lambda pool: pool.max_gpus_per_job),
     Column[PoolOut]("price per gpu hour", lambda pool: pool.price_per_gpu_hour or None),
+    Column[PoolOut]("problem", lambda pool: pool.problem or None),
 )
 
 

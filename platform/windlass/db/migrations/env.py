@@ -5,14 +5,14 @@ from typing import Any, Literal
 from alembic import context
 from sqlmodel import AutoString, SQLModel
 
-from windlass.db import tables
+from windlass.db import columns
 
 
 def _render(kind: str, item: Any, _: Any) -> str | Literal[False]:
     """Write our column types as the plain ones they are stored as, so that a migration imports no project code."""
     if kind == "type" and isinstance(item, AutoString):
         return "sa.String()"
-    if kind == "type" and isinstance(item, tables.Instant):
+    if kind == "type" and isinstance(item, columns.Instant):
         return "sa.BigInteger()"
     return False
 

@@ -38,6 +38,7 @@ Differences from Kueue, all on purpose:
 - A job admitted and then chosen as a victim within one call of ``schedule`` has not started; it is simply not admitted.
 """
 
+from windlass.domain.quota.accounts import Account, Waiting, accounts
 from windlass.domain.quota.ledger import check_quotas, ledger
 from windlass.domain.quota.model import (
     Claim,
@@ -56,6 +57,7 @@ from windlass.domain.quota.verdicts import NEVER, Change, Code, Verdict
 
 __all__ = [
     "NEVER",
+    "Account",
     "Change",
     "Claim",
     "Code",
@@ -68,6 +70,8 @@ __all__ = [
     "Simulation",
     "Snapshot",
     "Verdict",
+    "Waiting",
+    "accounts",
     "check_quotas",
     "ledger",
     "schedule",

@@ -1,6 +1,6 @@
 """What platform admins hold: API keys, pools, quotas, audit; and what every caller may ask about server and self."""
 
-from windlass.domain.errors import NotFoundError
+from windlass.domain.errors import ConflictError
 from windlass.sdk._bind import AsyncResource, Resource, async_call, async_listing, call, listing
 from windlass.sdk._core import (
     Flow,
@@ -10,15 +10,18 @@ from windlass.sdk._core import (
     built,
     delete,
     get,
+    into,
     listed,
     nothing,
+    pairs,
     patch,
     path,
+    poll,
     post,
     put,
 )
 from windlass.sdk._core import call as ask
-from windlass.wire.base import AuditOut, ServerOut, UsageOut, WhoamiOut
+from windlass.wire.base import AuditOut, MirrorOut, ServerOut, UsageOut, WhoamiOut
 from windlass.wire.projects import (
     KeyIn,
     KeyOut,
@@ -26,6 +29,7 @@ from windlass.wire.projects import (
     PoolIn,
     PoolOut,
     PoolPatch,
+    QuotaChangeOut,
     QuotaIn,
     QuotaOut,
 )
@@ -35,6 +39,16 @@ def server(scope: Scope) -> Flow[ServerOut]:
     """Read what answers: name, version, mode."""
     del scope
     return get("/v1", ServerOut)
+
+
+def mirror(scope: Scope) -> Flow[MirrorOut]:
+    """Read how well the server knows its cluster.
+
+    Raises:
+        NotFoundError: it works for none.
+    """
+    del scope
+    return get("/v1/mirror", MirrorOut)
 
 
 def whoami(scope: Scope) -> Flow[WhoamiOut]:
@@ -127,6 +141,28 @@ def list_quotas(scope: Scope) -> Listing[QuotaOut]:
     return listed(scope.path("quotas"), QuotaOut)
 
 
+def check_quota(
+    scope: Scope,
+    pool: str,
+    nominal: int | None,
+    *,
+    borrowing_limit: int | None = None,
+    lending_limit: int | None = None,
+) -> Flow[QuotaChangeOut]:
+    """Try a change and keep nothing: returns the jobs that it would preempt, and those that it would let start.
+
+    ``nominal`` None tries to take the quota away.
+
+    Raises:
+        ConflictError: somebody else manages the quota in the cluster.
+    """
+    where, query = scope.path("quotas", pool), {"dry_run": "true"}
+    if nominal is None:
+        return ask(Request("DELETE", where, query=pairs(query)), into(QuotaChangeOut))
+    body = built(QuotaIn, nominal=nominal, borrowing_limit=borrowing_limit, lending_limit=lending_limit)
+    return put(where, QuotaChangeOut, body, query)
+
+
 def set_quota(
     scope: Scope,
     pool: str,
@@ -134,22 +170,51 @@ def set_quota(
     *,
     borrowing_limit: int | None = None,
     lending_limit: int | None = None,
+    timeout: float | None = 60.0,
 ) -> Flow[QuotaOut]:
-    """Set the project's share of a pool; a limit of None means unlimited."""
+    """Set the project's share of a pool, and return its line when the change stands; a limit of None: no limit.
+
+    Raises:
+        ConflictError: somebody else manages the quota in the cluster.
+        WaitTimeoutError: the cluster has not taken the change in ``timeout`` seconds; it still will.
+    """
     body = built(QuotaIn, nominal=nominal, borrowing_limit=borrowing_limit, lending_limit=lending_limit)
-    return put(scope.path("quotas", pool), QuotaOut, body)
+    yield from _settled(scope, (yield from put(scope.path("quotas", pool), QuotaChangeOut, body)), timeout)
+    wished = body.model_dump()
+
+    def line() -> Flow[QuotaOut | None]:
+        lines = yield from list_quotas(scope).all()
+        return next((one for one in lines if one.pool == pool), None)
+
+    def stands(seen: QuotaOut | None) -> bool:
+        return seen is not None and seen.model_dump(include=set(wished)) == wished
+
+    found = yield from poll(line, stands, timeout, f"the quota of pool {pool}")
+    assert found is not None  # noqa: S101 - what stands is there
+    return found
 
 
-def delete_quota(scope: Scope, pool: str, *, if_match: int | None = None) -> Flow[None]:
-    """Take the project's share of a pool away."""
+def delete_quota(scope: Scope, pool: str, *, timeout: float | None = 60.0) -> Flow[QuotaChangeOut]:
+    """Take the project's share of a pool away. Raises as ``set``."""
+    made = yield from ask(Request("DELETE", scope.path("quotas", pool)), into(QuotaChangeOut))
+    return (yield from _settled(scope, made, timeout))
 
-    def current() -> Flow[str]:
-        for line in (yield from list_quotas(scope).all()):
-            if line.pool == pool:
-                return f'"{line.version}"'
-        raise NotFoundError(f"project {scope.project} has no quota in pool {pool}")
 
-    return delete(scope.path("quotas", pool), if_match, current)
+def get_quota_change(scope: Scope, change: str) -> Flow[QuotaChangeOut]:
+    """Read how far a change has come."""
+    return get(scope.path("quota-changes", change), QuotaChangeOut)
+
+
+def _settled(scope: Scope, change: QuotaChangeOut, timeout: float | None) -> Flow[QuotaChangeOut]:
+    """Wait until a change has ended."""
+    if change.state == "pending" and change.id is not None:
+        known = change.id
+        change = yield from poll(
+            lambda: get_quota_change(scope, known), lambda seen: seen.state != "pending", timeout, f"change {known}"
+        )
+    if change.state == "refused":
+        raise ConflictError(f"the cluster refused the change: {change.problem}")
+    return change
 
 
 def list_usage(scope: Scope) -> Listing[UsageOut]:
@@ -204,8 +269,10 @@ class Quotas(Resource):
 
     all = listing(list_all_quotas)
     list = listing(list_quotas)
+    check = call(check_quota)
     set = call(set_quota)
     delete = call(delete_quota)
+    change = call(get_quota_change)
 
 
 class AsyncQuotas(AsyncResource):
@@ -213,8 +280,10 @@ class AsyncQuotas(AsyncResource):
 
     all = async_listing(list_all_quotas)
     list = async_listing(list_quotas)
+    check = async_call(check_quota)
     set = async_call(set_quota)
     delete = async_call(delete_quota)
+    change = async_call(get_quota_change)
 
 
 class Usage(Resource):
@@ -245,6 +314,7 @@ class Server(Resource):
     """What answers, and who asks."""
 
     info = call(server)
+    mirror = call(mirror)
     whoami = call(whoami)
 
 
@@ -252,4 +322,5 @@ class AsyncServer(AsyncResource):
     """What answers, and who asks."""
 
     info = async_call(server)
+    mirror = async_call(mirror)
     whoami = async_call(whoami)

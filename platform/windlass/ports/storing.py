@@ -1,21 +1,18 @@
-"""What services and the worker need from the outside, named by role. Adapters implement these, and know no service."""
+"""Time, transactions and files."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from windlass.domain.artifacts import FileEntry
-from windlass.domain.datasets import DataRequest, DataResult, Dataset, DatasetVersion, Upload
-from windlass.domain.endpoints import Endpoint, ServedApp, ServingStatus
+from windlass.domain.datasets import Dataset, DatasetVersion, Upload
+from windlass.domain.endpoints import Endpoint
 from windlass.domain.jobs import Attempt, Job, Run
-from windlass.domain.mirror import Mirror, QuotaChange
-from windlass.domain.models import CatalogueModel, ImportedModel, Model, ModelVersion
-from windlass.domain.projects import ApiKey, Member, Pool, Project, StoredQuota
+from windlass.domain.mirror import Mirrored, QueueQuota, QuotaChange, StoredClaim
+from windlass.domain.models import CatalogueModel, Model, ModelVersion
+from windlass.domain.projects import ApiKey, Member, Pool, Project, StoredQuota, Wait
 from windlass.domain.records import (
     AuditEntry,
     Checkpoint,
@@ -26,7 +23,6 @@ from windlass.domain.records import (
     MetricPoint,
     Replay,
 )
-from windlass.runtime.context import RunContext
 
 F = TypeVar("F")
 
@@ -168,6 +164,8 @@ class ProjectData(Protocol):
 
     members: Repository[Member]
     quotas: Repository[StoredQuota]
+    quota_changes: Repository[QuotaChange]
+    waits: Repository[Wait]
     datasets: Repository[Dataset]
     dataset_versions: Repository[DatasetVersion]
     uploads: Repository[Upload]
@@ -191,6 +189,11 @@ class UnitOfWork(Protocol):
     pools: Repository[Pool]
     base_models: Repository[CatalogueModel]
     audit: Repository[AuditEntry]
+    mirrored: Repository[Mirrored]
+    queue_quotas: Repository[QueueQuota]
+    """What the queues of a cluster give, mirrored."""
+    claims: Repository[StoredClaim]
+    """What the workloads of a cluster want and hold, mirrored."""
     outbox: Outbox
 
     def of(self, project: str) -> ProjectData:
@@ -272,170 +275,4 @@ class ObjectStore(Protocol):
 
     def local_path(self, key: str) -> Path:
         """Return where a local process can read the key or prefix (embedded mode)."""
-        ...
-
-
-class DataProcessor(Protocol):
-    """Parses tenant bytes outside this process."""
-
-    def start(self, name: str, request: DataRequest) -> None:
-        """Begin, or do nothing when ``name`` was begun before (also by an earlier server)."""
-        ...
-
-    def poll(self, name: str) -> DataResult | None:
-        """Return the result, or None while it runs.
-
-        Raises:
-            UnavailableError: the process died; its last words are in the message. ``start`` may be called again
-                after ``forget``.
-        """
-        ...
-
-    def forget(self, name: str) -> None:
-        """Stop it if it runs and drop what is kept of it (not its output)."""
-        ...
-
-
-class ModelImporter(Protocol):
-    """Checks, and where it must converts, a base model outside this process."""
-
-    def start(self, name: str, source: Path, target: Path) -> None:
-        """Begin to make ``target`` from ``source``, or do nothing when ``name`` was begun before."""
-        ...
-
-    def poll(self, name: str) -> ImportedModel | None:
-        """Return what was imported, or None while it runs.
-
-        Raises:
-            InvalidError: the source is refused; the message says why.
-            UnavailableError: the process died.
-        """
-        ...
-
-    def forget(self, name: str) -> None:
-        """Stop it if it runs and drop what is kept of it (not its target)."""
-        ...
-
-
-class BackendState(StrEnum):
-    """What a pipeline back end knows of a run."""
-
-    UNKNOWN = "unknown"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    STOPPED = "stopped"
-    """It obeyed a preempt or cancel command; nothing went wrong."""
-    LOST = "lost"
-
-
-class BackendRun(BaseModel):
-    """One run as the back end sees it."""
-
-    model_config = ConfigDict(frozen=True)
-    name: str
-    state: BackendState
-    message: str = ""
-
-
-class PipelineBackend(Protocol):
-    """Runs the compiled pipeline of one job under a deterministic name."""
-
-    def submit(self, context: RunContext) -> None:
-        """Start the run, or adopt the one that has this name already: never a second one."""
-        ...
-
-    def poll(self, run_name: str) -> BackendRun:
-        """Look. ``lost``: its process is gone without a result; ``unknown``: never submitted here."""
-        ...
-
-    def kill(self, run_name: str) -> None:
-        """End every process of the run at once; returns when they are gone. No error when there is none."""
-        ...
-
-
-class RunFolders(Protocol):
-    """What runs leave behind outside of the object store: tokens, logs, spooled reports."""
-
-    def names(self) -> list[str]:
-        """Return the names of the runs that have something left."""
-        ...
-
-    def forget(self, run_name: str) -> None:
-        """End what of the run still lives and remove its leavings; no error when there are none."""
-        ...
-
-
-class RayCluster(Protocol):
-    """The Ray that trainers and servers of this mode join."""
-
-    def ensure(self) -> str:
-        """Start it if it is not running; return its address.
-
-        Raises:
-            UnavailableError: it does not come up; the message has its last words.
-        """
-        ...
-
-    def stop(self) -> None:
-        """End all of its processes."""
-        ...
-
-
-class ServingBackend(Protocol):
-    """Serves model versions; level-based: told the whole wish, it converges."""
-
-    def apply(self, apps: Sequence[ServedApp]) -> None:
-        """Make ``apps`` the served set: start what is new, remove what is not named, leave the rest alone."""
-        ...
-
-    def status(self) -> ServingStatus:
-        """Look at what is served now: everything wished, and what is no longer wished until it is gone."""
-        ...
-
-    def stop(self) -> None:
-        """Remove everything and release the port."""
-        ...
-
-
-class ClusterView(Protocol):
-    """Keeps itself informed of a cluster's pools, projects, quotas and workloads."""
-
-    def start(self) -> None:
-        """Begin to list and watch, in threads of its own."""
-        ...
-
-    def stop(self) -> None:
-        """End the threads."""
-        ...
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for news since the last ``look``; False when there were none in time."""
-        ...
-
-    def look(self) -> Mirror:
-        """Return the present state.
-
-        Raises:
-            UnavailableError: not everything has been read yet, or the API server has not been heard of for too long.
-        """
-        ...
-
-
-class ProjectResources(Protocol):
-    """Writes to projects' resources, beside others who write there: what belongs to them is never taken."""
-
-    def check(self, change: QuotaChange) -> None:
-        """Let the API server try the change, and keep nothing of it.
-
-        Raises:
-            ConflictError: another manager owns the quota; the message names it.
-            InvalidError: a rule of the resource, or of an admission policy, refuses the change.
-            NotFoundError: there is no such project any more.
-            UnavailableError: the API server cannot answer now.
-        """
-        ...
-
-    def apply(self, change: QuotaChange) -> None:
-        """Make the change; making it again changes nothing. Raises as ``check``."""
         ...

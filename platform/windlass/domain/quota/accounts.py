@@ -1,15 +1,18 @@
-"""The ledger of a cluster: what each project has, holds, borrows and lends in each pool, and who of it waits."""
+"""Each project's account in each pool: what it has, holds, borrows and lends, and who of it waits."""
 
 from dataclasses import dataclass
 
-from windlass.domain.quota import Decisions, LedgerRow, Snapshot, Verdict, ledger, schedule
+from windlass.domain.quota.ledger import ledger
+from windlass.domain.quota.model import Claim, Decisions, LedgerRow, Snapshot
+from windlass.domain.quota.scheduling import schedule
+from windlass.domain.quota.verdicts import Verdict
 
 
 @dataclass(frozen=True)
 class Waiting:
     """A job that waits, with what the scheduler foresees of it; ``verdict.position`` is its place from 1."""
 
-    job: str
+    claim: Claim
     verdict: Verdict
 
 
@@ -33,6 +36,6 @@ def accounts(snapshot: Snapshot) -> tuple[Account, ...]:
 
 
 def _waiting(snapshot: Snapshot, decisions: Decisions, row: LedgerRow) -> tuple[Waiting, ...]:
-    inside = [each.job for each in snapshot.claims if (each.pool, each.project) == (row.pool, row.project)]
-    found = [Waiting(job, decisions.waiting[job]) for job in inside if job in decisions.waiting]
-    return tuple(sorted(found, key=lambda each: (each.verdict.position or len(inside) + 1, each.job)))
+    inside = [each for each in snapshot.claims if (each.pool, each.project) == (row.pool, row.project)]
+    found = [Waiting(each, decisions.waiting[each.job]) for each in inside if each.job in decisions.waiting]
+    return tuple(sorted(found, key=lambda each: (each.verdict.position or len(inside) + 1, each.claim.job)))

@@ -1,0 +1,45 @@
+"""Columns that the tables share."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Dialect
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC time, kept as microseconds since 1970 so that it sorts and compares alike in every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - interface
+        """Encode."""
+        if value is None:
+            return None
+        since = value - datetime(1970, 1, 1, tzinfo=UTC)
+        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - interface
+        """Decode."""
+        return (
+            None
+            if value is None
+            else datetime.fromtimestamp(value // 1_000_000, UTC).replace(microsecond=value % 1_000_000)
+        )
+
+
+def instant(*, null: bool = False, index: bool = False) -> Any:
+    """Declare a column of a time."""
+    return Field(sa_column=Column(Instant, nullable=null, index=index))
+
+
+def json_value(*, null: bool = False) -> Any:
+    """Declare a column of a JSON value."""
+    return Field(sa_column=Column(JSON, nullable=null))
+
+
+def key() -> Any:
+    """Declare a column of the primary key."""
+    return Field(primary_key=True)
