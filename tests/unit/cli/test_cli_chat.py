@@ -62,10 +62,10 @@ class Terminal:
 
     def leaves_by_ctrl_c(self) -> int:
         """Press Ctrl-C at the prompt; again, since Python misses one that comes just before it begins to read."""
-        for _ in range(60):
+        for _ in range(12):
             self.process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return self.process.wait(0.5)
+                return self.process.wait(5)  # a second one while it is ending would kill it
         raise AssertionError("it does not leave")
 
     def close(self) -> None:
