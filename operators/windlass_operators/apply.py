@@ -6,6 +6,7 @@ from windlass.kube.client import Client
 from windlass.kube.errors import ClusterError, ConflictError
 from windlass.kube.names import FIELD_MANAGER
 from windlass.kube.objects import Object, Ref
+from windlass.kube.store import Store
 from windlass_operators.children import (
     Outcome,
     Owner,
@@ -18,7 +19,6 @@ from windlass_operators.children import (
     whose,
 )
 from windlass_operators.kinds import NAMESPACE
-from windlass_operators.store import Store
 
 
 class Children:

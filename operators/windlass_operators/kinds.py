@@ -1,19 +1,48 @@
 """The kinds of objects that the operators read and write."""
 
+from windlass.kube.kinds import (
+    CLUSTER_QUEUE,
+    COHORT,
+    ENDPOINT,
+    KUEUE,
+    LOCAL_QUEUE,
+    NODE,
+    POD,
+    POOL,
+    PROJECT,
+    WORKLOAD,
+)
 from windlass.kube.objects import Kind
 from windlass.kube.resources import GPUPool, ModelEndpoint, Project
-from windlass.kube.resources.base import GROUP, VERSION, Resource
+from windlass.kube.resources.base import Resource
 
-KUEUE = "kueue.x-k8s.io/v1beta2"
+__all__ = [
+    "CHILDREN",
+    "CLUSTER_QUEUE",
+    "COHORT",
+    "ENDPOINT",
+    "ENDPOINT_CHILDREN",
+    "KUEUE",
+    "LIVE",
+    "LOCAL_QUEUE",
+    "MODELS",
+    "NAMESPACE",
+    "NODE",
+    "POOL",
+    "POOL_CHILDREN",
+    "PROJECT",
+    "PROJECT_CHILDREN",
+    "RAY_SERVICE",
+    "RESOURCE_QUOTA",
+    "WATCHED",
+    "WORKLOAD",
+]
+
 _RBAC = "rbac.authorization.k8s.io/v1"
-_OWN = f"{GROUP}/{VERSION}"
 
-POOL, PROJECT, ENDPOINT = Kind(_OWN, "GPUPool"), Kind(_OWN, "Project"), Kind(_OWN, "ModelEndpoint")
 MODELS: dict[Kind, type[Resource]] = {POOL: GPUPool, PROJECT: Project, ENDPOINT: ModelEndpoint}
 
-NODE, WORKLOAD = Kind("v1", "Node"), Kind(KUEUE, "Workload")
 NAMESPACE, RESOURCE_QUOTA = Kind("v1", "Namespace"), Kind("v1", "ResourceQuota")
-CLUSTER_QUEUE, LOCAL_QUEUE, COHORT = (Kind(KUEUE, name) for name in ("ClusterQueue", "LocalQueue", "Cohort"))
 RAY_SERVICE = Kind("ray.io/v1", "RayService")
 
 PROJECT_CHILDREN = (
@@ -41,6 +70,6 @@ LIVE = (
     Kind("ray.io/v1", "RayCluster"),
     Kind("batch/v1", "Job"),
     WORKLOAD,
-    Kind("v1", "Pod"),
+    POD,
 )
 """What may run in a project's namespace; owners before what they own."""

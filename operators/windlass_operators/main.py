@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from windlass.kube.client import Client, load_configuration
 from windlass.kube.errors import ClusterError
 from windlass.kube.objects import Ref
+from windlass.kube.store import Store
 from windlass.settings import OperatorSettings
 from windlass.telemetry import set_up_logging
 from windlass_operators import metrics, serve_health
@@ -23,7 +24,7 @@ from windlass_operators.handlers import Reconciler
 from windlass_operators.lease import LEASE, ROUNDS, Lease
 from windlass_operators.operator import Operator
 from windlass_operators.render.model_endpoint import Serving
-from windlass_operators.store import Store
+from windlass_operators.slimming import slim
 from windlass_operators.world import World
 
 EXIT_CRASH, EXIT_SETTINGS, EXIT_CLUSTER, EXIT_PORT, EXIT_LEASE = 1, 2, 3, 7, 8
@@ -83,7 +84,7 @@ async def _operate(
     stop = asyncio.Event()  # kopf takes the signals from here on
     if stopping.is_set():
         return None
-    world = World(Store())
+    world = World(Store(slim))
     serving = Serving(settings.image, settings.ray_version)
     reconciler = Reconciler(client, world, _now, settings.namespace, serving)
     operator = Operator(

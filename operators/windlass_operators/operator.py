@@ -18,11 +18,12 @@ from windlass.kube.client import Client
 from windlass.kube.errors import ClusterError, UnavailableError, UnknownKindError
 from windlass.kube.names import MANAGED_BY, OWNER
 from windlass.kube.objects import Kind, Listing, Object, Ref
+from windlass.kube.store import same
 from windlass_operators import metrics
 from windlass_operators.handlers import Reconciler
 from windlass_operators.kinds import CHILDREN, COHORT, MODELS, WATCHED
 from windlass_operators.queue import Key, Queue
-from windlass_operators.store import slim
+from windlass_operators.slimming import slim
 from windlass_operators.world import World
 
 _MINE = f"{MANAGED_BY}={OWNER}"
@@ -91,7 +92,7 @@ class Operator:
             self._world.store.remove(subject)
         else:
             self._world.store.put(subject)
-            if before is not None and _same(before, slim(subject)):
+            if before is not None and same(before, slim(subject)):
                 return
         for key in self._world.concerned(subject, None if gone else before):
             self._queue.add(key, _SOON)
@@ -191,13 +192,3 @@ def _selector(kind: Kind) -> Callable[[kopf.Resource], bool]:
         return (resource.group, resource.version, resource.kind) == (group, version, kind.kind)
 
     return selects
-
-
-def _same(before: Object, after: Object) -> bool:
-    """Tell whether nothing changed that anybody here reads."""
-    return _without_version(before) == _without_version(after)
-
-
-def _without_version(subject: Object) -> Object:
-    metadata = {name: value for name, value in subject["metadata"].items() if name != "resourceVersion"}
-    return subject | {"metadata": metadata}

@@ -12,10 +12,10 @@ from windlass.domain.quota import Claim
 from windlass.kube.names import ENDPOINT_LABEL, OWNER, POOL_LABEL, PROJECT_LABEL, cohort_of, namespace_of, project_of
 from windlass.kube.objects import Kind, Object, Ref
 from windlass.kube.resources import GPUPool, Project, Resource
+from windlass.kube.store import Store
 from windlass_operators.decide.claims import claims
 from windlass_operators.kinds import COHORT, ENDPOINT, MODELS, NODE, POOL, PROJECT, WORKLOAD
 from windlass_operators.queue import Key
-from windlass_operators.store import Store
 
 _log = logging.getLogger(__name__)
 _Model = TypeVar("_Model", bound=Resource)

@@ -11,13 +11,13 @@ from windlass.kube.errors import ConflictError, NotFoundError
 from windlass.kube.names import FIELD_MANAGER, FINALIZER
 from windlass.kube.objects import Kind, Object, Ref
 from windlass.kube.resources import Condition, Resource, condition
+from windlass.kube.store import Store
 from windlass_operators import metrics
 from windlass_operators.apply import Children
 from windlass_operators.children import Outcome, Owner
 from windlass_operators.decide import READY, Verdict, events
 from windlass_operators.kinds import ENDPOINT, MODELS
 from windlass_operators.post import Poster
-from windlass_operators.store import Store
 
 RETRY_SECONDS = 10.0
 """What others refuse may be allowed later without an event of ours: a namespace is gone, a webhook is up."""

@@ -6,7 +6,7 @@ and bodies follow the API conventions (https://kubernetes.io/docs/reference/usin
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,7 +24,8 @@ from windlass.kube.errors import (
     UnknownKindError,
     error_of,
 )
-from windlass.kube.objects import Change, Kind, Listing, Object, Ref
+from windlass.kube.objects import Kind, Listing, Object, Ref
+from windlass.kube.stream import Stream
 
 PAGE: Final = 500
 """Objects of one page of a list."""
@@ -70,13 +71,13 @@ class Client:
             self._headers["Impersonate-User"] = impersonate
         self._served: dict[Kind, _Served] = {}
 
-    def get(self, ref: Ref) -> Object:
-        """Return an object.
+    def get(self, ref: Ref, *, subresource: str = "") -> Object:
+        """Return an object, or a part of it that is read by itself.
 
         Raises:
             NotFoundError: it does not exist.
         """
-        return self._call("GET", self._path(ref.kind, ref.namespace, ref.name), f"get {ref}")
+        return self._call("GET", self._path(ref.kind, ref.namespace, ref.name, subresource), f"get {ref}")
 
     def find(self, ref: Ref) -> Object | None:
         """Return an object, None when it does not exist or its kind is not served."""
@@ -107,30 +108,39 @@ class Client:
         except UnknownKindError:
             raise
         except NotFoundError as missing:
-            self._served.pop(kind, None)
-            raise UnknownKindError(missing.message, status=404) from missing
+            raise self._unknown(kind, missing) from missing
+
+    def _unknown(self, kind: Kind, missing: NotFoundError) -> UnknownKindError:
+        """Forget a kind that was served once and no longer is."""
+        self._served.pop(kind, None)
+        return UnknownKindError(missing.message, status=404)
 
     def watch(
-        self, kind: Kind, namespace: str | None = None, *, since: str, labels: str = "", seconds: int = _WATCH
-    ) -> Iterator[Change]:
-        """Yield what changes after the version ``since``, for at most ``seconds``; bookmarks carry a newer version.
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        since: str,
+        labels: str = "",
+        seconds: int = _WATCH,
+        silence: float | None = None,
+    ) -> Stream:
+        """Tell what changes after the version ``since``, for at most ``seconds``; bookmarks carry a newer version.
+
+        ``silence``: seconds without a word after which the stream is given up.
 
         Raises:
-            ExpiredError: ``since`` is too old; list again.
+            ExpiredError: ``since`` is too old; list again. Here or while the stream is read.
+            UnknownKindError: the kind is not served, or no longer.
         """
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": since, "labelSelector": labels}
         query["timeoutSeconds"] = str(seconds)
-        what = f"watch {kind}"
-        answer = self._send("GET", self._path(kind, namespace), what, query, read=seconds + _READ, stream=True)
+        what, path = f"watch {kind}", self._path(kind, namespace)
         try:
-            buffer = b""
-            for chunk in answer.stream(amt=None):
-                *lines, buffer = (buffer + chunk).split(b"\n")
-                yield from (_change(what, json.loads(line)) for line in lines if line.strip())
-        except urllib3.exceptions.HTTPError as broken:
-            raise UnavailableError(f"{what}: {broken}") from broken
-        finally:
-            answer.close()
+            answer = self._send("GET", path, what, query, read=silence or seconds + _READ, stream=True)
+        except NotFoundError as missing:
+            raise self._unknown(kind, missing) from missing
+        return Stream(what, answer)
 
     def create(self, wish: Object, *, manager: str, dry_run: bool = False) -> Object:
         """Create an object.
@@ -314,9 +324,3 @@ def _status(data: bytes) -> Object:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _change(what: str, event: Object) -> Change:
-    if event["type"] == "ERROR":
-        raise error_of(what, int(event["object"].get("code") or 0), event["object"])
-    return Change(event["type"], event["object"])

@@ -6,10 +6,18 @@ user whose request needed it.
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 _MESSAGE = 2000
 """Characters that are kept of what a server says: an error is read by people, and logged."""
+
+
+class Cause(NamedTuple):
+    """One thing that is wrong with a request, as the server tells it."""
+
+    field: str
+    """Path of the field, as ``spec.quotas[0].nominal``; empty where the server names none."""
+    message: str
 
 
 class ClusterError(Exception):
@@ -29,7 +37,7 @@ class ClusterError(Exception):
         reason: str = "",
         retry_after: float | None = None,
         managers: str = "",
-        fields: Sequence[str] = (),
+        causes: Sequence[Cause] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -38,8 +46,12 @@ class ClusterError(Exception):
         self.retry_after = retry_after
         self.managers = managers
         """Server-side apply: who owns the fields that were contended, as the server lists them."""
-        self.fields = tuple(fields)
+        self.causes = tuple(causes)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
         """Paths of the fields at fault, where the server names them: ``spec.quotas[0].nominal``."""
+        return tuple(cause.field for cause in self.causes if cause.field)
 
 
 class NotFoundError(ClusterError):
@@ -72,6 +84,10 @@ class UnavailableError(ClusterError):
     retryable = True
 
 
+class SilentError(UnavailableError):
+    """A watch was open and nothing came for too long: it may be dead, and is begun again."""
+
+
 _KINDS: Mapping[int, type[ClusterError]] = {
     HTTPStatus.BAD_REQUEST: InvalidError,
     HTTPStatus.UNAUTHORIZED: ForbiddenError,
@@ -95,11 +111,11 @@ def error_of(what: str, status: int, body: Mapping[str, Any], retry_after: str |
     details = body.get("details") or {}
     causes = details.get("causes") or ()
     contended = [cause for cause in causes if cause.get("reason") == "FieldManagerConflict"]
-    fields = [str(cause["field"]) for cause in causes if cause.get("field")]
+    found = [Cause(str(one.get("field") or ""), str(one.get("message") or "")[:_MESSAGE]) for one in causes]
     said = str(body.get("message") or f"HTTP {status}")
     if _NO_SUCH_TYPE in said:
         kind = InvalidError  # told as an internal error, and as lasting as any wrong field
-    if kind is InvalidError and _UID in fields:
+    if kind is InvalidError and _UID in {cause.field for cause in found}:
         kind = ConflictError  # the wish was for another object of this name
     return kind(
         f"{what}: {said}"[:_MESSAGE],
@@ -107,7 +123,7 @@ def error_of(what: str, status: int, body: Mapping[str, Any], retry_after: str |
         reason=str(body.get("reason") or ""),
         retry_after=_seconds(retry_after) or details.get("retryAfterSeconds"),
         managers="; ".join(f"{cause.get('field', '')}: {cause.get('message', '')}" for cause in contended)[:_MESSAGE],
-        fields=fields,
+        causes=found,
     )
 
 

@@ -29,6 +29,11 @@ def quoted(text: str) -> str:
     return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}..."
 
 
+def lacks_image(pod: Pod) -> bool:
+    """Tell whether a container of the pod waits for an image that the node cannot get."""
+    return any(_containers([pod], _PULLING))
+
+
 def explain_pods(
     pods: Sequence[Pod], nodes: Mapping[str, Node] | None = None, events: Sequence[Event] = ()
 ) -> Reason | None:

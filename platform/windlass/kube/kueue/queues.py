@@ -1,6 +1,7 @@
 """Kueue's queues and what they stand on: ClusterQueue, LocalQueue, Cohort, ResourceFlavor (v1beta2)."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from windlass.kube.kueue.reading import Condition, Observed, Reading, find, whole
@@ -85,7 +86,7 @@ class ClusterQueue(_Queue):
 
     spec: ClusterQueueSpec = ClusterQueueSpec()
 
-    @property
+    @cached_property
     def project(self) -> str:
         """The project whose quota it holds; a queue that Windlass has not made is no project's: ``queue:NAME``.
 
@@ -97,7 +98,7 @@ class ClusterQueue(_Queue):
             return project
         return f"queue:{name}"
 
-    @property
+    @cached_property
     def flavors(self) -> tuple[str, ...]:
         """The flavors that it gives from, in the order in which Kueue tries them."""
         return tuple(flavor.name for group in self.spec.resource_groups for flavor in group.flavors)

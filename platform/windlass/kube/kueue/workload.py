@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from windlass.kube.kueue.reading import Condition, Observed, Reading, find, whole
@@ -132,27 +133,27 @@ class Workload(Observed):
         found = self.condition(kind)
         return found is not None and found.true
 
-    @property
+    @cached_property
     def finished(self) -> bool:
         """Whether it ended, and asks for nothing any more."""
         return self._is("Finished")
 
-    @property
+    @cached_property
     def reserves(self) -> bool:
         """Whether it holds quota; its pods may not run yet."""
         return self._is("QuotaReserved") and self.status.admission is not None
 
-    @property
+    @cached_property
     def admitted(self) -> bool:
         """Whether its pods may run."""
         return self._is("Admitted")
 
-    @property
+    @cached_property
     def evicted(self) -> bool:
         """Whether it was told to stop and has not been admitted since. It holds its quota until its pods are gone."""
         return self._is("Evicted")
 
-    @property
+    @cached_property
     def job(self) -> str:
         """What people know it by: the id of Windlass's job, else ``namespace/name`` of its owner or of itself."""
         owner = self.metadata.owner
@@ -197,15 +198,18 @@ class PendingWorkloads(Reading):
 
     items: tuple[PendingWorkload, ...] = ()
 
+    @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {one.key: one.position_in_cluster_queue for one in self.items}
+
     def position(self, key: str) -> int | None:
         """Return the place of ``namespace/name`` in its ClusterQueue, from 0."""
-        return next((one.position_in_cluster_queue for one in self.items if one.key == key), None)
+        return self._places.get(key)
 
-    @property
+    @cached_property
     def head(self) -> str | None:
         """``namespace/name`` of who is next."""
-        ordered = sorted(self.items, key=lambda one: one.position_in_cluster_queue)
-        return ordered[0].key if ordered else None
+        return min(self._places, key=self._places.__getitem__, default=None)
 
 
 def by_key(workloads: Iterable[Workload]) -> dict[str, Workload]:

@@ -1,8 +1,7 @@
-"""What the watches have told, kept in memory: a reconciliation reads it instead of asking the API server.
+"""What the watches have told, kept in memory: readers look here instead of asking the API server.
 
 A watch can lose a deletion when it is broken and begun again: lists, made from time to time, replace what is kept of a
-kind. The end of a project or pool is not decided from here, but asked of the API server; what is deleted by this
-knowledge, as surplus children and empty cohorts, can be made again.
+kind. What must be certain is asked of the API server all the same.
 """
 
 import threading
@@ -11,30 +10,42 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from windlass.kube.objects import Kind, Listing, Object, Ref
-from windlass_operators.kinds import NODE, WORKLOAD
 
 _REMEMBERED = 10_000
 """Deletions that are kept in mind, so that a list begun before one does not bring its object back."""
 
 
 class Store:
-    """Objects by kind and address. Threads may share it; what it hands out is nobody's to change."""
+    """Objects by kind and address. Threads may share it; what it hands out is nobody's to change.
 
-    def __init__(self) -> None:
+    ``slim`` returns what is kept of an object, with its metadata's name, namespace, uid and resourceVersion; None of
+    one that is of no interest.
+    """
+
+    def __init__(self, slim: Callable[[Object], Object | None]) -> None:
+        self._slim = slim
         self._lock = threading.Lock()
         self._objects: dict[Kind, dict[Ref, Object]] = {}
         self._gone: OrderedDict[str, int] = OrderedDict()
 
-    def put(self, subject: Object) -> None:
-        """Take an object over, unless a newer version of it is known or it is known to be gone."""
-        ref, small = Ref.of(subject), slim(subject)
+    def put(self, subject: Object) -> bool:
+        """Take an object over, unless a newer version of it is known or it is known to be gone.
+
+        Return whether that is news: whether more than its version differs from what was known.
+        """
+        ref, small = Ref.of(subject), self._slim(subject)
+        if small is None:
+            return False
         with self._lock:
             kept = self._objects.setdefault(ref.kind, {})
-            if not self._is_gone(small) and _version(kept.get(ref, small)) <= _version(small):
-                kept[ref] = small
+            before = kept.get(ref)
+            if self._is_gone(small) or (before is not None and _version(before) > _version(small)):
+                return False
+            kept[ref] = small
+        return before is None or not same(before, small)
 
-    def remove(self, subject: Object) -> None:
-        """Forget an object; one of the same name that was made since stays.
+    def remove(self, subject: Object) -> bool:
+        """Forget an object, and return whether it was known; one of the same name that was made since stays.
 
         Watches by label say DELETED, too, of what has lost its label; when it gets it back, its version is a newer one.
         """
@@ -42,17 +53,20 @@ class Store:
         with self._lock:
             self._forget(_uid(subject), _version(subject))
             kept = self._objects.get(ref.kind, {})
-            if ref in kept and _uid(kept[ref]) == _uid(subject) and self._is_gone(kept[ref]):
+            known = ref in kept and _uid(kept[ref]) == _uid(subject) and self._is_gone(kept[ref])
+            if known:
                 del kept[ref]
+        return known
 
     def replace(self, kind: Kind, listing: Listing) -> list[Ref]:
         """Take over what a list says of a kind, and return what had changed without an event's saying so.
 
         A list without a version is that of a kind which is not served: nothing of it is left.
         """
+        small = {Ref.of(one): self._slim(one) for one in listing.items}
         with self._lock:
             before = self._objects.get(kind, {})
-            listed = {Ref.of(one): slim(one) for one in listing.items if not self._is_gone(one)}
+            listed = {ref: one for ref, one in small.items() if one is not None and not self._is_gone(one)}
             read = _number(listing.resource_version)
             now = listed | {ref: kept for ref, kept in before.items() if read and _version(kept) > read}
             self._objects[kind] = now
@@ -83,6 +97,22 @@ class Store:
             self._gone.popitem(last=False)
 
 
+def same(before: Object, after: Object) -> bool:
+    """Tell whether two versions of an object differ in nothing but the version."""
+    return _without_version(before) == _without_version(after)
+
+
+def without_managed_fields(subject: Object) -> Object:
+    """Return an object without the account of who owns its fields, which is often longer than the fields."""
+    metadata = {name: value for name, value in subject["metadata"].items() if name != "managedFields"}
+    return subject | {"metadata": metadata}
+
+
+def _without_version(subject: Object) -> Object:
+    metadata = {name: value for name, value in subject["metadata"].items() if name != "resourceVersion"}
+    return subject | {"metadata": metadata}
+
+
 def _uid(subject: Mapping[str, Any]) -> str:
     return str(subject["metadata"].get("uid", ""))
 
@@ -94,33 +124,3 @@ def _number(version: str) -> int:
 
 def _version(subject: Mapping[str, Any]) -> int:
     return _number(str(subject["metadata"].get("resourceVersion", "")))
-
-
-def _node(subject: Object) -> Object:
-    status, spec = subject.get("status", {}), subject.get("spec", {})
-    ready = [one for one in status.get("conditions", ()) if one["type"] == "Ready"]
-    return {
-        "spec": {"unschedulable": spec.get("unschedulable", False)},
-        "status": {"capacity": status.get("capacity", {}), "allocatable": status.get("allocatable", {})}
-        | {"conditions": ready},
-    }
-
-
-def _workload(subject: Object) -> Object:
-    spec, status = subject.get("spec", {}), subject.get("status", {})
-    spec = {name: spec[name] for name in ("queueName", "priority", "active") if name in spec}
-    kept = ("admission", "conditions", "resourceRequests")
-    return {"spec": spec, "status": {name: status[name] for name in kept if name in status}}
-
-
-_SLIM: Mapping[Kind, Callable[[Object], Object]] = {NODE: _node, WORKLOAD: _workload}
-
-
-def slim(subject: Object) -> Object:
-    """Return what the operators need of an object: nodes and workloads are many, and mostly of no interest."""
-    metadata = {name: value for name, value in subject["metadata"].items() if name != "managedFields"}
-    whole: Object = {"apiVersion": subject["apiVersion"], "kind": subject["kind"], "metadata": metadata}
-    if reduce := _SLIM.get(Kind.of(subject)):
-        metadata.pop("annotations", None)
-        return whole | reduce(subject)
-    return {name: value for name, value in subject.items() if name != "metadata"} | whole

@@ -1,23 +1,21 @@
-"""What is remembered of the cluster: old news does not replace new, and the gone stay gone."""
+"""What the operators keep of the cluster, how they read it, and whom a change concerns."""
 
 import asyncio
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import kopf
-from hypothesis import given
-from hypothesis import strategies as st
 from kubernetes.client import Configuration
 from tests.unit.operators import wishes
 
 from windlass.kube.client import Client
-from windlass.kube.objects import Listing, Ref
+from windlass.kube.store import Store
 from windlass_operators.handlers import Reconciler
 from windlass_operators.kinds import COHORT, ENDPOINT, NODE, POOL, PROJECT
 from windlass_operators.operator import Operator
 from windlass_operators.queue import Key
 from windlass_operators.render.model_endpoint import Serving
-from windlass_operators.store import Store
+from windlass_operators.slimming import slim
 from windlass_operators.world import World, wrong_name
 
 Json = dict[str, Any]
@@ -28,73 +26,8 @@ def queue(version: int, uid: str = "u1", name: str = "q", **spec: Any) -> Json:
     return {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ClusterQueue", "metadata": metadata, "spec": spec}
 
 
-REF = Ref.of(queue(1))
-
-
-def versions(store: Store) -> dict[str, str]:
-    return {one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in store.all(REF.kind)}
-
-
-@given(st.permutations([3, 5, 9, 12]))
-def test_the_newest_version_wins_in_whatever_order_they_come(order: list[int]) -> None:
-    store = Store()
-    for version in order:
-        store.put(queue(version))
-    assert versions(store) == {"q": "12"}
-
-
-def test_late_news_of_something_gone_does_not_bring_it_back() -> None:
-    store = Store()
-    store.put(queue(3))
-    store.remove(queue(4))
-    store.put(queue(4))
-    store.replace(REF.kind, Listing([queue(3)], "3"))
-    assert versions(store) == {}
-    store.put(queue(9, uid="u2"))
-    store.remove(queue(4))
-    assert versions(store) == {"q": "9"}
-
-
-def test_what_lost_its_label_and_got_it_back_is_known_again() -> None:
-    """A watch by label says DELETED of what leaves its selection."""
-    store = Store()
-    store.put(queue(3))
-    store.remove(queue(4))
-    store.put(queue(5))
-    assert versions(store) == {"q": "5"}
-    store.remove(queue(6))
-    store.replace(REF.kind, Listing([queue(7)], "8"))
-    assert versions(store) == {"q": "7"}
-    store.remove(queue(6))
-    assert versions(store) == {"q": "7"}, "late news of the label that was missing"
-
-
-def test_nothing_is_left_of_a_kind_that_is_not_served() -> None:
-    store = Store()
-    store.put(queue(3))
-    assert store.replace(REF.kind, Listing([], "")) == [REF]
-    assert versions(store) == {}
-
-
-def test_a_list_removes_what_a_watch_forgot_to_and_says_what_it_found() -> None:
-    store = Store()
-    store.put(queue(3))
-    store.put(queue(4, uid="u4", name="changed"))
-    found = store.replace(REF.kind, Listing([queue(7, uid="u4", name="changed"), queue(6, uid="n", name="new")], "8"))
-    assert versions(store) == {"changed": "7", "new": "6"}
-    assert sorted(ref.name for ref in found) == ["changed", "new", "q"]
-
-
-def test_an_old_list_does_not_undo_what_was_seen_since() -> None:
-    store = Store()
-    store.put(queue(10))
-    store.put(queue(11, uid="u2", name="made since"))
-    assert store.replace(REF.kind, Listing([queue(2)], "5")) == []
-    assert versions(store) == {"q": "10", "made since": "11"}
-
-
 def test_of_nodes_and_workloads_only_what_is_read_is_kept() -> None:
-    store = Store()
+    store = Store(slim)
     node = wishes.node("n")
     node["status"]["images"] = ["many"]
     node["metadata"] |= {"uid": "n", "resourceVersion": "1", "managedFields": ["long"], "annotations": {"a": "b"}}
@@ -110,7 +43,7 @@ def raw(kind: str, name: str, version: int = 1, generation: int = 1, **fields: A
 
 
 def world() -> World:
-    store = Store()
+    store = Store(slim)
     for name, cohort in (("search", "lab"), ("ranking", "lab"), ("alone", None)):
         spec = {"quotas": [{"pool": "a100", "nominal": 1}]} | ({"cohort": cohort} if cohort else {})
         store.put(raw("Project", name, spec=spec))
