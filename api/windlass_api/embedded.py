@@ -62,6 +62,7 @@ class Embedded:
 
 def build(home: Home, url: str) -> Embedded:
     """Wire everything together over one data folder."""
+    home.claim("embedded")
     worker_settings, limits, clock = WorkerSettings(), LimitSettings(), SystemClock()
     engine = sqlite_engine(home.path / "windlass.db")
     migrate(engine)

@@ -104,7 +104,7 @@ def change_out(change: QuotaChange, foreseen: Foreseen | None = None, *, checked
         id=None if checked else change.id,
         project=change.name,
         pool=change.pool,
-        state="checked" if checked else change.state.value,
+        state="checked" if checked and not change.problem else change.state.value,
         problem=change.problem,
         preempts=[AffectedOut(job=job, project=project) for job, project in done.preempts.items()],
         starts=[AffectedOut(job=job, project=project) for job, project in done.starts.items()],

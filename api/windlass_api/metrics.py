@@ -13,6 +13,9 @@ SECONDS = Histogram(
     "windlass_http_request_seconds", "Time to the end of the response.", ["operation"], registry=REGISTRY
 )
 OUTBOX_AGE = Gauge("windlass_outbox_oldest_seconds", "Age of the oldest intent that is due.", registry=REGISTRY)
+MIRROR_AGE = Gauge(
+    "windlass_mirror_age_seconds", "Time since the mirror of the cluster was last known to be right.", registry=REGISTRY
+)
 LOOP_FAILURES = Counter("windlass_worker_failures_total", "Failed turns of a worker loop.", ["loop"], registry=REGISTRY)
 INTENTS = Counter(
     "windlass_intents_total", "Intents carried out, by kind and outcome.", ["kind", "outcome"], registry=REGISTRY

@@ -20,7 +20,7 @@ import uvicorn
 from pydantic import ValidationError
 
 import windlass
-from windlass.domain.errors import ConflictError, WindlassError
+from windlass.domain.errors import ConflictError, InvalidError, WindlassError
 from windlass.domain.projects import Principal
 from windlass.orchestration import processes
 from windlass.services.access import Keys
@@ -76,6 +76,17 @@ class Home:
                 os.fsync(stream.fileno())
             draft.replace(file)
         return file.read_text(encoding="ascii").strip()
+
+    def claim(self, mode: str) -> None:
+        """Keep the folder for servers of one mode: what one has written means something else to the other.
+
+        Raises:
+            InvalidError: it is another's.
+        """
+        if (kept := self.private_file("mode", mode)) != mode:
+            raise InvalidError(
+                f"{self.path} is the data folder of a server in mode {kept}", hint="choose another --home"
+            )
 
     def publish(self, url: str) -> None:
         """Write ``server.json``, by which the CLI finds the server."""

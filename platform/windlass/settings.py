@@ -61,6 +61,24 @@ class WorkerSettings(BaseSettings):
         return timedelta(seconds=self.lease_seconds)
 
 
+class ClusterSettings(BaseSettings):
+    """How the control plane works for a cluster."""
+
+    model_config = SettingsConfigDict(env_prefix="WINDLASS_CLUSTER_", frozen=True, extra="forbid")
+    kubeconfig: Path | None = Field(
+        default=None, description="file that says where the cluster is; else the pod's account, else KUBECONFIG"
+    )
+    lease_seconds: float = Field(
+        default=15.0, ge=2, le=300, description="how long the worker that mirrors may be silent before another does"
+    )
+    resync_seconds: float = Field(
+        default=300.0, ge=1, le=3600, description="pause between two lists of everything, whatever the watches say"
+    )
+    silence_seconds: float = Field(
+        default=75.0, ge=5, le=600, description="how long a watch may say nothing before it is begun again"
+    )
+
+
 class OperatorSettings(BaseSettings):
     """How the operators run, in a cluster."""
 

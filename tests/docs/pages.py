@@ -21,6 +21,10 @@ _BLOCK = re.compile(
     r"|^<!-- console: setup\n(?P<hidden>.*?)^-->$",
     re.MULTILINE | re.DOTALL,
 )
+# A page says `windlass up`; the port of a test is its own.
+ON_A_FREE_PORT = (
+    'windlass() { local verb=$1; shift; command windlass "$verb" $([ "$verb" = up ] && echo --port 0) "$@"; }\n'
+)
 _HERE_DOCUMENT = re.compile(r"<<-?'?(\w+)'?")
 
 

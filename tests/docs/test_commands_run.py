@@ -7,12 +7,8 @@ from pathlib import Path
 
 import pytest
 from tests.architecture.tree import ROOT
-from tests.docs.pages import all_pages, commands_of, session
+from tests.docs.pages import ON_A_FREE_PORT, all_pages, commands_of, session
 
-# A page says `windlass up`; the port of a test is its own.
-ON_A_FREE_PORT = (
-    'windlass() { local verb=$1; shift; command windlass "$verb" $([ "$verb" = up ] && echo --port 0) "$@"; }\n'
-)
 PAGES = [page for page in all_pages() if any(not c.skip for c in commands_of(page, (ROOT / page).read_text("utf-8")))]
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ LOG_FILE = "server.log"
 
 _SERVER_FILE = "server.json"
 _MODULES = {
-    "api": ("fastapi", "sqlmodel", "uvicorn", "alembic", "psutil"),
+    "api": ("fastapi", "sqlmodel", "uvicorn", "alembic", "psutil", "kubernetes"),
     "data": ("pyarrow", "datasketch", "tokenizers"),
     "pipelines": ("kfp",),
     "train": ("ray", "torch", "transformers", "peft", "safetensors"),
@@ -54,10 +54,12 @@ class LocalServer:
         return started is not None and abs(started - self.start_time) < _SAME_START_SECONDS
 
 
-def missing_extras() -> dict[str, list[str]]:
+def missing_extras(wanted: Collection[str] = tuple(_MODULES)) -> dict[str, list[str]]:
     """Return the extras that lack a module here, with those modules."""
     found = {
-        extra: [name for name in names if importlib.util.find_spec(name) is None] for extra, names in _MODULES.items()
+        extra: [name for name in names if importlib.util.find_spec(name) is None]
+        for extra, names in _MODULES.items()
+        if extra in wanted
     }
     return {extra: names for extra, names in found.items() if names}
 
@@ -79,15 +81,19 @@ def read(home: Path) -> LocalServer | None:
     return server if server.running else None
 
 
-def start(home: Path, port: int, host: str, environment: Mapping[str, str] = os.environ) -> ProcessRecord:
+def start(
+    home: Path, port: int, host: str, environment: Mapping[str, str] = os.environ, *, cluster: bool = False
+) -> ProcessRecord:
     """Start the server in a session of its own; its output goes to ``server.log`` in the data folder.
+
+    ``cluster``: the control plane of the cluster that the environment names, not the embedded one.
 
     Raises:
         UnavailableError: parts of it are not installed.
         InvalidError: the data folder cannot be made.
         ConflictError: one runs already.
     """
-    missing = missing_extras()
+    missing = missing_extras(("api", "data") if cluster else tuple(_MODULES))
     if missing:
         modules = ", ".join(name for names in missing.values() for name in names)
         raise UnavailableError(
@@ -108,7 +114,7 @@ def start(home: Path, port: int, host: str, environment: Mapping[str, str] = os.
             f"{home} cannot be made or written: {error.strerror}", hint="choose another --home"
         ) from error
     # -P: modules in the folder where the user happens to stand must not shadow the server's.
-    argv = [sys.executable, "-P", "-m", "windlass_api.embedded"]
+    argv = [sys.executable, "-P", "-m", "windlass_api.cluster" if cluster else "windlass_api.embedded"]
     argv += ["--home", str(home), "--host", host, "--port", str(port)]
     return processes.start(argv, environment=environment, log=home / LOG_FILE, record=processes.claim())
 

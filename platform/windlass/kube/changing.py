@@ -47,6 +47,23 @@ class AppliedProjects:
     def __init__(self, client: Client, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client, self._sleep = client, sleep
 
+    def exists(self, uid: str, name: str) -> bool:
+        """Ask the API server whether the project with this uid (of the control plane) is still there.
+
+        Raises:
+            UnavailableError: the API server cannot answer now, or we may not ask it.
+        """
+        try:
+            return id_of("prj", self._client.get(Ref(PROJECT, name))["metadata"]["uid"]) == uid
+        except UnknownKindError as error:
+            raise domain.UnavailableError(error.message) from error
+        except NotFoundError:
+            return False
+        except ClusterError as error:
+            raise domain.UnavailableError(
+                f"The cluster does not say whether {name} is there: {error.message}"
+            ) from error
+
     def check(self, change: QuotaChange) -> None:
         """Let the API server try the change, and keep nothing of it.
 

@@ -65,11 +65,17 @@ class Mirroring:
     """The version of another worker's row, and since when it is that."""
     _stale: bool = field(default=True, init=False)
     """Whether the last look has not been taken over as a whole."""
+    _right: float | None = field(default=None, init=False)
 
     @property
     def active(self) -> bool:
         """Whether this worker may write: its row moved less than a lease ago, with a margin for what is on its way."""
         return self._row is not None and self.monotonic() < self._moved + self.lease.total_seconds() * 2 / 3
+
+    @property
+    def age(self) -> float:
+        """Seconds since the mirror was last known to be right, as far as this worker knows; 0 before its first look."""
+        return 0.0 if self._right is None else self.monotonic() - self._right
 
     def guard(self) -> None:
         """Pass while this worker may write: the guard of every write to the cluster.
@@ -105,7 +111,7 @@ class Mirroring:
         if self.view.wait(0) or self._stale or self._beat_due():
             self._stale = True
             changed |= self._take_over(self.view.look())
-            self._stale = False
+            self._stale, self._right = False, self.monotonic()
         return changed
 
     def release(self) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from statistics import quantiles
 from typing import Protocol
 
-from windlass.domain.errors import InvalidError
+from windlass.domain.errors import ConflictError, InvalidError
 from windlass.domain.jobs import Fact, Reason
 from windlass.domain.mirror import ChangeState, QuotaChange, Share
 from windlass.domain.projects import Project, StoredQuota, Wait
@@ -148,7 +148,10 @@ class Quotas(ProjectUseCases):
     def change(self, pool: str, share: Share | None, *, dry_run: bool = False) -> tuple[QuotaChange, Foreseen]:
         """Set the project's share of a pool, or take it away (None); what is held then stays until its jobs end.
 
-        With ``dry_run`` nothing is kept. Returns the change, and what it would do at once.
+        With ``dry_run`` nothing is kept, and who else manages the quota is told in the change, beside what it would do:
+        that is worth knowing before the change is made where it is managed.
+
+        Returns the change, and what it would do at once.
 
         Raises:
             NotFoundError: no such pool; or no quota to take away.
@@ -172,8 +175,13 @@ class Quotas(ProjectUseCases):
             created_at=backing.clock.now(),
         )
         wished = _with(before, change)
-        self.truth.check(change, wished)
         foreseen = _foreseen(before, wished)
+        try:
+            self.truth.check(change, wished)
+        except ConflictError as refused:
+            if not dry_run:
+                raise
+            change = change.model_copy(update={"state": ChangeState.REFUSED, "problem": str(refused)})
         if dry_run:
             return change, foreseen
         with backing.database.write() as work:

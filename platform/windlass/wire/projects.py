@@ -193,7 +193,7 @@ class QuotaChangeOut(Out):
     """A change of a quota, and what it does at once.
 
     ``checked``: it was only tried. ``pending``: accepted, and on its way to the cluster. ``applied``: it stands.
-    ``refused``: somebody else has changed the quota in the meantime; ``problem`` says what the cluster said.
+    ``refused``: somebody else manages the quota, perhaps since a moment ago; ``problem`` says who.
     """
 
     id: str | None

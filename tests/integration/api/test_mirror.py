@@ -178,6 +178,12 @@ def test_who_else_manages_a_quota_is_named_and_not_fought(borrowed: House) -> No
     assert borrowed.client.get("/v1/mirror").json()["pending_changes"] == 0
 
 
+def test_a_trial_of_what_others_manage_says_what_it_would_do_and_who_they_are(borrowed: House) -> None:
+    borrowed.resources.taken["speech", "a100"] = "helm"
+    tried = put(borrowed, "speech", 6, dry_run="true").json()
+    assert (tried["state"], tried["id"], "helm" in tried["problem"]) == ("refused", None, True)
+
+
 def test_who_takes_a_quota_between_reply_and_writing_keeps_it(borrowed: House) -> None:
     accepted = put(borrowed, "speech", 6)
     borrowed.resources.taken["speech", "a100"] = "kubectl"

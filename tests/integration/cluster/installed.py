@@ -40,6 +40,7 @@ def _established(api: ClusterApi, path: str) -> bool:
 def shipped() -> list[Json]:
     """The manifests of the chart that need no rendering."""
     files = [CHART / "templates/priority-classes.yaml", CHART / "templates/operators/rbac.yaml"]
+    files += [CHART / "templates/control-plane/rbac.yaml"]
     files += sorted((CHART / "templates/policies").glob("*.yaml"))
     return [one for path in files for one in documents_of(path)]
 

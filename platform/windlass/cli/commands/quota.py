@@ -123,3 +123,5 @@ def _foreseen(session: Session, change: QuotaChangeOut) -> None:
     if not (change.preempts or change.starts):
         session.write("no job would start or stop at once\n")
     session.say("nothing was changed")
+    if change.problem:
+        session.say(f"it would be refused: {change.problem}")

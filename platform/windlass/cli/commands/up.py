@@ -34,16 +34,22 @@ def up(
     host: Annotated[
         str, typer.Option(help="Address to listen on; others than loopback open it to the network.")
     ] = "127.0.0.1",
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Work for the cluster that KUBECONFIG names: its pools, projects, quotas.")
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready; it goes on.")] = False,
 ) -> None:
-    """Start the server of this machine: API, queue, training and serving in one data folder."""
+    """Start the server of this machine: API, queue, training and serving in one data folder.
+
+    With --cluster it is the control plane of a cluster, whose resources own pools, projects and quotas.
+    """
     folder = (home or default_home()).expanduser().absolute()
     running = local_server.read(folder)
     if running is not None and detach:
         session.say("it runs already")
         _tell(session, running, stop="windlass down")
         return
-    process = local_server.start(folder, port, host)
+    process = local_server.start(folder, port, host, cluster=cluster)
     if not detach:
         _foreground(session, folder, process)
         return

@@ -1,0 +1,92 @@
+"""The control plane of a cluster as a real process, with the account that the chart gives it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.architecture.tree import ROOT
+from tests.bed.layout import Bed
+from tests.integration.cluster.installed import kubeconfig_of
+from tests.integration.cluster.waiting import eventually
+
+Json = dict[str, Any]
+
+
+class ControlPlane:
+    """One server over a data folder; started again, it is another process over the same."""
+
+    def __init__(self, bed: Bed, home: Path, **settings: str) -> None:
+        self.bed, self.home, self._settings = bed, home, settings
+        self.url = self.key = ""
+        home.mkdir(parents=True, exist_ok=True)
+        self._kubeconfig = kubeconfig_of(bed, "windlass-worker", home / "kubeconfig")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._client: httpx2.Client | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers and has read the cluster."""
+        settings = {f"WINDLASS_CLUSTER_{name}": value for name, value in self._settings.items()}
+        environment = {**os.environ, "KUBECONFIG": str(self._kubeconfig), **settings}
+        argv = [sys.executable, "-W", "error", "-m", "windlass_api.cluster", "--home", str(self.home), "--port", "0"]
+        (self.home / "server.json").unlink(missing_ok=True)
+        with (self.home / "log").open("ab") as log:
+            self._process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        eventually(lambda: (self.home / "server.json").exists() or self.ended, "the control plane listens")
+        assert not self.ended, (self.home / "log").read_text()
+        self.url = json.loads((self.home / "server.json").read_text())["url"]
+        self.key = (self.home / "admin.key").read_text().strip()
+        self._client = self.client(self.key, self.url)
+        eventually(lambda: self.ask("GET", "/v1/mirror").get("read_at") is not None, "the cluster has been read")
+
+    @staticmethod
+    def client(key: str, url: str) -> httpx2.Client:
+        return httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+
+    @property
+    def ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    def reply(self, method: str, path: str, body: Json | None = None, **query: str) -> httpx2.Response:
+        assert self._client
+        return self._client.request(method, path, json=body, params=query)
+
+    def ask(self, method: str, path: str, body: Json | None = None, **query: str) -> Any:
+        """Ask as an admin, and return the answer's body, a problem's too."""
+        return self.reply(method, path, body, **query).json()
+
+    def line(self, project: str, pool: str) -> Json:
+        """A line of the ledger; empty while there is none."""
+        lines = self.ask("GET", "/v1/quotas")["items"]
+        return next((one for one in lines if (one["project"], one["pool"]) == (project, pool)), {})
+
+    def kill(self) -> None:
+        """End it at once."""
+        assert self._process
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._client:
+            self._client.close()
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+
+
+@pytest.fixture(scope="module")
+def control_plane(installed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A running control plane."""
+    running = ControlPlane(installed, tmp_path_factory.mktemp("control-plane"), LEASE_SECONDS="3")
+    running.start()
+    yield running
+    running.stop()
