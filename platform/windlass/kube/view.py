@@ -24,7 +24,7 @@ from windlass.kube.mirroring import (
     read_workload,
     waiting,
 )
-from windlass.kube.objects import Kind, Ref
+from windlass.kube.objects import Kind
 from windlass.kube.readings import Readings
 from windlass.kube.slimming import PODS_OF_WORKLOADS, slim
 from windlass.kube.store import Store
@@ -36,7 +36,7 @@ REQUIRED: Final = (POOL, PROJECT, CLUSTER_QUEUE, LOCAL_QUEUE, COHORT, WORKLOAD)
 OURS: Final = (POOL, PROJECT)
 """Without their definitions there is no cluster of Windlass: it is not taken for one without projects."""
 SOURCES: Final = (*(Source(kind) for kind in REQUIRED), Source(POD, PODS_OF_WORKLOADS), Source(NODE))
-_LINES: Final = Kind("visibility.kueue.x-k8s.io/v1beta2", "ClusterQueue")
+_LINE: Final = "/apis/visibility.kueue.x-k8s.io/v1beta2/clusterqueues/{}/pendingworkloads"
 _BETWEEN_LOOKS: Final = 0.25
 """Seconds. Changes come in swarms: who waits for news has it so often at most."""
 _REST: Final = 4.0
@@ -170,7 +170,7 @@ class WatchedCluster:
 
     def _ask_line(self, queue: str, state: Hashable) -> tuple[PendingWorkloads, bool]:
         """Ask Kueue who waits before a queue; the last word if it has all that wait."""
-        raw = self._client.get(Ref(_LINES, queue), subresource="pendingworkloads")
+        raw = self._client.read(_LINE.format(queue))
         line = PendingWorkloads.model_validate(raw)
         expected = {key for key, _ in state} if isinstance(state, frozenset) else set()
         return line, expected <= {one.key for one in line.items}
