@@ -68,7 +68,10 @@ class Server(Client):
         return {"spec": wish["spec"]}
 
 
-def change(share: Share | None = Share(nominal=4), pool: str = "a100", uid: str = UID) -> QuotaChange:  # noqa: B008
+FOUR = Share(nominal=4)
+
+
+def change(share: Share | None = FOUR, pool: str = "a100", uid: str = UID) -> QuotaChange:
     return QuotaChange(
         id="qc_1",
         project=id_of("prj", uid),

@@ -43,7 +43,7 @@ class Seen(WatchedCluster):
         super().__init__(Client(Configuration()), Noon())
         self.kinds = {one.kind: Health(read=True, served=True, silent=0.0, problem="") for one in SOURCES}
         self.version = 0
-        self._keeper.health = lambda: self.kinds  # type: ignore[method-assign]
+        self._keeper.health = lambda: self.kinds  # type: ignore[method-assign] # no thread reads them
 
     def put(self, kind: Kind, raw: Json) -> None:
         self.version += 1
