@@ -40,7 +40,7 @@ _LINE: Final = "/apis/visibility.kueue.x-k8s.io/v1beta2/clusterqueues/{}/pending
 _BETWEEN_LOOKS: Final = 0.25
 """Seconds. Changes come in swarms: who waits for news has it so often at most."""
 _REST: Final = 4.0
-"""So many times as long as the last look took is rested after it: the larger a cluster, the rarer its looks."""
+"""So many times the processor's time of a look is rested after it: the larger a cluster, the rarer its looks."""
 _MOST_EVENTS: Final = 20
 """Pods without their image whose events are asked for at a time: more of them fail for the same reason."""
 
@@ -92,7 +92,7 @@ class WatchedCluster:
         """Wait for news since the last ``look``; False when there were none in time, or the view was stopped.
 
         Of a swarm of news it lets the first one pass, and holds back after each look: for a quarter of a second, and
-        four times as long as the look took.
+        four times as long as the look kept a processor busy.
         """
         until = time.monotonic() + seconds
         if not self._news.wait(max(0.0, seconds)):
@@ -109,14 +109,14 @@ class WatchedCluster:
         """
         with self._one_look:
             self._news.clear()
-            began = time.monotonic()
+            began, worked = time.monotonic(), time.thread_time()
             try:
                 health = self._keeper.health()
                 self._demand(health)
                 return mirror_of(self._sight(health))
             finally:
-                ended = time.monotonic()
-                self._next_look = max(began + _BETWEEN_LOOKS, ended + _REST * (ended - began))
+                rest = _REST * (time.thread_time() - worked)
+                self._next_look = max(began + _BETWEEN_LOOKS, time.monotonic() + rest)
 
     def health(self) -> dict[Kind, Health]:
         """Return what is known of each kind that is watched."""

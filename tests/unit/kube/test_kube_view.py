@@ -14,6 +14,7 @@ from windlass.domain.mirror import Mirror, ProjectState, id_of
 from windlass.domain.projects import Role
 from windlass.domain.quota import ledger
 from windlass.kube import mirroring
+from windlass.kube.changing import AppliedProjects
 from windlass.kube.client import Client
 from windlass.kube.kinds import CLUSTER_QUEUE, KUEUE, NODE, OWN, POD, PROJECT, WORKLOAD
 from windlass.kube.kueue.facts import Event
@@ -24,9 +25,12 @@ from windlass.kube.resources import GPUPool, Project
 from windlass.kube.slimming import slim
 from windlass.kube.view import SOURCES, WatchedCluster
 from windlass.kube.watching import Health
+from windlass.ports import ClusterView, ProjectResources
 from windlass_operators.render import queues
 
 Json = dict[str, Any]
+ADAPTERS: tuple[type[ClusterView], type[ProjectResources]] = (WatchedCluster, AppliedProjects)
+"""The type checker compares them with their ports."""
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 UIDS = {name: f"0f8fad5b-d9cb-469f-a165-{number:012}" for number, name in enumerate(("a100", "h100", "a", "b", "c"))}
 
