@@ -32,7 +32,8 @@ _PAUSE: Final = 0.05
 _FIELDS: Final = {"nominal": "nominal", "borrowingLimit": "borrowing_limit", "lendingLimit": "lending_limit"}
 """Of a share: by its name in the resource that in the domain."""
 _NAMED = re.compile(r'conflict with "([^"]+)"')
-_VALUE = re.compile(r'^Invalid value: (?:"(?:[^"\\]|\\.)*"|[^:]*): ', re.DOTALL)
+_VALUE = re.compile(r'^Invalid value: (?:(?:"(?:[^"\\]|\\.)*"|[-0-9.]+|true|false|null): )?', re.DOTALL)
+"""How a cause begins; of the value that follows only the simple ones are shown."""
 _DENIED: Final = "denied"
 """What an admission policy or a webhook does; an account without the right ``is forbidden``."""
 _CHANGE_THERE: Final = (
@@ -100,24 +101,20 @@ class AppliedProjects:
             raise _gone(change)
         if share_of(live, change.pool) == change.share:
             return True
-        wish = wished(live, change.pool, change.share)
+        others = managed_by(live, change.pool)
+        if change.share is None and others:
+            # To the API server an entry goes with who made it, and takes the fields along that others own in it.
+            raise _owned_by(others, change)
         try:
-            # A quota or a limit that others own, too, does not go by our leaving it out: the answer shows it.
+            # A limit that others own, or an entry that they made, too, does not go by our leaving it out.
+            wish = wished(live, change.pool, change.share)
             tried = self._client.apply(wish, manager=API_MANAGER, dry_run=True)
             if share_of(tried, change.pool) != change.share:
-                raise _owned_by(managed_by(live, change.pool), change)
+                raise _owned_by(others, change)
             if keep:
                 self._client.apply(wish, manager=API_MANAGER)
-        except ConflictError as error:
-            if error.managers:
-                raise _owned_by(", ".join(sorted(set(_NAMED.findall(error.managers)))), change) from error
-            return False
-        except InvalidError as error:
-            raise _invalid(error, live, change) from error
-        except ForbiddenError as error:
-            if _DENIED in error.message:
-                raise _invalid(error, live, change) from error
-            raise
+        except ClusterError as error:
+            return _lost_race(error, live, change)
         return True
 
 
@@ -155,6 +152,17 @@ def _pauses() -> Iterator[float]:
     """Yield the pause after each try: never the same for two who met."""
     for number in range(_TRIES):
         yield _PAUSE * 2.0**number * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
+
+
+def _lost_race(error: ClusterError, live: Object, change: QuotaChange) -> bool:
+    """Return False when another version is there by now, which is to be read; raise what else stops the change."""
+    if isinstance(error, ConflictError):
+        if error.managers:
+            raise _owned_by(", ".join(sorted(set(_NAMED.findall(error.managers)))), change) from error
+        return False
+    if isinstance(error, InvalidError) or (isinstance(error, ForbiddenError) and _DENIED in error.message):
+        raise _invalid(error, live, change) from error
+    raise error
 
 
 def _gone(change: QuotaChange) -> domain.NotFoundError:

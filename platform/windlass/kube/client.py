@@ -71,13 +71,21 @@ class Client:
             self._headers["Impersonate-User"] = impersonate
         self._served: dict[Kind, _Served] = {}
 
-    def get(self, ref: Ref, *, subresource: str = "") -> Object:
-        """Return an object, or a part of it that is read by itself.
+    def read(self, path: str) -> Object:
+        """Return what stands at a path: for the few answers that are no objects of a kind.
+
+        Raises:
+            NotFoundError: nothing does.
+        """
+        return self._call("GET", quote(path), f"read {path}")
+
+    def get(self, ref: Ref) -> Object:
+        """Return an object.
 
         Raises:
             NotFoundError: it does not exist.
         """
-        return self._call("GET", self._path(ref.kind, ref.namespace, ref.name, subresource), f"get {ref}")
+        return self._call("GET", self._path(ref.kind, ref.namespace, ref.name), f"get {ref}")
 
     def find(self, ref: Ref) -> Object | None:
         """Return an object, None when it does not exist or its kind is not served."""

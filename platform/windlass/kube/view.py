@@ -24,7 +24,7 @@ from windlass.kube.mirroring import (
     read_workload,
     waiting,
 )
-from windlass.kube.objects import Kind, Ref
+from windlass.kube.objects import Kind
 from windlass.kube.readings import Readings
 from windlass.kube.slimming import PODS_OF_WORKLOADS, slim
 from windlass.kube.store import Store
@@ -36,11 +36,11 @@ REQUIRED: Final = (POOL, PROJECT, CLUSTER_QUEUE, LOCAL_QUEUE, COHORT, WORKLOAD)
 OURS: Final = (POOL, PROJECT)
 """Without their definitions there is no cluster of Windlass: it is not taken for one without projects."""
 SOURCES: Final = (*(Source(kind) for kind in REQUIRED), Source(POD, PODS_OF_WORKLOADS), Source(NODE))
-_LINES: Final = Kind("visibility.kueue.x-k8s.io/v1beta2", "ClusterQueue")
+_LINE: Final = "/apis/visibility.kueue.x-k8s.io/v1beta2/clusterqueues/{}/pendingworkloads"
 _BETWEEN_LOOKS: Final = 0.25
 """Seconds. Changes come in swarms: who waits for news has it so often at most."""
 _REST: Final = 4.0
-"""So many times as long as the last look took is rested after it: the larger a cluster, the rarer its looks."""
+"""So many times the processor's time of a look is rested after it: the larger a cluster, the rarer its looks."""
 _MOST_EVENTS: Final = 20
 """Pods without their image whose events are asked for at a time: more of them fail for the same reason."""
 
@@ -92,7 +92,7 @@ class WatchedCluster:
         """Wait for news since the last ``look``; False when there were none in time, or the view was stopped.
 
         Of a swarm of news it lets the first one pass, and holds back after each look: for a quarter of a second, and
-        four times as long as the look took.
+        four times as long as the look kept a processor busy.
         """
         until = time.monotonic() + seconds
         if not self._news.wait(max(0.0, seconds)):
@@ -109,14 +109,14 @@ class WatchedCluster:
         """
         with self._one_look:
             self._news.clear()
-            began = time.monotonic()
+            began, worked = time.monotonic(), time.thread_time()
             try:
                 health = self._keeper.health()
                 self._demand(health)
                 return mirror_of(self._sight(health))
             finally:
-                ended = time.monotonic()
-                self._next_look = max(began + _BETWEEN_LOOKS, ended + _REST * (ended - began))
+                rest = _REST * (time.thread_time() - worked)
+                self._next_look = max(began + _BETWEEN_LOOKS, time.monotonic() + rest)
 
     def health(self) -> dict[Kind, Health]:
         """Return what is known of each kind that is watched."""
@@ -170,7 +170,7 @@ class WatchedCluster:
 
     def _ask_line(self, queue: str, state: Hashable) -> tuple[PendingWorkloads, bool]:
         """Ask Kueue who waits before a queue; the last word if it has all that wait."""
-        raw = self._client.get(Ref(_LINES, queue), subresource="pendingworkloads")
+        raw = self._client.read(_LINE.format(queue))
         line = PendingWorkloads.model_validate(raw)
         expected = {key for key, _ in state} if isinstance(state, frozenset) else set()
         return line, expected <= {one.key for one in line.items}

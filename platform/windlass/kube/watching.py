@@ -39,7 +39,8 @@ class Pace:
     resync: float = 300.0
     """Between two lists of a kind, whatever the watches say."""
     silence: float = 75.0
-    """Without a word, after which a watch is taken for dead. Bookmarks come about once a minute."""
+    """Without a word, after which a watch is taken for dead. Bookmarks come every minute, the first one of a quiet kind
+    sometimes after two; to begin again where the watch was costs one request."""
     unserved: float = 30.0
     """Until a kind that the cluster does not serve is looked for again."""
     first_pause: float = 0.5

@@ -1,5 +1,6 @@
 """A store is kept at the state of the cluster, whatever becomes of watches; over real sockets, which can be closed."""
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -117,6 +118,7 @@ def test_a_silent_watch_is_begun_again(api: WatchedApi) -> None:
         eventually(lambda: len(api.watches) == 1)
         api.mute = True
         api.put("missed")
+        eventually(lambda: "missed" in kept.data)
         eventually(lambda: api.asked["watch"] >= 3)
         assert api.asked["list"] == 1, "the server knows the version, and tells what is missing"
         assert kept.health.problem == ""
@@ -201,3 +203,40 @@ def test_stopping_ends_a_pause(api: WatchedApi) -> None:
     began = time.monotonic()
     kept.keeper.stop()
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_happens_on_the_way_the_store_ends_as_the_server_is(api: WatchedApi, seed: int) -> None:
+    chance = random.Random(seed)
+    names = ["a", "b", "c"]
+    pace = Pace(resync=60.0, silence=0.3, unserved=0.02, first_pause=0.01, longest_pause=0.05)
+
+    def forget() -> None:
+        api.forgotten = api.version
+        api.end_watches()
+
+    def refuse() -> None:
+        api.refusals.append((chance.choice([429, 500, 503]), {}))
+        api.end_watches()
+
+    def hush() -> None:
+        api.mute = not api.mute
+
+    def vanish() -> None:
+        api.served = not api.served
+        api.end_watches()
+
+    faults = [api.bookmark, api.end_watches, forget, refuse, hush, vanish]
+    with Kept(api, pace) as kept:
+        for number in range(60):
+            name = chance.choice(names)
+            if chance.random() < 0.3:
+                chance.choice(faults)()
+            elif name in api.objects and chance.random() < 0.4:
+                api.delete(name)
+            else:
+                api.put(name, x=str(number))
+            time.sleep(chance.choice([0, 0.001, 0.02]))
+        api.mute, api.served = False, True
+        expected = {name: one["data"] for name, one in api.objects.items()}
+        eventually(lambda: kept.data == expected)

@@ -41,6 +41,9 @@ class WatchedApi(ThreadingHTTPServer):
         self.version = 100
         self.watches: list[queue.Queue[Json | str]] = []
         self.closing = False
+        self.history: list[Json] = []
+        self.telling = threading.Lock()
+        """A watch that begins while something changes must not miss it."""
 
     def put(self, name: str, **data: str) -> None:
         known = name in self.objects
@@ -61,15 +64,27 @@ class WatchedApi(ThreadingHTTPServer):
 
     def say(self, line: Json | str) -> None:
         """Send something into all watches."""
-        for each in self.watches:
-            each.put(line)
+        with self.telling:
+            for each in self.watches:
+                each.put(line)
 
     def end_watches(self) -> None:
         self.say(_CLOSE)
 
     def _tell(self, kind: str, subject: Json) -> None:
-        if not self.mute:
-            self.say({"type": kind, "object": subject})
+        event = {"type": kind, "object": subject}
+        with self.telling:
+            self.history.append(event)
+            for each in () if self.mute else self.watches:
+                each.put(event)
+
+    def begin(self, since: int, lines: "queue.Queue[Json | str]") -> None:
+        """Tell a new watch what happened since, and go on."""
+        with self.telling:
+            for event in self.history:
+                if int(event["object"]["metadata"]["resourceVersion"]) > since:
+                    lines.put(event)
+            self.watches.append(lines)
 
     @property
     def client(self) -> Client:
@@ -116,7 +131,7 @@ class _Answer(BaseHTTPRequestHandler):
             lines.put({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}})
             lines.put(_CLOSE)
         else:
-            self.server.watches.append(lines)
+            self.server.begin(int(query["resourceVersion"]), lines)
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
