@@ -5,11 +5,10 @@ serves through it.
 """
 
 import contextlib
-import os
 import secrets
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from windlass.db.migrate import migrate
@@ -40,6 +39,44 @@ from windlass_api.loops import Loops
 from windlass_api.metrics import MIRROR_AGE
 from windlass_api.process import Home, SystemClock, first_key
 
+_PATIENCE = 5.0
+"""Seconds that a request waits for the API server to try a change."""
+
+
+@dataclass
+class ClusterWorker:
+    """The loops of one control plane. Everything they do can be done again."""
+
+    backing: Backing
+    processing: Processing
+    retention: Retention
+    mirroring: Mirroring
+    settings: WorkerSettings
+    intents: Intents = field(init=False)
+    loops: Loops = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Put the loops together."""
+        self.intents = Intents(self.backing, self.settings.lease, self.processing.carry_out, after=self._nudge)
+        self.loops = Loops(
+            {
+                "intents": self.intents.turn,
+                "bytes": self.processing.watch,
+                "retention": self.retention.step,
+                "mirror": self._mirror,
+            },
+            self.settings.tick_seconds,
+        )
+
+    def _nudge(self) -> None:
+        self.loops.nudge()
+
+    def _mirror(self) -> bool:
+        try:
+            return self.mirroring.step()
+        finally:
+            MIRROR_AGE.set(self.mirroring.age)
+
 
 @dataclass
 class ClusterServer:
@@ -47,24 +84,22 @@ class ClusterServer:
 
     wiring: Wiring
     view: WatchedCluster
-    mirroring: Mirroring
-    intents: Intents
-    loops: Loops
+    worker: ClusterWorker
     database: SqlDatabase
 
     def start(self) -> None:
         """Begin to watch the cluster, and the loops."""
         self.view.start()
-        self.loops.start()
+        self.worker.loops.start()
 
     def stop(self) -> None:
         """End both, and let another worker mirror at once."""
         with contextlib.ExitStack() as stack:  # whatever one of them meets, the others are stopped too
             stack.callback(self.database.close)
-            stack.callback(self.mirroring.release)
+            stack.callback(self.worker.mirroring.release)
             stack.callback(self.view.stop)
-            stack.callback(self.intents.close)
-            stack.callback(self.loops.stop)
+            stack.callback(self.worker.intents.close)
+            stack.callback(self.worker.loops.stop)
 
 
 def build(home: Home, url: str) -> ClusterServer:
@@ -75,7 +110,7 @@ def build(home: Home, url: str) -> ClusterServer:
     """
     del url  # nobody is told where to report to
     home.claim("cluster")
-    settings, worker_settings, limits, clock = ClusterSettings(), WorkerSettings(), LimitSettings(), SystemClock()
+    settings, limits, clock = ClusterSettings(), LimitSettings(), SystemClock()
     try:
         configuration = load_configuration(settings.kubeconfig)
     except ForbiddenError as error:
@@ -85,54 +120,48 @@ def build(home: Home, url: str) -> ClusterServer:
     database = SqlDatabase(engine, clock)
     store = LocalObjectStore(home.path / "store", limits.reserve_bytes)
     backing = Backing(database, store, clock, admission=Admission(mirrored_snapshot, value_of))
-    gatekeeper = Gatekeeper(database, clock, home.private_file("pepper", secrets.token_hex(32)).encode())
     pace = Pace(resync=settings.resync_seconds, silence=settings.silence_seconds)
     view = WatchedCluster(Client(configuration), clock, pace, limit=2 * settings.silence_seconds)
     mirroring = Mirroring(
         backing,
         view,
-        AppliedProjects(Client(configuration, guard=lambda: mirroring.guard())),  # noqa: PLW0108 - made just now
-        holder=f"{socket.gethostname()}:{os.getpid()}",
+        AppliedProjects(Client(configuration, guard=lambda: mirroring.guard())),  # noqa: PLW0108 - it is made just now
+        # one folder has one server at a time: whoever starts over it again need not wait for its own lease
+        holder=f"{socket.gethostname()}:{home.private_file('holder', secrets.token_hex(8))}",
         lease=timedelta(seconds=settings.lease_seconds),
     )
+    worker = _worker(home, backing, mirroring, limits)
+    wiring = Wiring(
+        backing=backing,
+        gatekeeper=Gatekeeper(database, clock, home.private_file("pepper", secrets.token_hex(32)).encode()),
+        limits=limits,
+        lease=timedelta(seconds=worker.settings.heartbeat_seconds),
+        up_since=clock.now(),
+        mode="cluster",
+        serving=None,
+        quota_truth=ResourceTruth(AppliedProjects(Client(configuration, patience=_PATIENCE))),
+        ready=worker.loops.stalled,
+    )
+    first_key(home, wiring, "control plane")
+    return ClusterServer(wiring, view, worker, database)
+
+
+def _worker(home: Home, backing: Backing, mirroring: Mirroring, limits: LimitSettings) -> ClusterWorker:
+    settings = WorkerSettings()
     processing = Processing(
         backing,
         EmbeddedDataProcessor(home.path / "data", sys.executable),
         EmbeddedModelImporter(home.path / "imports", sys.executable),
         limits.reserve_bytes,
-        slots=worker_settings.data_processes,
+        slots=settings.data_processes,
     )
     retention = Retention(
         backing,
         LocalRunFolders(home.path / "runs"),
-        kept=timedelta(hours=worker_settings.tidy_hours),
-        replays=timedelta(hours=worker_settings.replay_hours),
+        kept=timedelta(hours=settings.tidy_hours),
+        replays=timedelta(hours=settings.replay_hours),
     )
-
-    def mirror() -> bool:
-        try:
-            return mirroring.step()
-        finally:
-            MIRROR_AGE.set(mirroring.age)
-
-    intents = Intents(backing, worker_settings.lease, processing.carry_out, after=lambda: loops.nudge())  # noqa: PLW0108 - made next
-    loops = Loops(
-        {"intents": intents.turn, "bytes": processing.watch, "retention": retention.step, "mirror": mirror},
-        worker_settings.tick_seconds,
-    )
-    wiring = Wiring(
-        backing=backing,
-        gatekeeper=gatekeeper,
-        limits=limits,
-        lease=timedelta(seconds=worker_settings.heartbeat_seconds),
-        up_since=clock.now(),
-        mode="cluster",
-        serving=None,
-        quota_truth=ResourceTruth(AppliedProjects(Client(configuration))),
-        ready=loops.stalled,
-    )
-    first_key(home, wiring, "control plane")
-    return ClusterServer(wiring, view, mirroring, intents, loops, database)
+    return ClusterWorker(backing, processing, retention, mirroring, settings)
 
 
 def main() -> int:
