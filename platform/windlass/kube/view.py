@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Final, NamedTuple
 
 from windlass.domain.errors import UnavailableError
@@ -162,8 +162,15 @@ class WatchedCluster:
             pods=pods if self._readable(health[POD]) else None,
             nodes={one.metadata.name: one for one in nodes} if self._readable(health[NODE]) else None,
             events=[event for answer in self._events.answers().values() for event in answer],
-            notes=(*(f"The cluster does not serve {kind}" for kind in REQUIRED if not health[kind].served), *odd),
+            notes=(*self._gaps(health), *odd),
         )
+
+    def _gaps(self, health: dict[Kind, Health]) -> Iterator[str]:
+        for kind, one in health.items():
+            if not one.served:
+                yield f"The cluster does not serve {kind}"
+            elif not self._readable(one) and one.problem:
+                yield f"{kind} cannot be read: {one.problem}"
 
     def _readable(self, one: Health) -> bool:
         return one.read and one.silent <= self._limit

@@ -1,7 +1,10 @@
 """Quotas are changed beside kubectl, Helm and GitOps, on a real API server."""
 
+import contextlib
 import json
+import random
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +18,7 @@ from tests.integration.cluster.waiting import eventually
 
 from windlass.domain.errors import ConflictError, InvalidError, NotFoundError, UnavailableError, WindlassError
 from windlass.domain.mirror import QuotaChange, Share, id_of
+from windlass.kube import errors as kube
 from windlass.kube.changing import AppliedProjects, share_of
 from windlass.kube.client import Client
 from windlass.kube.kinds import PROJECT
@@ -303,3 +307,60 @@ def test_who_may_not_or_cannot_reach_the_server_may_try_later(installed: Bed, ad
     wish = change(admin, "a100", 1)
     with pytest.raises(UnavailableError, match='User "nobody" cannot'):
         AppliedProjects(admin_of(installed, impersonate="nobody")).check(wish)
+
+
+POOLS = ("a", "b", "c", "d")
+
+
+def others_write(admin: Client, chance: random.Random) -> None:
+    """A manifest is applied, with or without force, or somebody edits the whole object."""
+    some = [quota(pool, chance.randint(2, 5)) for pool in POOLS if chance.random() < 0.4]
+    for one in some:
+        if chance.random() < 0.3:
+            one["borrowingLimit"] = chance.randint(0, 2)
+    if chance.random() < 0.6:
+        # to leave out a quota of which another manager has only a limit is invalid: its nominal would be missing
+        with contextlib.suppress(kube.ConflictError, kube.InvalidError):
+            admin.apply(manifest(*some), manager="git", force=chance.random() < 0.3)
+        return
+    live = admin.get(REF)
+    kept = [one for one in live["spec"].get("quotas", ()) if one["pool"] not in {each["pool"] for each in some}]
+    live["spec"]["quotas"] = [*(one for one in kept if chance.random() < 0.8), *some]
+    admin.replace(live, manager="kubectl-edit")
+
+
+def conflict_of(resources: AppliedProjects, wish: QuotaChange) -> ConflictError | None:
+    try:
+        resources.apply(wish)
+    except ConflictError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_others_write_we_change_one_quota_or_nothing(
+    admin: Client, resources: AppliedProjects, seed: int
+) -> None:
+    chance = random.Random(seed)
+    admin.create(manifest(), manager="them")
+    outcomes = Counter[str]()
+    for _ in range(60):
+        if chance.random() < 0.4:
+            others_write(admin, chance)
+            continue
+        pool, nominal = chance.choice(POOLS), chance.choice([None, 2, 3, 4, 5])
+        wish = change(admin, pool, nominal, **({"borrowing_limit": 1} if nominal and chance.random() < 0.3 else {}))
+        before = admin.get(REF)
+        conflict = conflict_of(resources, wish)
+        after = admin.get(REF)
+        if conflict is not None:
+            outcomes["conflict"] += 1
+            assert conflict.facts["managers"] == managed_by(before, pool).split(", "), "it names who owns the quota"
+            assert after == before
+            continue
+        outcomes["changed" if after != before else "same"] += 1
+        assert share_of(after, pool) == wish.share
+        for other in set(POOLS) - {pool}:
+            assert share_of(after, other) == share_of(before, other)
+            assert managed_by(after, other) == managed_by(before, other)
+    assert min(outcomes["conflict"], outcomes["changed"]) > 3, outcomes

@@ -173,7 +173,9 @@ def test_without_pods_nothing_is_said_of_what_is_admitted(seen: Seen) -> None:
     seen.project("a", {"pool": "a100", "nominal": 4})
     seen.workload(kueue.holding("a", "runs", 1))
     seen.kinds[POD] = Health(read=False, served=True, silent=1.0, problem="forbidden")
-    assert seen.look().reasons == {}
+    mirror = seen.look()
+    assert mirror.reasons == {}
+    assert mirror.notes == ("Pod cannot be read: forbidden",)
 
 
 def test_the_line_is_asked_for_where_somebody_waits_and_believed(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
