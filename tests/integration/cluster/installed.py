@@ -21,6 +21,8 @@ SYSTEM = "windlass-system"
 CHART = ROOT / "helm/windlass"
 WORKER = f"system:serviceaccount:{SYSTEM}:windlass-worker"
 """The account that submits jobs; who may use it is the control plane."""
+CONTROL = f"system:serviceaccount:{SYSTEM}:windlass-api"
+"""The account that keeps the mirror and changes quotas."""
 
 
 def define(cluster: Bed) -> None:
@@ -47,6 +49,11 @@ def shipped() -> list[Json]:
 
 def admin_of(cluster: Bed, **options: Any) -> Client:
     return Client(load_configuration(cluster.kubeconfig), **options)
+
+
+def control_of(cluster: Bed) -> Client:
+    """Return the control plane's client, with the rights that the chart gives its account."""
+    return admin_of(cluster, impersonate=CONTROL)
 
 
 def may(account: str, name: str, *rules: tuple[str, str]) -> list[Json]:

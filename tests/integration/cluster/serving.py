@@ -25,7 +25,7 @@ class ControlPlane:
         self.bed, self.home, self._settings = bed, home, settings
         self.url = self.key = ""
         home.mkdir(parents=True, exist_ok=True)
-        self._kubeconfig = kubeconfig_of(bed, "windlass-worker", home / "kubeconfig")
+        self._kubeconfig = kubeconfig_of(bed, "windlass-api", home / "kubeconfig")
         self._process: subprocess.Popen[bytes] | None = None
         self._client: httpx2.Client | None = None
 

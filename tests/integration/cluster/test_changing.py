@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from tests.bed.cluster_api import apply, kubectl
 from tests.bed.layout import Bed
-from tests.integration.cluster.control import control_of
-from tests.integration.cluster.installed import admin_of
+from tests.integration.cluster.installed import admin_of, control_of
 from tests.integration.cluster.waiting import eventually
 
 from windlass.domain.errors import ConflictError, InvalidError, NotFoundError, UnavailableError, WindlassError

@@ -9,7 +9,7 @@ from tests.bed.cluster_api import kubectl
 from tests.bed.failures import BedError
 from tests.e2e.conftest import furnish
 from tests.factories.tiny_models import tiny_encoder
-from tests.integration.cluster.installed import WORKER, admin_of, guide, honest_ray_job, queued_job
+from tests.integration.cluster.installed import CONTROL, WORKER, admin_of, guide, honest_ray_job, queued_job
 from tests.integration.cluster.operating import Operators, becomes, pool, project
 from tests.integration.cluster.serving import ControlPlane
 from tests.integration.cluster.waiting import eventually
@@ -46,8 +46,7 @@ def api(lab: Client, control_plane: ControlPlane) -> ControlPlane:
 @pytest.fixture
 def worker(lab: Client, api: ControlPlane) -> Iterator[Client]:
     """Who submits jobs; they are gone afterwards."""
-    submitting = admin_of_worker(api)
-    yield submitting
+    yield admin_of(api.bed, impersonate=WORKER)
     for name in NAMES:
         for kind in (JOB, RAY_JOB):
             for one in lab.list(kind, f"wl-{name}").items:
@@ -55,10 +54,6 @@ def worker(lab: Client, api: ControlPlane) -> Iterator[Client]:
     eventually(
         lambda: all(one["used"] == one["pending"] == 0 for one in api.ask("GET", "/v1/quotas")["items"]), "all is free"
     )
-
-
-def admin_of_worker(api: ControlPlane) -> Client:
-    return admin_of(api.bed, impersonate=WORKER)
 
 
 def wished(lab: Client, name: str, pool_name: str) -> Json:
@@ -211,4 +206,4 @@ def _plain(name: str) -> Json:
 def test_the_account_of_the_control_plane_can_do_no_more_than_it_needs(api: ControlPlane) -> None:
     for verb, what in (("delete", "projects"), ("patch", "clusterqueues"), ("get", "secrets"), ("create", "pods")):
         with pytest.raises(BedError, match="no"):
-            kubectl(api.bed, "auth", "can-i", verb, what, "--all-namespaces", f"--as={WORKER}")
+            kubectl(api.bed, "auth", "can-i", verb, what, "--all-namespaces", f"--as={CONTROL}")

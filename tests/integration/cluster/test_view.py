@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from tests.bed.cluster_api import apply, kubectl
-from tests.integration.cluster.control import control_of
-from tests.integration.cluster.installed import WORKER, admin_of, guide, queued_job
+from tests.integration.cluster.installed import WORKER, admin_of, control_of, guide, queued_job
 from tests.integration.cluster.operating import Operators, becomes, pool, project, wish
 from tests.integration.cluster.waiting import eventually
 
