@@ -68,6 +68,8 @@ class ControlPlane:
     def kill(self) -> None:
         """End it at once."""
         assert self._process
+        if self._client:
+            self._client.close()
         self._process.kill()
         self._process.wait()
 

