@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from windlass.domain.jobs import Job, JobState, Run
 from windlass.domain.projects import Pool, Project
-from windlass.domain.quota.model import Claim, PoolState, Quota, Snapshot
+from windlass.domain.quota import Claim, PoolState, Quota, Simulation, Snapshot, simulate
 from windlass.ports import UnitOfWork
 
 HOLDING = (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
@@ -63,15 +63,15 @@ def take_snapshot(work: UnitOfWork) -> Snapshot:
 def mirrored_snapshot(work: UnitOfWork) -> Snapshot:
     """Read what the mirror keeps of a cluster's queues and workloads: where Kueue admits, and this house predicts.
 
-    Pools have no capacity here, since Kueue knows none. A project whose first queue is still to come is in the cohort
-    of its mates' queues.
+    Pools have neither capacity nor a limit for one job here, since Kueue knows none. A project whose first queue is still
+    to come is in the cohort of its mates' queues.
     """
     pools, quotas, projects = work.pools.all(), work.queue_quotas.all(), work.projects.all()
     cohorts = {one.project: one.cohort for one in quotas}
     called: dict[str | None, str | None] = {one.cohort: cohorts[one.name] for one in projects if one.name in cohorts}
     joining = {one.name: called.get(one.cohort, one.cohort) for one in projects if one.name not in cohorts}
     return Snapshot(
-        pools=tuple(PoolState(name=one.name, capacity=None, max_gpus_per_job=one.max_gpus_per_job) for one in pools),
+        pools=tuple(PoolState(name=one.name, capacity=None) for one in pools),
         quotas=tuple(Quota(**one.model_dump(exclude={"cohort"})) for one in quotas),
         cohorts=cohorts | joining,
         claims=tuple(Claim(**one.model_dump(exclude={"reason"})) for one in work.claims.all()),
@@ -89,10 +89,15 @@ class Admission:
     snapshot: Callable[[UnitOfWork], Snapshot] = take_snapshot
     priority: Callable[[int], int] = _same
 
-    def claim(self, job: Job, project: Project) -> Claim:
-        """Return what a job that has no run would want."""
+    def simulate(self, work: UnitOfWork, job: Job, project: Project) -> Simulation:
+        """Tell what becomes of a job that has no run. A pool's limit for one job holds for whoever comes now."""
         claim = claim_of(job, project, None)
-        return claim.model_copy(update={"priority": self.priority(claim.priority)})
+        claim = claim.model_copy(update={"priority": self.priority(claim.priority)})
+        snapshot, pool = self.snapshot(work), work.pools.find(name=claim.pool)
+        if pool is not None and pool.max_gpus_per_job is not None and claim.gpus > pool.max_gpus_per_job:
+            alone = {"pools": (pool_state(pool),), "claims": ()}
+            snapshot = snapshot.model_copy(update=alone)
+        return simulate(snapshot, claim)
 
 
 def live_runs(runs: Iterable[Run]) -> dict[str, Run]:

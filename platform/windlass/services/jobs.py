@@ -8,7 +8,7 @@ from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, Li
 from windlass.domain.jobs import Attempt, Job, JobState, Run, move
 from windlass.domain.models import BaseModelState, CatalogueModel
 from windlass.domain.projects import Project
-from windlass.domain.quota import Simulation, simulate
+from windlass.domain.quota import Simulation
 from windlass.domain.records import Checkpoint, Event, LineageEdge, MetricPoint
 from windlass.domain.specs import JobSpec
 from windlass.ports import ProjectData, UnitOfWork
@@ -108,8 +108,7 @@ class Jobs(ProjectUseCases):
             return self._simulate(work, self._draft(work, spec, None))
 
     def _simulate(self, work: UnitOfWork, draft: Job) -> Simulation:
-        admission = self.backing.admission
-        return simulate(admission.snapshot(work), admission.claim(draft, work.projects.get(id=self.project)))
+        return self.backing.admission.simulate(work, draft, work.projects.get(id=self.project))
 
     def _draft(self, work: UnitOfWork, spec: JobSpec, retried: Job | None) -> Job:
         inside = work.of(self.project)

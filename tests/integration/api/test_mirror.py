@@ -127,6 +127,20 @@ def test_a_job_is_simulated_against_the_cluster(borrowed: House) -> None:
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
 
 
+def test_a_limit_for_one_job_holds_for_new_ones_and_not_for_what_kueue_has(house: House, view: MemoryView) -> None:
+    limited = a_pool().model_copy(update={"max_gpus_per_job": 2})
+    view.show([SEARCH], claim("search", "big", 3, admitted=1), claim("search", "next", 3, queued=5), pools=[limited])
+    house.mirroring.step()
+    house.base_model()
+    house.dataset("search")
+    spec = {"task": "text-classification", "base_model": "tiny", "dataset": "reviews", "model": "classifier"}
+    body = {"spec": {**spec, "resources": {"pool": "a100", "workers": 3}}}
+    answer = house.client.post("/v1/projects/search/jobs:simulate", json=body).json()
+    assert (answer["verdict"], answer["reason"]["code"]) == ("never", "exceeds_job_limit")
+    [waiting] = ledger(house)["search"]["waiting"]
+    assert (waiting["job"], waiting["reason"]["code"]) == ("wl-search/next", "waiting_for_quota")
+
+
 def test_what_the_cluster_owns_is_not_written_here(borrowed: House) -> None:
     asked = [
         borrowed.client.post("/v1/pools", json={"name": "h100", "capacity": 1}),

@@ -83,7 +83,8 @@ class ClusterState:
 def take_snapshot(state: ClusterState, *, bounded: bool = False) -> Snapshot:
     """Return what a decision depends on.
 
-    Kueue does not know how many GPUs there are, so that no pool has a capacity here, and predictions are what it does.
+    Kueue knows neither how many GPUs there are nor what one job may have, so that pools have no capacity and no limit
+    here, and predictions are what it does.
     With ``bounded`` the pools have that of their status: for ``check_quotas``, which says when more was promised.
     """
     stopped = {door.spec.cluster_queue for door in state.local_queues if door.stopped}
@@ -106,8 +107,7 @@ def take_snapshot(state: ClusterState, *, bounded: bool = False) -> Snapshot:
 
 
 def _pool(pool: GPUPool, *, bounded: bool) -> PoolState:
-    most = pool.spec.max_gpus_per_job
-    return PoolState(name=pool.metadata.name, capacity=pool.status.capacity if bounded else None, max_gpus_per_job=most)
+    return PoolState(name=pool.metadata.name, capacity=pool.status.capacity if bounded else None)
 
 
 def _quotas(state: ClusterState) -> Iterator[tuple[ClusterQueue, str, ResourceQuota]]:
