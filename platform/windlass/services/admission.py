@@ -63,8 +63,8 @@ def take_snapshot(work: UnitOfWork) -> Snapshot:
 def mirrored_snapshot(work: UnitOfWork) -> Snapshot:
     """Read what the mirror keeps of a cluster's queues and workloads: where Kueue admits, and this house predicts.
 
-    Pools have neither capacity nor a limit for one job here, since Kueue knows none. A project whose first queue is still
-    to come is in the cohort of its mates' queues.
+    Pools have neither capacity nor a limit for one job here, since Kueue knows none. A project whose first queue is
+    still to come is in the cohort of its mates' queues.
     """
     pools, quotas, projects = work.pools.all(), work.queue_quotas.all(), work.projects.all()
     cohorts = {one.project: one.cohort for one in quotas}
