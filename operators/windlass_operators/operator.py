@@ -27,8 +27,8 @@ from windlass_operators.world import World
 
 _MINE = f"{MANAGED_BY}={OWNER}"
 _FIRST_LOOK_PAUSE = 2.0
-_SOON = 0.2
-"""Changes come in swarms: one look at a project for all pods of a job is enough."""
+_SPACING = 0.2
+"""Changes come in swarms: the first has a turn at once, and one more turn is enough for those that follow it."""
 _log = logging.getLogger(__name__)
 
 
@@ -51,7 +51,7 @@ class Operator:
         self._stop_flag = stop
         self._client, self._world, self._reconciler = client, world, reconciler
         self._resync_seconds = resync_seconds
-        self._queue = Queue(self._work, self._failed, workers, beat)
+        self._queue = Queue(self._work, self._failed, workers, beat, spacing=_SPACING)
         self._tasks: list[asyncio.Task[None]] = []
         self._told: dict[Ref, Object] = {}
 
@@ -94,7 +94,7 @@ class Operator:
             if before is not None and _same(before, slim(subject)):
                 return
         for key in self._world.concerned(subject, None if gone else before):
-            self._queue.add(key, _SOON)
+            self._queue.wake(key)
 
     def _before(self, subject: Object, *, gone: bool) -> Object | None:
         """What is compared with to tell whom a change concerns.

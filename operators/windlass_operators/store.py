@@ -12,6 +12,7 @@ from typing import Any
 
 from windlass.kube.objects import Kind, Listing, Object, Ref
 from windlass_operators.kinds import NODE, WORKLOAD
+from windlass_operators.shelf import NAMESPACE_MARK, Shelf
 
 _REMEMBERED = 10_000
 """Deletions that are kept in mind, so that a list begun before one does not bring its object back."""
@@ -22,16 +23,16 @@ class Store:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._objects: dict[Kind, dict[Ref, Object]] = {}
+        self._objects: dict[Kind, Shelf] = {}
         self._gone: OrderedDict[str, int] = OrderedDict()
 
     def put(self, subject: Object) -> None:
         """Take an object over, unless a newer version of it is known or it is known to be gone."""
         ref, small = Ref.of(subject), slim(subject)
         with self._lock:
-            kept = self._objects.setdefault(ref.kind, {})
-            if not self._is_gone(small) and _version(kept.get(ref, small)) <= _version(small):
-                kept[ref] = small
+            kept = self._objects.setdefault(ref.kind, Shelf())
+            if not self._is_gone(small) and _version(kept.get(ref) or small) <= _version(small):
+                kept.set(ref, small)
 
     def remove(self, subject: Object) -> None:
         """Forget an object; one of the same name that was made since stays.
@@ -41,9 +42,10 @@ class Store:
         ref = Ref.of(subject)
         with self._lock:
             self._forget(_uid(subject), _version(subject))
-            kept = self._objects.get(ref.kind, {})
-            if ref in kept and _uid(kept[ref]) == _uid(subject) and self._is_gone(kept[ref]):
-                del kept[ref]
+            kept = self._objects.get(ref.kind, Shelf())
+            known = kept.get(ref)
+            if known and _uid(known) == _uid(subject) and self._is_gone(known):
+                kept.drop(ref)
 
     def replace(self, kind: Kind, listing: Listing) -> list[Ref]:
         """Take over what a list says of a kind, and return what had changed without an event's saying so.
@@ -51,28 +53,34 @@ class Store:
         A list without a version is that of a kind which is not served: nothing of it is left.
         """
         with self._lock:
-            before = self._objects.get(kind, {})
+            before = {Ref.of(one): one for one in self._objects.get(kind, Shelf()).all()}
             listed = {Ref.of(one): slim(one) for one in listing.items if not self._is_gone(one)}
             read = _number(listing.resource_version)
             now = listed | {ref: kept for ref, kept in before.items() if read and _version(kept) > read}
-            self._objects[kind] = now
+            self._objects[kind] = Shelf(now)
             changed = [ref for ref in now if ref not in before or _version(before[ref]) < _version(now[ref])]
             return changed + [ref for ref in before if ref not in now]
 
     def get(self, ref: Ref) -> Object | None:
         """Return an object as it was last seen."""
         with self._lock:
-            return self._objects.get(ref.kind, {}).get(ref)
+            return self._objects.get(ref.kind, Shelf()).get(ref)
 
     def all(self, kind: Kind, namespace: str | None = None) -> list[Object]:
         """Return the objects of a kind, of one namespace or of all."""
+        if namespace is not None:
+            return self.marked(kind, NAMESPACE_MARK, namespace)
         with self._lock:
-            kept = list(self._objects.get(kind, {}).items())
-        return [one for ref, one in kept if namespace is None or ref.namespace == namespace]
+            return self._objects.get(kind, Shelf()).all()
+
+    def marked(self, kind: Kind, mark: str, value: str) -> list[Object]:
+        """Return the objects of a kind that carry a label, or are of a namespace or a cohort."""
+        with self._lock:
+            return self._objects.get(kind, Shelf()).marked(mark, value)
 
     def labelled(self, kind: Kind, label: str, value: str) -> list[Object]:
         """Return the objects of a kind that carry a label."""
-        return [one for one in self.all(kind) if one["metadata"].get("labels", {}).get(label) == value]
+        return self.marked(kind, label, value)
 
     def _is_gone(self, subject: Object) -> bool:
         return _version(subject) <= self._gone.get(_uid(subject), -1)

@@ -15,6 +15,7 @@ from windlass.kube.resources import GPUPool, Project, Resource
 from windlass_operators.decide.claims import claims
 from windlass_operators.kinds import COHORT, ENDPOINT, MODELS, NODE, POOL, PROJECT, WORKLOAD
 from windlass_operators.queue import Key
+from windlass_operators.shelf import COHORT_MARK
 from windlass_operators.store import Store
 
 _log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class World:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._read: dict[Ref, tuple[str, Resource | None]] = {}
+        self._read: dict[Kind, dict[Ref, tuple[str, Resource | None]]] = {kind: {} for kind in MODELS}
 
     def parse(self, model: type[_Model], raw: Object) -> _Model:
         """Return a resource as its model; fields that a newer definition has added are not for us.
@@ -44,13 +45,22 @@ class World:
         """Return the projects by name; those that are being deleted too: what they hold they hold."""
         return {one.metadata.name: one for one in self._all(PROJECT, Project)}
 
+    def project(self, name: str) -> Project | None:
+        """Return one project, None when it is not there or cannot be read."""
+        raw = self.store.get(Ref(PROJECT, name))
+        return None if raw is None else self._known(Project, raw)
+
+    def cohort_mates(self, project: Project) -> dict[str, Project]:
+        """Return the projects that lend to or borrow from this one, and itself, by name."""
+        cohort = project.spec.cohort
+        raws = self.store.marked(PROJECT, COHORT_MARK, cohort) if cohort else []
+        mates = [self._known(Project, raw) for raw in raws]
+        return {one.metadata.name: one for one in mates if one} | {project.metadata.name: project}
+
     def claims_of(self, projects: Iterable[str], pools: dict[str, GPUPool]) -> list[Claim]:
         """Return what the workloads of these projects hold or wait for, but for those that cannot be read."""
-        spaces = {namespace_of(project) for project in projects}
         found: list[Claim] = []
-        for one in self.store.all(WORKLOAD):
-            if one["metadata"]["namespace"] not in spaces:
-                continue
+        for one in (one for project in projects for one in self.store.all(WORKLOAD, namespace_of(project))):
             try:
                 found += claims([one], pools)
             except ValueError as error:
@@ -69,22 +79,25 @@ class World:
 
     def members(self, cohort: str) -> list[str]:
         """Return the names of the projects in a cohort as they are stored, also of those that cannot be read."""
-        return [
-            raw["metadata"]["name"] for raw in self.store.all(PROJECT) if raw.get("spec", {}).get("cohort") == cohort
-        ]
+        return [raw["metadata"]["name"] for raw in self.store.marked(PROJECT, COHORT_MARK, cohort)]
 
     def _all(self, kind: Kind, model: type[_Model]) -> Iterator[_Model]:
         known = self.store.all(kind)
-        for ref in set(self._read) - {Ref.of(raw) for raw in known}:
-            if ref.kind == kind:
-                self._read.pop(ref, None)
+        if len(read := self._read[kind]) > len(known):
+            for ref in set(read) - {Ref.of(raw) for raw in known}:
+                read.pop(ref, None)
         for raw in known:
-            ref, version = Ref.of(raw), raw["metadata"].get("resourceVersion", "")
-            before = self._read.get(ref)
-            if before is None or before[0] != version:
-                before = self._read[ref] = (version, self._parsed(model, raw))
-            if isinstance(before[1], model):
-                yield before[1]
+            if one := self._known(model, raw):
+                yield one
+
+    def _known(self, model: type[_Model], raw: Object) -> _Model | None:
+        """Return a resource as its model, which is made once for each version."""
+        ref, version = Ref.of(raw), raw["metadata"].get("resourceVersion", "")
+        read = self._read[ref.kind]
+        before = read.get(ref)
+        if before is None or before[0] != version:
+            before = read[ref] = (version, self._parsed(model, raw))
+        return before[1] if isinstance(before[1], model) else None
 
     def _parsed(self, model: type[_Model], raw: Object) -> _Model | None:
         try:
@@ -120,8 +133,16 @@ class World:
             mates = self._of_project(metadata["name"])
             for cohort in {one.get("spec", {}).get("cohort") for one in (subject, before or {})} - {None}:
                 mates |= {Key(PROJECT, name) for name in self.members(cohort)} | {Key(COHORT, cohort_of(cohort))}
+            if before is not None and self._share(before) == self._share(subject):
+                return {itself} | self._endpoints_of(metadata["name"])
             return {itself} | mates | self._every(POOL) | self._endpoints_of(metadata["name"])
         return {itself}
+
+    def _share(self, project: Object) -> tuple[object, ...]:
+        """What others have to do with a project: its quotas, and whether it can be read at all."""
+        spec, metadata = project.get("spec", {}), project["metadata"]
+        readable = self._parsed(Project, project) is not None
+        return metadata.get("uid"), metadata.get("deletionTimestamp"), spec.get("cohort"), spec.get("quotas"), readable
 
     def _of_project(self, name: str) -> set[Key]:
         """The project, who lends to it or borrows from it, and the pools that it has quotas of."""

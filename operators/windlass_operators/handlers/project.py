@@ -46,13 +46,13 @@ def _observed(subject: Project, world: World, pools: Mapping[str, GPUPool]) -> l
 
 
 def _seen(subject: Project, world: World, pools: dict[str, GPUPool]) -> project.Seen:
-    mates = project.cohort_of(subject, world.projects())
+    mates, name = world.cohort_mates(subject), subject.metadata.name
     return project.Seen(
         pools=pools,
         projects=mates,
         claims=world.claims_of(mates, pools),
-        namespace=world.store.get(Ref(NAMESPACE, namespace_of(subject.metadata.name))),
-        queues={one["metadata"]["name"]: one for one in world.store.all(CLUSTER_QUEUE)},
+        namespace=world.store.get(Ref(NAMESPACE, namespace_of(name))),
+        queues={one["metadata"]["name"]: one for one in world.store.labelled(CLUSTER_QUEUE, PROJECT_LABEL, name)},
     )
 
 

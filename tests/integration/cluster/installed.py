@@ -152,12 +152,14 @@ def guide(name: str) -> list[Json]:
     return found
 
 
-def kubeconfig_of(cluster: Bed, account: str, file: Path) -> Path:
-    """Write a kubeconfig with a token of an account of the control plane."""
+def kubeconfig_of(cluster: Bed, account: str, file: Path, server: str | None = None) -> Path:
+    """Write a kubeconfig with a token of an account of the control plane, for another address of the API server."""
     token = kubectl(cluster, "-n", SYSTEM, "create", "token", account, "--duration=4h").strip()
     config = json.loads(cluster.kubeconfig.read_text("utf-8"))
     for user in config["users"]:
         user["user"] = {"token": token}
+    if server:
+        config["clusters"][0]["cluster"] = {"server": server}
     file.write_text(json.dumps(config), "utf-8")
     return file
 

@@ -11,12 +11,14 @@ from kubernetes.client import Configuration
 from tests.unit.operators import wishes
 
 from windlass.kube.client import Client
+from windlass.kube.names import PROJECT_LABEL
 from windlass.kube.objects import Listing, Ref
 from windlass_operators.handlers import Reconciler
 from windlass_operators.kinds import COHORT, ENDPOINT, NODE, POOL, PROJECT
 from windlass_operators.operator import Operator
 from windlass_operators.queue import Key
 from windlass_operators.render.model_endpoint import Serving
+from windlass_operators.shelf import COHORT_MARK
 from windlass_operators.store import Store
 from windlass_operators.world import World, wrong_name
 
@@ -158,6 +160,22 @@ def test_a_project_that_leaves_its_cohort_wakes_those_that_stay_and_the_cohort()
     assert Key(PROJECT, "alone") not in concerned
 
 
+def test_a_word_for_people_concerns_nobody_else_and_a_mended_project_all_that_it_lends_to() -> None:
+    seen = world()
+    before = raw("Project", "search", spec={"cohort": "lab"})
+    after = raw("Project", "search", version=2, generation=2, spec={"cohort": "lab", "displayName": "Search"})
+    assert seen.concerned(after, before) == {Key(PROJECT, "search")}
+    unreadable = raw("Project", "search", spec={"cohort": "lab", "members": 7})
+    assert Key(PROJECT, "ranking") in seen.concerned(after, unreadable)
+
+
+def test_a_cohorts_mates_are_found_and_no_others() -> None:
+    seen = world()
+    assert set(seen.cohort_mates(seen.projects()["search"])) == {"search", "ranking"}
+    assert set(seen.cohort_mates(seen.projects()["alone"])) == {"alone"}
+    assert seen.project("nobody") is None
+
+
 def test_a_child_concerns_the_owner_in_its_label() -> None:
     child = queue(1)
     for label, key in (
@@ -193,7 +211,7 @@ def test_what_is_gone_is_not_remembered_as_a_model_either() -> None:
     assert set(seen.projects()) == {"search", "ranking", "alone"}
     seen.store.remove(raw("Project", "alone", version=2))
     assert set(seen.projects()) == {"search", "ranking"}
-    assert {ref.name for ref in seen._read if ref.kind == PROJECT} == {"search", "ranking"}
+    assert {ref.name for ref in seen._read[PROJECT]} == {"search", "ranking"}
 
 
 def test_a_workload_that_cannot_be_read_hides_no_other() -> None:
@@ -208,3 +226,19 @@ def test_a_workload_that_cannot_be_read_hides_no_other() -> None:
 def test_a_dot_in_a_name_is_refused_since_two_pairs_would_share_a_queue() -> None:
     assert wrong_name("search") == ""
     assert "a.b" in wrong_name("a.b")
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["", "x", "y"]), st.booleans()), max_size=30))
+def test_what_is_found_by_a_mark_is_what_a_look_at_everything_finds(steps: list[tuple[str, str, bool]]) -> None:
+    store = Store()
+    for version, (name, value, goes) in enumerate(steps, 1):
+        one = queue(version, uid=name, name=name, cohort=value)
+        one["metadata"]["labels"] = {PROJECT_LABEL: value, "other": value}
+        (store.remove if goes else store.put)(one)
+        if version % 7 == 0:
+            store.replace(REF.kind, Listing(store.all(REF.kind)[:2], str(version)))
+    everything = store.all(REF.kind)
+    for value in ("", "x", "y"):
+        expected = {one["metadata"]["name"] for one in everything if one["metadata"]["labels"]["other"] == value}
+        for mark in (PROJECT_LABEL, "other", COHORT_MARK):
+            assert {one["metadata"]["name"] for one in store.marked(REF.kind, mark, value)} == expected
