@@ -47,6 +47,7 @@ class Queue:
         self._spacing = spacing
         self._began: dict[Key, float] = {}
         """When the turns of the last ``spacing`` seconds began, oldest first."""
+        self._held_until = -math.inf
         self._wake = asyncio.Event()
 
     def add(self, key: Key, delay: float = 0.0) -> None:
@@ -58,6 +59,10 @@ class Queue:
     def wake(self, key: Key) -> None:
         """Ask for a turn because something changed: at once after a rest, and later in a swarm of changes."""
         self.add(key, max(0.0, self._began.get(key, -math.inf) + self._spacing - self._clock()))
+
+    def hold(self, seconds: float) -> None:
+        """Begin no turn for so many seconds, whoever asks for one."""
+        self._held_until = max(self._held_until, self._clock() + seconds)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -74,6 +79,8 @@ class Queue:
         now = self._clock()
         while self._began and next(iter(self._began.values())) + self._spacing <= now:
             del self._began[next(iter(self._began))]
+        if now < self._held_until:
+            return
         ready = [key for key, due in self._due.items() if due <= now and key not in self._running]
         for key in sorted(ready, key=self._due.__getitem__)[: self._workers - len(self._running)]:
             del self._due[key]
@@ -85,7 +92,8 @@ class Queue:
     async def _sleep(self) -> None:
         free = len(self._running) < self._workers
         next_due = min((due for key, due in self._due.items() if free and key not in self._running), default=None)
-        pause = _BEAT if next_due is None else min(_BEAT, max(0.0, next_due - self._clock()))
+        soonest = math.inf if next_due is None else max(next_due, self._held_until)
+        pause = min(_BEAT, max(0.0, soonest - self._clock()))
         try:
             await asyncio.wait_for(self._wake.wait(), pause)
         except TimeoutError:

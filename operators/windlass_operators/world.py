@@ -11,7 +11,7 @@ from windlass.domain.ids import NAME_PATTERN
 from windlass.domain.quota import Claim
 from windlass.kube.names import ENDPOINT_LABEL, OWNER, POOL_LABEL, PROJECT_LABEL, cohort_of, namespace_of, project_of
 from windlass.kube.objects import Kind, Object, Ref
-from windlass.kube.resources import GPUPool, Project, Resource
+from windlass.kube.resources import GPUPool, ModelEndpoint, Project, Resource
 from windlass_operators.decide.claims import claims
 from windlass_operators.kinds import COHORT, ENDPOINT, MODELS, NODE, POOL, PROJECT, WORKLOAD
 from windlass_operators.queue import Key
@@ -56,6 +56,14 @@ class World:
         raws = self.store.marked(PROJECT, COHORT_MARK, cohort) if cohort else []
         mates = [self._known(Project, raw) for raw in raws]
         return {one.metadata.name: one for one in mates if one} | {project.metadata.name: project}
+
+    def older_endpoints(self, endpoint: ModelEndpoint) -> int:
+        """Return how many endpoints of the same namespace are older, by creation and then by name, and not going."""
+        name = endpoint.metadata.name
+        stored = self.store.all(ENDPOINT, endpoint.metadata.namespace)
+        ages = {raw["metadata"]["name"]: raw["metadata"].get("creationTimestamp", "") for raw in stored}
+        staying = {raw["metadata"]["name"] for raw in stored if not raw["metadata"].get("deletionTimestamp")}
+        return sum((ages[other], other) < (ages.get(name, ""), name) for other in staying)
 
     def claims_of(self, projects: Iterable[str], pools: dict[str, GPUPool]) -> list[Claim]:
         """Return what the workloads of these projects hold or wait for, but for those that cannot be read."""
@@ -136,6 +144,8 @@ class World:
             if before is not None and self._share(before) == self._share(subject):
                 return {itself} | self._endpoints_of(metadata["name"])
             return {itself} | mates | self._every(POOL) | self._endpoints_of(metadata["name"])
+        if kind == ENDPOINT and (before is None or _is_going(before) != _is_going(subject)):
+            return {itself} | self._of_namespace(metadata["namespace"])  # one more or less counts for the others
         return {itself}
 
     def _share(self, project: Object) -> tuple[object, ...]:
@@ -156,7 +166,10 @@ class World:
         return {Key(PROJECT, name)} | {Key(PROJECT, mate) for mate in mates} | pools
 
     def _endpoints_of(self, project: str) -> set[Key]:
-        found = self.store.all(ENDPOINT, namespace_of(project))
+        return self._of_namespace(namespace_of(project))
+
+    def _of_namespace(self, namespace: str) -> set[Key]:
+        found = self.store.all(ENDPOINT, namespace)
         return {Key(ENDPOINT, one["metadata"]["name"], one["metadata"]["namespace"]) for one in found}
 
     def _every(self, kind: Kind) -> set[Key]:
@@ -178,6 +191,10 @@ def wrong_name(name: str) -> str:
     A Kubernetes name may hold dots, with which ``a.b`` and ``c`` would share a ClusterQueue with ``a`` and ``b.c``.
     """
     return "" if re.fullmatch(NAME_PATTERN, name) else f"metadata.name: {name!r} has other signs than a-z, 0-9 and -"
+
+
+def _is_going(subject: Object) -> bool:
+    return bool(subject["metadata"].get("deletionTimestamp"))
 
 
 def _wish(subject: Object) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ def reconcile(subject: ModelEndpoint, world: World, writer: Writer, serving: ren
     name, space = subject.metadata.name, subject.metadata.namespace
     pools = world.pools()
     home = endpoint.project_for(subject, _projects(subject, world))
-    obstacle = endpoint.obstacle(subject, home, pools, serving)
+    obstacle = endpoint.obstacle(subject, home, pools, serving, world.older_endpoints(subject))
     labelled = world.store.labelled(RAY_SERVICE, ENDPOINT_LABEL, name)
     observed = [one for one in labelled if one["metadata"].get("namespace") == space]
     outcome = Outcome()
