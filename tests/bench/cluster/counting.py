@@ -11,14 +11,29 @@ _TURNS = re.compile(r'windlass_reconciliations_total\{kind="(\w+)",outcome="(\w+
 _WAITING = re.compile(r"^windlass_reconcile_queue_length (\S+)", re.MULTILINE)
 _LOOK_SECONDS = 0.3
 """Each look makes the operators write all their metrics, which is measured too."""
+_TRIES = 5
 WRITES = ("PATCH", "POST", "DELETE")
 """Not PUT: with it the lease is renewed, which has nothing to do with changes."""
+
+
+def _metrics(running: Operators) -> str:
+    """What the process says of itself; on a machine that is loaded on purpose not always at the first try.
+
+    Raises:
+        OSError: it does not answer.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return running.ask("/metrics")[1]
+        except OSError:
+            time.sleep(_LOOK_SECONDS)
+    return running.ask("/metrics")[1]
 
 
 def requests(running: Operators) -> Counter[str]:
     """Answers of the API server by method."""
     counted: Counter[str] = Counter()
-    for method, _, number in _REQUESTS.findall(running.ask("/metrics")[1]):
+    for method, _, number in _REQUESTS.findall(_metrics(running)):
         counted[method] += int(float(number))
     return counted
 
@@ -30,7 +45,7 @@ def writes(running: Operators) -> int:
 
 def turns(running: Operators, kind: str) -> int:
     """Reconciliations of a kind, failed ones too."""
-    found = _TURNS.findall(running.ask("/metrics")[1])
+    found = _TURNS.findall(_metrics(running))
     return sum(int(float(number)) for name, _, number in found if name == kind)
 
 
@@ -43,7 +58,7 @@ def settle(running: Operators, *, quiet: float = 1.5, seconds: float = 900) -> f
     until = time.perf_counter() + seconds
     last, changed = "", time.perf_counter()
     while time.perf_counter() < until:
-        _, text = running.ask("/metrics")
+        text = _metrics(running)
         waiting = _WAITING.search(text)
         now = str(_TURNS.findall(text))
         if now != last or (waiting and float(waiting[1])):

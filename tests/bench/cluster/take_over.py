@@ -53,7 +53,7 @@ def start_among(running: Operators, sizes: Sizes) -> TakeOver:
     began = time.perf_counter()
     running.start_active()
     while counting.turns(running, PROJECT.kind) < sizes.projects:
-        time.sleep(0.1)
+        time.sleep(1)  # each look costs them a little
     last = counting.settle(running)
     unready = [one for one in sizes.names if ready(running.client, Ref(PROJECT, one))[1] != "Reconciled"]
     assert not unready, f"{len(unready)} projects are not ready, {unready[0]} among them"

@@ -71,7 +71,7 @@ def may(account: str, name: str, *rules: tuple[str, str]) -> list[Json]:
 RIGHTS = (
     ("batch", "jobs"),
     ("ray.io", "*"),
-    *(("", f"pods{part}") for part in ("", "/ephemeralcontainers", "/exec", "/attach")),
+    *(("", f"pods{part}") for part in ("", "/ephemeralcontainers", "/exec", "/attach", "/portforward", "/resize")),
 )
 
 

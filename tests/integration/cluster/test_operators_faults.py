@@ -27,7 +27,6 @@ Json = dict[str, Any]
 SETTLED = 30
 LEASE_SECONDS = "60"
 """An outage shall be sat out here: with less the process ends when it cannot renew, and another one begins."""
-Start = Callable[[int], Operators]
 
 
 @pytest.fixture(scope="module")
@@ -36,33 +35,46 @@ def proxy(installed: Bed) -> Iterator[FaultProxy]:
         yield running
 
 
-@pytest.fixture
-def start(installed: Bed, proxy: FaultProxy, tmp_path: Path) -> Iterator[Start]:
-    """Starts operators behind the proxy that look at everything each so many seconds."""
-    started: list[Operators] = []
+class Starting:
+    """One replica behind the proxy at a time, kept from test to test where it may be."""
 
-    def starting(resync: int) -> Operators:
-        log = tmp_path / f"operators-{len(started)}"
-        started.append(
-            Operators(
-                installed,
-                log,
-                through=proxy.url,
+    def __init__(self, bed: Bed, proxy: FaultProxy, folder: Path) -> None:
+        self._bed, self._proxy, self._folder = bed, proxy, folder
+        self._running: Operators | None = None
+        self._resync = 0
+
+    def __call__(self, resync: int, *, anew: bool = False) -> Operators:
+        """Return operators that look at everything each so many seconds."""
+        if self._running is None or anew or resync != self._resync:
+            self.stop()
+            self._resync = resync
+            self._running = Operators(
+                self._bed,
+                self._folder / "log",
+                through=self._proxy.url,
                 NAMESPACE=SYSTEM,
                 IMAGE=IMAGE,
                 LEASE_SECONDS=LEASE_SECONDS,
                 RESYNC_SECONDS=str(resync),
             )
-        )
-        started[-1].start_active()
-        return started[-1]
+            self._running.start_active()
+        return self._running
 
+    def stop(self) -> None:
+        """Let it give its lease back; that it still ran is part of each test."""
+        if self._running:
+            assert self._running.exit_code is None, self._running.log.read_text()[-4000:]
+            assert self._running.count("a loop has crashed") == 0
+            self._running.stop()
+        self._running = None
+
+
+@pytest.fixture(scope="module")
+def start(installed: Bed, proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starting]:
     apply(installed, guide("pools.yaml"))
+    starting = Starting(installed, proxy, tmp_path_factory.mktemp("faults"))
     yield starting
-    for one in started:
-        assert one.exit_code in {None, 0}, one.log.read_text()[-4000:]
-        assert one.count("a loop has crashed") == 0
-        one.stop()
+    starting.stop()
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +114,10 @@ def patches(path: str) -> Callable[[Request], bool]:
 
 
 def test_a_conflict_is_read_and_applied_again_and_the_users_wish_is_never_lost(
-    start: Start, proxy: FaultProxy, client: Client
+    start: Starting, proxy: FaultProxy, client: Client
 ) -> None:
     """Row 16. The first conflict is a real one: somebody writes the spec between our reading and our writing."""
-    start(300)
+    start(3600)
     spec = quota(3) | {"displayName": "as made", "members": [{"name": "ada", "role": "owner"}]}
     meanwhile = iter(["changed once", "changed twice"])
 
@@ -132,7 +144,7 @@ def test_a_conflict_is_read_and_applied_again_and_the_users_wish_is_never_lost(
     assert nominal(client, "contended.a100") == 3
 
 
-def test_a_watch_whose_version_is_gone_begins_anew(start: Start, proxy: FaultProxy, client: Client) -> None:
+def test_a_watch_whose_version_is_gone_begins_anew(start: Starting, proxy: FaultProxy, client: Client) -> None:
     """Row 17. No look at everything comes to help: the watches themselves must bring the change."""
     start(3600)
     client.create(wish(PROJECT, "expired", quota(1)), manager="test")
@@ -142,20 +154,6 @@ def test_a_watch_whose_version_is_gone_begins_anew(start: Start, proxy: FaultPro
     eventually(lambda: sum(one.request.watches for one in proxy.since(began)) > 10, "they are begun again")
     client.patch(project("expired"), {"spec": quota(2)}, manager="test")
     eventually(lambda: nominal(client, "expired.a100") == 2, "the change is seen")
-
-
-def test_a_silent_watch_hides_nothing_for_longer_than_a_look_at_everything(
-    start: Start, proxy: FaultProxy, client: Client
-) -> None:
-    """Row 17. The connections stay open and bring nothing, as behind a router that forgot them."""
-    resync = 5
-    operators = start(resync)
-    client.create(wish(PROJECT, "silent", quota(1)), manager="test")
-    becomes(client, project("silent"), "Reconciled", 60)
-    assert proxy.silence() > 10
-    client.patch(project("silent"), {"spec": quota(2)}, manager="test")
-    eventually(lambda: nominal(client, "silent.a100") == 2, "the change is seen by looking", 6 * resync)
-    assert "windlass_watch_missed_total 0.0" not in operators.ask("/metrics")[1]
 
 
 def outage(seconds: float) -> Fault:
@@ -174,7 +172,7 @@ def outage(seconds: float) -> Fault:
 
 
 def test_a_server_that_cannot_is_left_alone_and_all_is_done_when_it_can_again(
-    start: Start, proxy: FaultProxy, client: Client
+    start: Starting, proxy: FaultProxy, client: Client
 ) -> None:
     """Row 18, with 24 seconds for the minute: every project wants something all the time."""
     seconds, names = 24.0, [f"patient-{number}" for number in range(SETTLED)]
@@ -203,6 +201,20 @@ def proxy_until(moment: float) -> None:
     time.sleep(max(0.0, moment - time.monotonic()))
 
 
+def test_a_silent_watch_hides_nothing_for_longer_than_a_look_at_everything(
+    start: Starting, proxy: FaultProxy, client: Client
+) -> None:
+    """Row 17. The connections stay open and bring nothing, as behind a router that forgot them."""
+    resync = 5
+    operators = start(resync)
+    client.create(wish(PROJECT, "silent", quota(1)), manager="test")
+    becomes(client, project("silent"), "Reconciled", 60)
+    assert proxy.silence() > 10
+    client.patch(project("silent"), {"spec": quota(2)}, manager="test")
+    eventually(lambda: nominal(client, "silent.a100") == 2, "the change is seen by looking", 6 * resync)
+    assert "windlass_watch_missed_total 0.0" not in operators.ask("/metrics")[1]
+
+
 def stale(lists: dict[str, bytes]) -> Fault:
     """Answer each list as it was answered then, and keep the watches waiting."""
 
@@ -221,7 +233,7 @@ def key_of(request: Request) -> str:
 
 
 def test_an_old_list_brings_back_nothing_that_is_over_and_deletes_nothing_that_lives(
-    start: Start, proxy: FaultProxy, client: Client
+    start: Starting, proxy: FaultProxy, client: Client
 ) -> None:
     """Row 19. A new process is told how things stood before a project went and another one grew."""
     lists: dict[str, bytes] = {}
@@ -237,9 +249,8 @@ def test_an_old_list_brings_back_nothing_that_is_over_and_deletes_nothing_that_l
     job = Ref(Kind("batch/v1", "Job"), "brief", "wl-grown")
     admin_of(first.bed, impersonate=WORKER).create(queued_job("grown", "brief", 1, run_for="2s"), manager="test")
     eventually(lambda: bool(client.list(WORKLOAD, "wl-grown").items), "its workload is there")
-    first.stop()
     proxy.answered = remember
-    second = start(3600)
+    start(3600, anew=True)
     eventually(lambda: {f"/apis/windlass.dev/v1alpha1/{one}?" for one in ("projects", "gpupools")} <= set(lists), "")
     time.sleep(1)
     proxy.answered = lambda _request, _text: None
@@ -250,7 +261,7 @@ def test_an_old_list_brings_back_nothing_that_is_over_and_deletes_nothing_that_l
     eventually(lambda: client.find(Ref(NAMESPACE, "wl-over")) is None, "with its namespace", 60)
     becomes(client, project("grown"), "Reconciled", 60)
     eventually(lambda: bool(client.get(job).get("status", {}).get("succeeded")), "the job has ended", 60)
-    second.stop()
+    start.stop()
     queues = [Ref(CLUSTER_QUEUE, f"grown.{pool}") for pool in ("a100", "h100")]
     with QuotaWatch(client) as watch:
         watch.allow("grown.a100", 4)
@@ -258,7 +269,7 @@ def test_an_old_list_brings_back_nothing_that_is_over_and_deletes_nothing_that_l
         watch.stays(Ref(NAMESPACE, "wl-grown"), *queues)
         watch.stays_gone(Ref(NAMESPACE, "wl-over"), Ref(CLUSTER_QUEUE, "over.a100"))
         with proxy.fault(stale(lists)):
-            third = start(5)
+            third = start(5, anew=True)
             eventually(lambda: looked(third) >= 4, "what it was told is looked at", 60)
             time.sleep(2)
         client.patch(project("grown"), {"spec": {"displayName": "seen again"}}, manager="test")
@@ -275,8 +286,8 @@ def looked(running: Operators) -> int:
     return sum(int(float(line.split()[-1])) for line in found)
 
 
-def test_everything_can_be_taken_down_afterwards(start: Start, client: Client) -> None:
-    start(300)
+def test_everything_can_be_taken_down_afterwards(start: Starting, client: Client) -> None:
+    start(5)
     for kind in (PROJECT, POOL):
         for one in client.list(kind).items:
             client.delete(Ref.of(one))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.bed.cluster_api import apply
+from tests.bench.cluster import counting
 from tests.integration.cluster.installed import guide
 from tests.integration.cluster.loosened import loosened
 from tests.integration.cluster.operating import Operators, becomes, pool, project, wish
@@ -20,15 +21,15 @@ from windlass_operators.kinds import CLUSTER_QUEUE, NAMESPACE, PROJECT, WORKLOAD
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 Json = dict[str, Any]
-SETTLED = [f"settled-{number}" for number in range(50)]
-ENDING = SETTLED[:15]
+SETTLED = [f"settled-{number}" for number in range(30)]
+ENDING = SETTLED[:10]
 """Deleted while the process is killed."""
-BUSY = SETTLED[20:40]
+BUSY = SETTLED[10:25]
 """With a workload that holds quota."""
-HALF = [f"half-{number}" for number in range(40)]
-NEW = [f"new-{number}" for number in range(40)]
-MALFORMED = [f"odd-{number}" for number in range(370)]
-LASTING = [*SETTLED[15:], *HALF, *NEW]
+HALF = [f"half-{number}" for number in range(25)]
+NEW = [f"new-{number}" for number in range(25)]
+MALFORMED = [f"odd-{number}" for number in range(420)]
+LASTING = [*SETTLED[10:], *HALF, *NEW]
 NOMINAL = 3
 
 
@@ -77,13 +78,6 @@ def admissions(client: Client) -> dict[str, tuple[str, str, str]]:
                 queue = one["status"]["admission"]["clusterQueue"]
                 found[one["metadata"]["namespace"]] = (one["metadata"]["uid"], said["lastTransitionTime"], queue)
     return found
-
-
-def writes(running: Operators) -> int:
-    """How many objects the process has written, its lease apart."""
-    _, text = running.ask("/metrics")
-    found = re.findall(r'windlass_kubernetes_requests_total{method="(?:PATCH|POST|DELETE)".*} (\S+)', text)
-    return int(sum(map(float, found)))
 
 
 @pytest.fixture
@@ -143,6 +137,7 @@ def known(client: Client, names: Sequence[str]) -> set[str]:
 
 
 def a_restart_writes_nothing(running: Operators) -> None:
+    counting.settle(running)
     before = generations(running.client)
     running.stop()
     running.start_active()
@@ -153,7 +148,7 @@ def a_restart_writes_nothing(running: Operators) -> None:
         return done is not None and float(done[1]) >= len(LASTING) + len(MALFORMED)
 
     eventually(settled, "each project had its turn", 120)
-    assert writes(running) == 0
+    assert counting.writes(running) == 0
     assert generations(running.client) == before
 
 
