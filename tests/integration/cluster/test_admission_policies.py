@@ -271,7 +271,7 @@ def test_nobody_gives_a_running_container_more(walls: Bed) -> None:
     wish["metadata"]["name"] = "fixed"
     containers = kuberay.create(wish, manager="test")["spec"]["containers"]
     for amounts in containers[0]["resources"].values():
-        amounts["cpu"] = "2"
+        amounts["cpu"] = "1100m"
     more = {"spec": {"containers": containers}}
     try:
         with pytest.raises(ForbiddenError, match="labels, owners and spec of a pod stay"):
