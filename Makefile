@@ -19,7 +19,7 @@ TESTS ?=
 help: ## List what can be made
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n\033[1m%s\033[0m\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  \033[36m%-13s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Use
 
@@ -72,6 +72,14 @@ cluster-test: dev ## The tests that need the cluster, which is started for them 
 
 cluster-down: dev ## End it, and everything that runs on it
 	@$(BIN)/python -m tests.bed down
+
+##@ Measure
+
+# Its own cluster, which it ends again: BENCH='--projects 50 --workloads 100' is small, --help lists what can be said.
+.PHONY: bench-cluster
+BENCH ?=
+bench-cluster: dev ## The operators and Kueue's admissions, on a cluster of their own; build/bench-cluster.md
+	@$(BIN)/python -m tests.bench.cluster $(BENCH)
 
 ##@ Change
 

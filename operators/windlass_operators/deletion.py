@@ -5,6 +5,8 @@ means that all is gone.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
 from windlass.kube.client import Client
 from windlass.kube.errors import UnknownKindError
@@ -19,7 +21,6 @@ from windlass.kube.names import (
     namespace_of,
 )
 from windlass.kube.objects import Kind, Object, Ref
-from windlass.kube.resources import GPUPool, Project
 from windlass_operators.decide import some
 from windlass_operators.decide.claims import condition, finished
 from windlass_operators.kinds import CLUSTER_QUEUE, LIVE, NAMESPACE, POOL_CHILDREN, RAY_SERVICE, WORKLOAD
@@ -30,13 +31,30 @@ _RAY_JOB_ENDED = ("Complete", "Failed", "ValidationFailed")
 """A RayJob's ``status.jobDeploymentStatus`` (KubeRay 1.6) after which it starts nothing any more."""
 
 
-def end_project(client: Client, project: Project) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What must be known of a project or pool to take it down: no more than can be read of a malformed one."""
+
+    name: str
+    uid: str
+    cancel: bool = False
+    """What lives in the project's namespace is cancelled, and not waited for."""
+
+    @classmethod
+    def of(cls, raw: Object) -> Self:
+        """Return what is known of an object as it is stored, whatever its spec is."""
+        metadata, spec = raw["metadata"], raw.get("spec")
+        said = spec.get("whenDeleted") if isinstance(spec, dict) else None
+        return cls(metadata["name"], metadata["uid"], said == "Cancel")
+
+
+def end_project(client: Client, project: Ending) -> list[str]:
     """Take a project's namespace and queues away, when nothing lives there or the project says to cancel what does.
 
     Raises:
         ClusterError: the API server did not do its part.
     """
-    space = client.find(Ref(NAMESPACE, namespace_of(project.metadata.name)))
+    space = client.find(Ref(NAMESPACE, namespace_of(project.name)))
     if space is not None and _is_of(space, project):
         if space["metadata"].get("deletionTimestamp"):
             return [_ending(space)]
@@ -47,26 +65,26 @@ def end_project(client: Client, project: Project) -> list[str]:
             return rest
         client.delete(Ref.of(space), uid=space["metadata"]["uid"])
         return [f"namespace {space['metadata']['name']} is being deleted"]
-    labels = f"{MANAGED_BY}={OWNER},{PROJECT_LABEL}={project.metadata.name}"
-    queues = [one for one in _list(client, CLUSTER_QUEUE, labels=labels) if _owned_by(one, project.metadata.uid)]
+    labels = f"{MANAGED_BY}={OWNER},{PROJECT_LABEL}={project.name}"
+    queues = [one for one in _list(client, CLUSTER_QUEUE, labels=labels) if _owned_by(one, project.uid)]
     return list(_delete_all(client, queues))
 
 
-def end_pool(client: Client, pool: GPUPool) -> list[str]:
+def end_pool(client: Client, pool: Ending) -> list[str]:
     """Take a pool's flavor and topology away; Kueue holds a flavor for as long as a queue uses it."""
-    labels = f"{MANAGED_BY}={OWNER},{POOL_LABEL}={pool.metadata.name},!{PROJECT_LABEL}"
+    labels = f"{MANAGED_BY}={OWNER},{POOL_LABEL}={pool.name},!{PROJECT_LABEL}"
     found = [one for kind in reversed(POOL_CHILDREN) for one in _list(client, kind, labels=labels)]
-    return list(_delete_all(client, [one for one in found if _owned_by(one, pool.metadata.uid)]))
+    return list(_delete_all(client, [one for one in found if _owned_by(one, pool.uid)]))
 
 
-def _end_live(client: Client, project: Project, space: str) -> list[str]:
+def _end_live(client: Client, project: Ending, space: str) -> list[str]:
     """Cancel what lives in the namespace, if the project says so; return what lives."""
     found = [one for kind in LIVE for one in _list(client, kind, space)]
     live = [one for one in found if lives(one)]
     if not live:
         return []
     shown = some(f"{one['kind']} {one['metadata']['name']}" for one in live)
-    if project.spec.when_deleted == "Wait":
+    if not project.cancel:
         return [f"{len(live)} live in {space}: {shown}; wait for their end, or set spec.whenDeleted to Cancel"]
     for one in found:
         # what another one controls goes with it, and would be made again as long as that one stands
@@ -118,9 +136,9 @@ def _delete_all(client: Client, found: list[Object]) -> Iterator[str]:
         yield f"{one['kind']} {one['metadata']['name']} is being deleted"
 
 
-def _is_of(space: Object, project: Project) -> bool:
+def _is_of(space: Object, project: Ending) -> bool:
     labels: dict[str, str] = space["metadata"].get("labels", {})
-    return labels.get(MANAGED_BY) == OWNER and labels.get(PROJECT_UID_LABEL) == project.metadata.uid
+    return labels.get(MANAGED_BY) == OWNER and labels.get(PROJECT_UID_LABEL) == project.uid
 
 
 def _owned_by(subject: Object, uid: str) -> bool:

@@ -25,6 +25,7 @@ from windlass_operators.lease import LEASE, ROUNDS, Lease
 from windlass_operators.operator import Operator
 from windlass_operators.render.model_endpoint import Serving
 from windlass_operators.slimming import slim
+from windlass_operators.strain import Strain
 from windlass_operators.world import World
 
 EXIT_CRASH, EXIT_SETTINGS, EXIT_CLUSTER, EXIT_PORT, EXIT_LEASE = 1, 2, 3, 7, 8
@@ -59,7 +60,13 @@ def main() -> int:
     # an answer that comes later than the next renewal is due helps nobody
     lease_client = Client(configuration, observe=_count, patience=settings.lease_seconds / ROUNDS)
     lease = Lease(lease_client, ref, identity, settings.lease_seconds)
-    client = Client(configuration, guard=lease.check, observe=_count)
+    strain = Strain()
+
+    def observe(method: str, status: int) -> None:
+        _count(method, status)
+        strain.answered(status)
+
+    client = Client(configuration, guard=lease.check, observe=observe)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -69,7 +76,7 @@ def main() -> int:
     _log.info("active", extra={"identity": identity})
     threading.Thread(target=lease.keep, args=(stopping, _give_up), name="lease", daemon=True).start()
     try:
-        failure = asyncio.run(_operate(client, settings, pulse, stopping))
+        failure = asyncio.run(_operate(client, settings, pulse, strain, stopping))
     finally:
         stopping.set()
         pulse.stop()
@@ -79,7 +86,7 @@ def main() -> int:
 
 
 async def _operate(
-    client: Client, settings: OperatorSettings, pulse: serve_health.Pulse, stopping: threading.Event
+    client: Client, settings: OperatorSettings, pulse: serve_health.Pulse, strain: Strain, stopping: threading.Event
 ) -> BaseException | None:
     stop = asyncio.Event()  # kopf takes the signals from here on
     if stopping.is_set():
@@ -95,6 +102,7 @@ async def _operate(
         workers=settings.workers,
         beat=pulse.beat,
         stop=stop,
+        strain=strain,
     )
     await kopf.operator(registry=operator.registry(), clusterwide=True, standalone=True, stop_flag=stop)
     return operator.failure

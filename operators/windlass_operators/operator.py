@@ -24,12 +24,13 @@ from windlass_operators.handlers import Reconciler
 from windlass_operators.kinds import CHILDREN, COHORT, MODELS, WATCHED
 from windlass_operators.queue import Key, Queue
 from windlass_operators.slimming import slim
+from windlass_operators.strain import Backoffs, Strain
 from windlass_operators.world import World
 
 _MINE = f"{MANAGED_BY}={OWNER}"
 _FIRST_LOOK_PAUSE = 2.0
-_SOON = 0.2
-"""Changes come in swarms: one look at a project for all pods of a job is enough."""
+_SPACING = 0.2
+"""Changes come in swarms: the first has a turn at once, and one more turn is enough for those that follow it."""
 _log = logging.getLogger(__name__)
 
 
@@ -46,13 +47,15 @@ class Operator:
         workers: int,
         beat: Callable[[], None],
         stop: asyncio.Event,
+        strain: Strain | None = None,
     ) -> None:
         self.failure: BaseException | None = None
         """What ended a loop of ours that should have gone on."""
         self._stop_flag = stop
         self._client, self._world, self._reconciler = client, world, reconciler
         self._resync_seconds = resync_seconds
-        self._queue = Queue(self._work, self._failed, workers, beat)
+        self._strain = strain or Strain()
+        self._queue = Queue(self._work, self._failed, workers, beat, spacing=_SPACING)
         self._tasks: list[asyncio.Task[None]] = []
         self._told: dict[Ref, Object] = {}
 
@@ -71,6 +74,7 @@ class Operator:
     async def _start(self, settings: kopf.OperatorSettings, **_: Any) -> None:
         """Know all that there is before anything is decided, and then begin."""
         settings.posting.enabled = False
+        settings.networking.error_backoffs = Backoffs()  # kopf's own end after a minute, and the process with them
         for kind in CHILDREN:
             settings.watching.label_selectors[_selector(kind)] = _MINE
         await self._first_look()
@@ -95,7 +99,7 @@ class Operator:
             if before is not None and same(before, slim(subject)):
                 return
         for key in self._world.concerned(subject, None if gone else before):
-            self._queue.add(key, _SOON)
+            self._queue.wake(key)
 
     def _before(self, subject: Object, *, gone: bool) -> Object | None:
         """What is compared with to tell whom a change concerns.
@@ -181,7 +185,10 @@ class Operator:
             _log.warning("a reconciliation failed and is tried again", extra=told)
         else:
             _log.error("a reconciliation crashed and is tried again", exc_info=error, extra=told)
-        return error.retry_after if isinstance(error, UnavailableError) else None
+        if not isinstance(error, UnavailableError):
+            return None
+        self._queue.hold(self._strain.pause(key, error.retry_after))
+        return error.retry_after
 
 
 def _selector(kind: Kind) -> Callable[[kopf.Resource], bool]:

@@ -5,6 +5,7 @@ change falls between a reading and a writing.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -35,11 +36,18 @@ class Queue:
         workers: int,
         beat: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        spacing: float = 0.0,
     ) -> None:
+        """``spacing``: seconds that lie at least between the beginnings of two turns that ``wake`` asks for."""
         self._work, self._failed, self._workers, self._beat, self._clock = work, failed, workers, beat, clock
         self._due: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._running: dict[Key, asyncio.Task[None]] = {}
+        self._spacing = spacing
+        self._began: dict[Key, float] = {}
+        """When the turns of the last ``spacing`` seconds began, oldest first."""
+        self._held_until = -math.inf
         self._wake = asyncio.Event()
 
     def add(self, key: Key, delay: float = 0.0) -> None:
@@ -47,6 +55,14 @@ class Queue:
         due = self._clock() + delay
         self._due[key] = min(due, self._due.get(key, due))
         self._wake.set()
+
+    def wake(self, key: Key) -> None:
+        """Ask for a turn because something changed: at once after a rest, and later in a swarm of changes."""
+        self.add(key, max(0.0, self._began.get(key, -math.inf) + self._spacing - self._clock()))
+
+    def hold(self, seconds: float) -> None:
+        """Begin no turn for so many seconds, whoever asks for one."""
+        self._held_until = max(self._held_until, self._clock() + seconds)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -61,16 +77,23 @@ class Queue:
 
     def _start_due(self) -> None:
         now = self._clock()
+        while self._began and next(iter(self._began.values())) + self._spacing <= now:
+            del self._began[next(iter(self._began))]
+        if now < self._held_until:
+            return
         ready = [key for key, due in self._due.items() if due <= now and key not in self._running]
         for key in sorted(ready, key=self._due.__getitem__)[: self._workers - len(self._running)]:
             del self._due[key]
+            self._began.pop(key, None)
+            self._began[key] = now
             task = asyncio.create_task(self._turn(key), name=f"reconcile {key.kind} {key.name}")
             self._running[key] = task
 
     async def _sleep(self) -> None:
         free = len(self._running) < self._workers
         next_due = min((due for key, due in self._due.items() if free and key not in self._running), default=None)
-        pause = _BEAT if next_due is None else min(_BEAT, max(0.0, next_due - self._clock()))
+        soonest = math.inf if next_due is None else max(next_due, self._held_until)
+        pause = min(_BEAT, max(0.0, soonest - self._clock()))
         try:
             await asyncio.wait_for(self._wake.wait(), pause)
         except TimeoutError:

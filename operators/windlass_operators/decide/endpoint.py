@@ -20,14 +20,19 @@ def project_for(endpoint: ModelEndpoint, projects: Mapping[str, Project]) -> Pro
 
 
 def obstacle(
-    endpoint: ModelEndpoint, project: Project | None, pools: Mapping[str, GPUPool], serving: Serving
+    endpoint: ModelEndpoint, project: Project | None, pools: Mapping[str, GPUPool], serving: Serving, older: int = 0
 ) -> Verdict | None:
-    """Return why the endpoint must not be rendered, None when it may."""
+    """Return why the endpoint must not be rendered, None when it may; ``older`` endpoints of its project come first."""
     if project is None or project.metadata.deletion_timestamp:
         return _no("NoProject", f"{endpoint.metadata.namespace} is not the namespace of a project that stays")
     if not serving.image:
         return _no("ServingNotConfigured", "the installation names no image to serve with (WINDLASS_OPERATORS_IMAGE)")
-    return _over(endpoint, project) or _pool(endpoint, project, pools) or _unresolved(endpoint)
+    return (
+        _too_young(project, older)
+        or _over(endpoint, project)
+        or _pool(endpoint, project, pools)
+        or _unresolved(endpoint)
+    )
 
 
 def conditions(
@@ -58,6 +63,14 @@ def _serving(endpoint: ModelEndpoint, service: Object | None) -> Verdict:
     if service is None or condition_of(service, "Ready") != "True":
         return _no("Starting", "the RayService is not ready; its Workload says whether it waits for quota")
     return Verdict(status=True, reason="Serving", message="the RayService answers")
+
+
+def _too_young(project: Project, older: int) -> Verdict | None:
+    bound = project.spec.endpoints.max_endpoints
+    if older < bound:
+        return None
+    said = f"the project may have {bound} endpoints, and {older} are older than this one"
+    return _no("TooManyEndpoints", f"{said}: delete one, or have spec.endpoints.maxEndpoints of the Project raised")
 
 
 def _over(endpoint: ModelEndpoint, project: Project) -> Verdict | None:

@@ -68,12 +68,12 @@ def status(pool: GPUPool, seen: Seen, refusals: Sequence[Refusal], now: datetime
     )
 
 
-def held_by(pool: GPUPool, quotas: Iterable[tuple[str, str]]) -> list[str]:
+def held_by(pool: str, quotas: Iterable[tuple[str, str]]) -> list[str]:
     """Return what keeps a pool from being deleted, in words: the projects with a quota of it.
 
     ``quotas`` are pairs of project and pool, of the projects as they are stored, unreadable ones too.
     """
-    users = sorted({project for project, name in quotas if name == pool.metadata.name})
+    users = sorted({project for project, name in quotas if name == pool})
     return [f"projects have quotas of it: {some(users)}; take them away first"] if users else []
 
 

@@ -70,13 +70,6 @@ def accounts(project: Project, seen: Seen) -> tuple[QuotaUse, ...]:
     return (*wished, *beyond)
 
 
-def cohort_of(project: Project, projects: Mapping[str, Project]) -> dict[str, Project]:
-    """Return the projects that lend to or borrow from this one, and itself."""
-    cohort = project.spec.cohort
-    mates = {name: one for name, one in projects.items() if cohort is not None and one.spec.cohort == cohort}
-    return mates | {project.metadata.name: project}
-
-
 def _snapshot(seen: Seen) -> Snapshot:
     """As Kueue sees it: what a pool has physically bounds nothing."""
     return Snapshot(

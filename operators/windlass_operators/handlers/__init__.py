@@ -10,10 +10,10 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from windlass.kube.client import Client
-from windlass.kube.objects import Ref
+from windlass.kube.objects import Object, Ref
 from windlass.kube.resources import GPUPool, ModelEndpoint, Project, Resource
 from windlass_operators.decide import Verdict, malformed
-from windlass_operators.handlers import cohort, endpoint, gpu_pool, project
+from windlass_operators.handlers import cohort, endpoint, gpu_pool, project, unreadable
 from windlass_operators.handlers.writing import Writer
 from windlass_operators.kinds import COHORT, MODELS
 from windlass_operators.queue import Key
@@ -43,14 +43,15 @@ class Reconciler:
             cohort.reconcile(raw, self._world, self._client)
             return None
         if wrong := wrong_name(key.name):
-            self._writer.malformed(raw, Verdict(status=False, reason="Malformed", message=wrong))
-            return None
+            return self._unreadable(raw, Verdict(status=False, reason="Malformed", message=wrong))
         try:
             subject = self._world.parse(MODELS[key.kind], raw)
         except ValidationError as error:
-            self._writer.malformed(raw, malformed(error))
-            return None
+            return self._unreadable(raw, malformed(error))
         return self._resource(subject)
+
+    def _unreadable(self, raw: Object, wrong: Verdict) -> float | None:
+        return unreadable.reconcile(raw, wrong, self._world, self._client, self._writer)
 
     def _resource(self, subject: Resource) -> float | None:
         if isinstance(subject, GPUPool):

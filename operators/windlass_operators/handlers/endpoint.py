@@ -1,8 +1,8 @@
 """ModelEndpoint: its RayService."""
 
-from windlass.kube.names import ENDPOINT_LABEL
+from windlass.kube.names import ENDPOINT_LABEL, project_of
 from windlass.kube.objects import Ref
-from windlass.kube.resources import ModelEndpoint
+from windlass.kube.resources import ModelEndpoint, Project
 from windlass_operators.children import Outcome
 from windlass_operators.decide import endpoint
 from windlass_operators.handlers.writing import RETRY_SECONDS, Writer
@@ -17,8 +17,8 @@ def reconcile(subject: ModelEndpoint, world: World, writer: Writer, serving: ren
         return None  # its RayService has it as owner, and goes with it
     name, space = subject.metadata.name, subject.metadata.namespace
     pools = world.pools()
-    home = endpoint.project_for(subject, world.projects())
-    obstacle = endpoint.obstacle(subject, home, pools, serving)
+    home = endpoint.project_for(subject, _projects(subject, world))
+    obstacle = endpoint.obstacle(subject, home, pools, serving, world.older_endpoints(subject))
     labelled = world.store.labelled(RAY_SERVICE, ENDPOINT_LABEL, name)
     observed = [one for one in labelled if one["metadata"].get("namespace") == space]
     outcome = Outcome()
@@ -32,3 +32,9 @@ def reconcile(subject: ModelEndpoint, world: World, writer: Writer, serving: ren
     before = {field: value for field, value in subject.status.wire().items() if field in status}
     writer.status(subject, before, status)
     return RETRY_SECONDS if outcome.refused else None
+
+
+def _projects(subject: ModelEndpoint, world: World) -> dict[str, Project]:
+    """The project that the endpoint's namespace names, if there is one."""
+    home = world.project(project_of(subject.metadata.namespace or "") or "")
+    return {home.metadata.name: home} if home else {}

@@ -4,8 +4,8 @@ from windlass.kube.client import Client
 from windlass.kube.names import FINALIZER, POOL_LABEL, PROJECT_LABEL
 from windlass.kube.resources import GPUPool
 from windlass_operators.decide import READY, Verdict, gpu_pool, some
-from windlass_operators.deletion import end_pool
-from windlass_operators.handlers.writing import RETRY_SECONDS, Writer
+from windlass_operators.deletion import Ending, end_pool
+from windlass_operators.handlers.writing import RETRY_SECONDS, Writer, owner_of
 from windlass_operators.kinds import NODE, POOL_CHILDREN
 from windlass_operators.render import gpu_pool as render
 from windlass_operators.world import World
@@ -27,9 +27,10 @@ def reconcile(pool: GPUPool, world: World, client: Client, writer: Writer) -> fl
 def _end(pool: GPUPool, world: World, client: Client, writer: Writer) -> float | None:
     if FINALIZER not in pool.metadata.finalizers:
         return None
-    rest = gpu_pool.held_by(pool, world.quotas()) or end_pool(client, pool)
+    metadata = pool.metadata
+    rest = gpu_pool.held_by(metadata.name, world.quotas()) or end_pool(client, Ending(metadata.name, metadata.uid))
     if not rest:
-        writer.let_go(pool)
+        writer.let_go(owner_of(pool), metadata.finalizers, metadata.resource_version)
         return None
     status = gpu_pool.status(pool, _seen(world), (), writer.now()).wire()
     verdict = Verdict(status=False, reason="Deleting", message=some(rest, "; "))

@@ -7,13 +7,13 @@ from windlass.kube.names import FINALIZER, POOL_LABEL, PROJECT_LABEL, namespace_
 from windlass.kube.objects import Kind, Object, Ref
 from windlass.kube.resources import GPUPool, Project
 from windlass_operators.decide import READY, Verdict, project, some
-from windlass_operators.deletion import end_project
-from windlass_operators.handlers.writing import RETRY_SECONDS, Writer
+from windlass_operators.deletion import Ending, end_project
+from windlass_operators.handlers.writing import RETRY_SECONDS, Writer, owner_of
 from windlass_operators.kinds import CLUSTER_QUEUE, NAMESPACE, PROJECT_CHILDREN, RESOURCE_QUOTA
 from windlass_operators.render import namespace, queues
 from windlass_operators.world import World
 
-_LOOK_SECONDS = 2.0
+LOOK_SECONDS = 2.0
 """While a project is being deleted: pods are not watched, and are asked for."""
 _OF_POOLS = {NAMESPACE, RESOURCE_QUOTA}
 """Children that speak of all pools: while one cannot be read they stay as they are, or its part would be lost."""
@@ -46,25 +46,26 @@ def _observed(subject: Project, world: World, pools: Mapping[str, GPUPool]) -> l
 
 
 def _seen(subject: Project, world: World, pools: dict[str, GPUPool]) -> project.Seen:
-    mates = project.cohort_of(subject, world.projects())
+    mates, name = world.cohort_mates(subject), subject.metadata.name
     return project.Seen(
         pools=pools,
         projects=mates,
         claims=world.claims_of(mates, pools),
-        namespace=world.store.get(Ref(NAMESPACE, namespace_of(subject.metadata.name))),
-        queues={one["metadata"]["name"]: one for one in world.store.all(CLUSTER_QUEUE)},
+        namespace=world.store.get(Ref(NAMESPACE, namespace_of(name))),
+        queues={one["metadata"]["name"]: one for one in world.store.labelled(CLUSTER_QUEUE, PROJECT_LABEL, name)},
     )
 
 
 def _end(subject: Project, world: World, client: Client, writer: Writer) -> float | None:
     if FINALIZER not in subject.metadata.finalizers:
         return None
-    rest = end_project(client, subject)
+    metadata, cancel = subject.metadata, subject.spec.when_deleted == "Cancel"
+    rest = end_project(client, Ending(metadata.name, metadata.uid, cancel))
     if not rest:
-        writer.let_go(subject)
+        writer.let_go(owner_of(subject), metadata.finalizers, metadata.resource_version)
         return None
     rows = project.accounts(subject, _seen(subject, world, world.pools()))
     verdict = Verdict(status=False, reason="Deleting", message=some(rest, "; "))
     status = project.said(subject, rows, {READY: verdict}, writer.now())
     writer.status(subject, subject.status.wire(), status.wire())
-    return _LOOK_SECONDS
+    return LOOK_SECONDS

@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from windlass.kube.client import Client
-from windlass.kube.errors import ConflictError, NotFoundError
+from windlass.kube.errors import NotFoundError
 from windlass.kube.names import FIELD_MANAGER, FINALIZER
 from windlass.kube.objects import Kind, Object, Ref
 from windlass.kube.resources import Condition, Resource, condition
@@ -46,17 +46,22 @@ class Writer:
     def hold(self, subject: Resource) -> None:
         """Make sure that the resource stays until what it stands for is gone."""
         if FINALIZER not in subject.metadata.finalizers:
-            self._store.put(self._finalizers(subject, [*subject.metadata.finalizers, FINALIZER]))
+            more = [*subject.metadata.finalizers, FINALIZER]
+            self._store.put(self._finalizers(owner_of(subject), more, subject.metadata.resource_version))
 
-    def let_go(self, subject: Resource) -> None:
+    def let_go(self, owner: Owner, finalizers: Sequence[str], version: str) -> None:
         """Let the API server remove the resource."""
         try:
-            self._finalizers(subject, [one for one in subject.metadata.finalizers if one != FINALIZER])
+            self._finalizers(owner, [one for one in finalizers if one != FINALIZER], version)
         except NotFoundError:
             return
 
     def status(self, subject: Resource, before: Object, after: Object) -> None:
-        """Write a status if it says something new, and post what is worth an Event."""
+        """Write a status if it says something new, and post what is worth an Event.
+
+        Raises:
+            ConflictError: somebody wrote at the same time, or the name belongs to another object by now: look again.
+        """
         if before == after:
             return
         known = [Condition.model_validate(one) for one in before.get("conditions", ())]
@@ -70,7 +75,11 @@ class Writer:
         ]
 
     def malformed(self, raw: Object, verdict: Verdict) -> None:
-        """Say on an object that we cannot read what is wrong with it, and leave all that it owns as it is."""
+        """Say on an object that we cannot read what is wrong with it, and leave all that it owns as it is.
+
+        Raises:
+            ConflictError: as ``status``.
+        """
         metadata = raw["metadata"]
         generation = int(metadata.get("generation", 0))
         known = _conditions(raw)
@@ -86,24 +95,21 @@ class Writer:
         kind = {"apiVersion": owner.kind.api_version, "kind": owner.kind.kind}
         address = {"name": owner.name, "uid": owner.uid} | ({"namespace": namespace} if namespace else {})
         wish = kind | {"metadata": address, "status": status}
-        try:
-            self._store.put(self._client.apply(wish, manager=FIELD_MANAGER, force=True, subresource="status"))
-        except ConflictError:
-            return  # the name belongs to another object by now, which has its own turn
+        self._store.put(self._client.apply(wish, manager=FIELD_MANAGER, force=True, subresource="status"))
         after = [Condition.model_validate(one) for one in status["conditions"]]
         self._poster.post(kind | address, events(known, after))
 
-    def _finalizers(self, subject: Resource, finalizers: list[str]) -> Object:
+    def _finalizers(self, owner: Owner, finalizers: list[str], version: str) -> Object:
         """Write the finalizers into the version that was read: others may have added one meanwhile."""
-        owner, metadata = owner_of(subject), subject.metadata
-        fields = {"metadata": {"finalizers": finalizers, "resourceVersion": metadata.resource_version}}
-        return self._client.patch(Ref(owner.kind, owner.name, metadata.namespace), fields, manager=FIELD_MANAGER)
+        fields = {"metadata": {"finalizers": finalizers, "resourceVersion": version}}
+        return self._client.patch(Ref(owner.kind, owner.name, owner.namespace), fields, manager=FIELD_MANAGER)
 
 
 def owner_of(subject: Resource) -> Owner:
     """Return a resource as the owner of its children."""
     [kind] = [kind for kind, model in MODELS.items() if isinstance(subject, model)]
-    return Owner(kind, subject.metadata.name, subject.metadata.uid)
+    metadata = subject.metadata
+    return Owner(kind, metadata.name, metadata.uid, metadata.namespace, metadata.generation)
 
 
 def _condition(before: Sequence[Condition], kind: str, one: Verdict, generation: int, now: datetime) -> Condition:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from windlass.kube.objects import Kind, Listing, Object, Ref
+from windlass.kube.shelf import NAMESPACE_MARK, Shelf
 
 _REMEMBERED = 10_000
 """Deletions that are kept in mind, so that a list begun before one does not bring its object back."""
@@ -25,7 +26,7 @@ class Store:
     def __init__(self, slim: Callable[[Object], Object | None]) -> None:
         self._slim = slim
         self._lock = threading.Lock()
-        self._objects: dict[Kind, dict[Ref, Object]] = {}
+        self._objects: dict[Kind, Shelf] = {}
         self._gone: OrderedDict[str, int] = OrderedDict()
 
     def put(self, subject: Object) -> bool:
@@ -37,11 +38,11 @@ class Store:
         if small is None:
             return False
         with self._lock:
-            kept = self._objects.setdefault(ref.kind, {})
+            kept = self._objects.setdefault(ref.kind, Shelf())
             before = kept.get(ref)
             if self._is_gone(small) or (before is not None and _version(before) > _version(small)):
                 return False
-            kept[ref] = small
+            kept.set(ref, small)
         return before is None or not same(before, small)
 
     def remove(self, subject: Object) -> bool:
@@ -52,10 +53,11 @@ class Store:
         ref = Ref.of(subject)
         with self._lock:
             self._forget(_uid(subject), _version(subject))
-            kept = self._objects.get(ref.kind, {})
-            known = ref in kept and _uid(kept[ref]) == _uid(subject) and self._is_gone(kept[ref])
+            kept = self._objects.get(ref.kind, Shelf())
+            before = kept.get(ref)
+            known = before is not None and _uid(before) == _uid(subject) and self._is_gone(before)
             if known:
-                del kept[ref]
+                kept.drop(ref)
         return known
 
     def replace(self, kind: Kind, listing: Listing) -> list[Ref]:
@@ -65,28 +67,34 @@ class Store:
         """
         small = {Ref.of(one): self._slim(one) for one in listing.items}
         with self._lock:
-            before = self._objects.get(kind, {})
+            before = self._objects.get(kind, Shelf()).by_address()
             listed = {ref: one for ref, one in small.items() if one is not None and not self._is_gone(one)}
             read = _number(listing.resource_version)
             now = listed | {ref: kept for ref, kept in before.items() if read and _version(kept) > read}
-            self._objects[kind] = now
+            self._objects[kind] = Shelf(now)
             changed = [ref for ref in now if ref not in before or _version(before[ref]) < _version(now[ref])]
             return changed + [ref for ref in before if ref not in now]
 
     def get(self, ref: Ref) -> Object | None:
         """Return an object as it was last seen."""
         with self._lock:
-            return self._objects.get(ref.kind, {}).get(ref)
+            return self._objects.get(ref.kind, Shelf()).get(ref)
 
     def all(self, kind: Kind, namespace: str | None = None) -> list[Object]:
         """Return the objects of a kind, of one namespace or of all."""
+        if namespace is not None:
+            return self.marked(kind, NAMESPACE_MARK, namespace)
         with self._lock:
-            kept = list(self._objects.get(kind, {}).items())
-        return [one for ref, one in kept if namespace is None or ref.namespace == namespace]
+            return self._objects.get(kind, Shelf()).all()
+
+    def marked(self, kind: Kind, mark: str, value: str) -> list[Object]:
+        """Return the objects of a kind that carry a label, or are of a namespace or a cohort."""
+        with self._lock:
+            return self._objects.get(kind, Shelf()).marked(mark, value)
 
     def labelled(self, kind: Kind, label: str, value: str) -> list[Object]:
         """Return the objects of a kind that carry a label."""
-        return [one for one in self.all(kind) if one["metadata"].get("labels", {}).get(label) == value]
+        return self.marked(kind, label, value)
 
     def _is_gone(self, subject: Object) -> bool:
         return _version(subject) <= self._gone.get(_uid(subject), -1)

@@ -1,5 +1,6 @@
 """Windlass as its chart puts it into the cluster, as far as the tests of operators and policies need it."""
 
+import base64
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -11,6 +12,7 @@ from tests.architecture.tree import ROOT
 from tests.bed.cluster_api import ClusterApi, apply, condition, documents_of, kubectl
 from tests.bed.fixture import command
 from tests.bed.layout import Bed
+from tests.integration.cluster.fault_proxy import FaultProxy
 from tests.integration.cluster.objects import namespace
 from tests.integration.cluster.waiting import eventually
 
@@ -77,7 +79,7 @@ def may(account: str, name: str, *rules: tuple[str, str]) -> list[Json]:
 RIGHTS = (
     ("batch", "jobs"),
     ("ray.io", "*"),
-    *(("", f"pods{part}") for part in ("", "/ephemeralcontainers", "/exec", "/attach")),
+    *(("", f"pods{part}") for part in ("", "/ephemeralcontainers", "/exec", "/attach", "/portforward", "/resize")),
 )
 
 
@@ -160,14 +162,22 @@ def guide(name: str) -> list[Json]:
     return found
 
 
-def kubeconfig_of(cluster: Bed, account: str, file: Path) -> Path:
-    """Write a kubeconfig with a token of an account of the control plane."""
+def kubeconfig_of(cluster: Bed, account: str, file: Path, server: str | None = None) -> Path:
+    """Write a kubeconfig with a token of an account of the control plane, for another address of the API server."""
     token = kubectl(cluster, "-n", SYSTEM, "create", "token", account, "--duration=4h").strip()
     config = json.loads(cluster.kubeconfig.read_text("utf-8"))
     for user in config["users"]:
         user["user"] = {"token": token}
+    if server:
+        config["clusters"][0]["cluster"] = {"server": server}
     file.write_text(json.dumps(config), "utf-8")
     return file
+
+
+def proxy_of(cluster: Bed) -> FaultProxy:
+    """A proxy before the cluster's API server."""
+    far = json.loads(cluster.kubeconfig.read_text("utf-8"))["clusters"][0]["cluster"]
+    return FaultProxy(far["server"], base64.b64decode(far["certificate-authority-data"]).decode())
 
 
 def read_log(path: Path) -> list[Json]:

@@ -19,19 +19,22 @@ from windlass.kube.client import Client
 from windlass.kube.objects import Kind, Object, Ref
 from windlass_operators.kinds import POOL, PROJECT
 
-LEASE_SECONDS = 3
+LEASE_SECONDS = 8
 IMAGE = "no-node-pulls-it"
 
 
 class Operators:
     """One replica with the rights that the chart gives it; started again, it is another process with the same log."""
 
-    def __init__(self, bed: Bed, log: Path, *, as_admin: bool = False, **settings: str) -> None:
+    def __init__(
+        self, bed: Bed, log: Path, *, as_admin: bool = False, through: str | None = None, **settings: str
+    ) -> None:
+        """``through``: the address of a proxy before the API server."""
         self.bed, self.log, self.client = bed, log, admin_of(bed)
         self._settings = {"PORT": "0", "HOST": "127.0.0.1", "LEASE_SECONDS": str(LEASE_SECONDS), **settings}
         self._kubeconfig = bed.kubeconfig
         if not as_admin:
-            self._kubeconfig = kubeconfig_of(bed, "windlass-operators", log.with_suffix(".kubeconfig"))
+            self._kubeconfig = kubeconfig_of(bed, "windlass-operators", log.with_suffix(".kubeconfig"), through)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -56,6 +59,15 @@ class Operators:
     def count(self, event: str) -> int:
         """How often the log says something."""
         return sum(line["event"] == event for line in read_log(self.log)) if self.log.exists() else 0
+
+    @property
+    def started(self) -> bool:
+        return self._process is not None
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
 
     @property
     def exit_code(self) -> int | None:

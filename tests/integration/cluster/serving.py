@@ -88,7 +88,7 @@ class ControlPlane:
 @pytest.fixture(scope="module")
 def control_plane(installed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A running control plane."""
-    running = ControlPlane(installed, tmp_path_factory.mktemp("control-plane"), LEASE_SECONDS="3")
+    running = ControlPlane(installed, tmp_path_factory.mktemp("control-plane"))
     running.start()
     yield running
     running.stop()

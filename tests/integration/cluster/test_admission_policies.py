@@ -256,11 +256,28 @@ def test_a_pod_stays_with_its_cluster_and_runs_what_it_ran(walls: Bed) -> None:
                 tenant.patch(ref, fields, manager="test")
         tenant.patch(ref, {"metadata": {"annotations": {"note": "slow"}}}, manager="test")
         kuberay.patch(ref, {"metadata": {"labels": {"ray.io/serve": "true"}}}, manager="test")
-        for how in ("exec", "attach"):
+        for how in ("exec", "attach", "portforward"):
             assert "nobody joins a container" in connect(walls, how, TENANT)
             assert "nobody joins a container" not in connect(walls, how, ADMIN)
     finally:
         tenant.patch(ref, {"metadata": {"finalizers": None}}, manager="test")
+        kuberay.delete(ref)
+
+
+def test_nobody_gives_a_running_container_more(walls: Bed) -> None:
+    """Resizing in place changes what a pod takes after Kueue and the quota have counted it."""
+    kuberay, tenant = as_user(walls, KUBERAY), as_user(walls, TENANT)
+    ref, wish = Ref(Kind("v1", "Pod"), "fixed", SPACE), pod()
+    wish["metadata"]["name"] = "fixed"
+    containers = kuberay.create(wish, manager="test")["spec"]["containers"]
+    for amounts in containers[0]["resources"].values():
+        amounts["cpu"] = "1100m"
+    more = {"spec": {"containers": containers}}
+    try:
+        with pytest.raises(ForbiddenError, match="labels, owners and spec of a pod stay"):
+            tenant.patch(ref, more, manager="test", subresource="resize")
+        kuberay.patch(ref, more, manager="test", subresource="resize")
+    finally:
         kuberay.delete(ref)
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.bed.cluster_api import apply, kubectl
 from tests.bed.failures import BedError
 from tests.integration.cluster.installed import WORKER, admin_of, guide, honest_ray_job, queued_job, restricted
+from tests.integration.cluster.loosened import loosened
 from tests.integration.cluster.objects import namespace
 from tests.integration.cluster.operating import Operators, becomes, pool, project, ready, wish
 from tests.integration.cluster.waiting import eventually
@@ -149,32 +150,15 @@ def test_an_object_that_others_made_is_refused_until_they_give_it_away(lab: Oper
 def test_a_malformed_object_fails_alone_and_says_so(lab: Operators) -> None:
     """As after an upgrade whose new definition is stricter than what is stored."""
     client = lab.client
-    ref = Ref(Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition"), "projects.windlass.dev")
-    strict = client.get(ref)["spec"]["versions"]
-    loose = client.get(ref)["spec"]["versions"]
-    loose[0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = {
-        "type": "object",
-        "x-kubernetes-preserve-unknown-fields": True,
-    }
-    loose[0]["schema"]["openAPIV3Schema"].pop("x-kubernetes-validations")
-    client.patch(ref, {"spec": {"versions": loose}}, manager="test")
     broken = wish(PROJECT, "broken", {"quotas": [{"pool": "a100", "nominal": "many"}], "cohort": "lab"})
-
-    def accepted() -> bool:
-        try:
-            apply(lab.bed, [broken])
-        except BedError:
-            return False
-        return True
-
-    eventually(accepted, "the loosened definition is in force")
-    assert "quotas.0.nominal" in becomes(client, project("broken"), "Malformed")
-    apply(lab.bed, [wish(PROJECT, "fine", {"quotas": [{"pool": "a100", "nominal": 0}], "cohort": "lab"})])
-    becomes(client, project("fine"), "Reconciled")
-    assert ready(client, project("search"))[1] == "Reconciled"
-    client.delete(project("broken"))
-    client.delete(project("fine"))
-    client.patch(ref, {"spec": {"versions": strict}}, manager="test")
+    with loosened(client, "projects.windlass.dev", broken):
+        apply(lab.bed, [broken])
+        assert "quotas.0.nominal" in becomes(client, project("broken"), "Malformed")
+        apply(lab.bed, [wish(PROJECT, "fine", {"quotas": [{"pool": "a100", "nominal": 0}], "cohort": "lab"})])
+        becomes(client, project("fine"), "Reconciled")
+        assert ready(client, project("search"))[1] == "Reconciled"
+        client.delete(project("broken"))
+        client.delete(project("fine"))
     eventually(lambda: client.find(project("fine")) is None and client.find(project("broken")) is None, "both are gone")
 
 

@@ -1,6 +1,5 @@
-"""The operators' process: killed, doubled, put to sleep, restarted among many objects."""
+"""The operators' process: killed, doubled, put to sleep."""
 
-import re
 import signal
 import time
 from collections.abc import Iterator
@@ -33,13 +32,6 @@ def holder(running: Operators) -> str:
     return str(running.client.get(LEASE_REF)["spec"]["holderIdentity"])
 
 
-def writes(running: Operators) -> int:
-    """How many objects the process has written, its lease apart."""
-    _, text = running.ask("/metrics")
-    found = re.findall(r'windlass_kubernetes_requests_total{method="(?:PATCH|POST|DELETE)".*} (\S+)', text)
-    return int(sum(map(float, found)))
-
-
 def test_what_changed_while_it_was_dead_is_brought_about_afterwards(operator: Operators) -> None:
     client = operator.client
     apply(operator.bed, [*guide("pools.yaml"), *guide("projects.yaml")])
@@ -57,35 +49,6 @@ def test_what_changed_while_it_was_dead_is_brought_about_afterwards(operator: Op
     assert str(group["flavors"][0]["resources"][0]["nominalQuota"]) == "12"
     eventually(lambda: client.find(project("ranking")) is None, "the deleted project is gone", 60)
     assert client.find(Ref(CLUSTER_QUEUE, "ranking.a100")) is None
-
-
-def test_a_restart_among_many_objects_writes_nothing(operator: Operators) -> None:
-    names = [f"many-{number}" for number in range(30)]
-    spec = {"quotas": [{"pool": "a100", "nominal": 0}, {"pool": "h100", "nominal": 0}], "cohort": "many"}
-    apply(operator.bed, [wish(PROJECT, name, spec) for name in names])
-    for name in names:
-        becomes(operator.client, project(name), "Reconciled", 120)
-    before = generations(operator)
-    assert writes(operator) > 10 * len(names)
-    operator.stop()
-    operator.start_active()
-
-    def settled() -> bool:
-        _, text = operator.ask("/metrics")
-        done = re.search(r'windlass_reconciliations_total{kind="Project",outcome="ok"} (\S+)', text)
-        return done is not None and float(done[1]) >= len(names)
-
-    eventually(settled, "each project had its turn", 60)
-    assert writes(operator) == 0
-    assert generations(operator) == before
-
-
-def generations(running: Operators) -> dict[str, int]:
-    """How often each queue's wish was changed."""
-    found = running.client.list(CLUSTER_QUEUE, labels="app.kubernetes.io/managed-by=windlass").items
-    return {
-        one["metadata"]["name"]: one["metadata"]["generation"] for one in found if "many-" in one["metadata"]["name"]
-    }
 
 
 def test_a_second_replica_waits_for_the_lease_and_takes_over(operator: Operators, second: Operators) -> None:

@@ -28,7 +28,7 @@ def test_the_guide_does_what_it_says(cluster: Bed, tmp_path: Path) -> None:
     path = f"{cluster.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     own = {"KUBECONFIG": str(cluster.kubeconfig), "PATH": path, "HOME": str(tmp_path), "WINDLASS_HOME": str(home)}
     installing, working, deleting = parts()
-    running = Operators(cluster, tmp_path / "log", as_admin=True, NAMESPACE=SYSTEM)
+    running = Operators(cluster, tmp_path / "log", as_admin=True, NAMESPACE=SYSTEM, LEASE_SECONDS="30")
 
     def run(commands: list[Command]) -> str:
         ended = subprocess.run(

@@ -5,7 +5,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from windlass.kube.names import PROJECT_LABEL
 from windlass.kube.objects import Listing, Object, Ref
+from windlass.kube.shelf import COHORT_MARK
 from windlass.kube.store import Store, without_managed_fields
 
 Json = dict[str, Any]
@@ -102,3 +104,19 @@ def test_what_is_of_no_interest_is_not_kept() -> None:
         Ref(REF.kind, "ours-1")
     ]
     assert versions(store) == {"ours-1": "5"}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["", "x", "y"]), st.booleans()), max_size=30))
+def test_what_is_found_by_a_mark_is_what_a_look_at_everything_finds(steps: list[tuple[str, str, bool]]) -> None:
+    store = Store(without_managed_fields)
+    for version, (name, value, goes) in enumerate(steps, 1):
+        one = queue(version, uid=name, name=name, cohort=value)
+        one["metadata"]["labels"] = {PROJECT_LABEL: value, "other": value}
+        (store.remove if goes else store.put)(one)
+        if version % 7 == 0:
+            store.replace(REF.kind, Listing(store.all(REF.kind)[:2], str(version)))
+    everything = store.all(REF.kind)
+    for value in ("", "x", "y"):
+        expected = {one["metadata"]["name"] for one in everything if one["metadata"]["labels"]["other"] == value}
+        for mark in (PROJECT_LABEL, "other", COHORT_MARK):
+            assert {one["metadata"]["name"] for one in store.marked(REF.kind, mark, value)} == expected

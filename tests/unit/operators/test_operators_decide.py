@@ -120,10 +120,8 @@ def test_more_promised_than_there_is_is_said() -> None:
 
 def test_a_pool_in_use_says_by_whom() -> None:
     quotas = [("search", "a100"), ("ranking", "a100"), ("other", "h100")]
-    assert gpu_pool.held_by(POOLS["a100"], quotas) == [
-        "projects have quotas of it: ranking, search; take them away first"
-    ]
-    assert gpu_pool.held_by(wishes.pool("b200"), quotas) == []
+    assert gpu_pool.held_by("a100", quotas) == ["projects have quotas of it: ranking, search; take them away first"]
+    assert gpu_pool.held_by("b200", quotas) == []
 
 
 def test_a_workload_is_a_claim_of_what_it_holds_or_else_of_what_it_waits_for() -> None:

@@ -11,9 +11,14 @@ from tests.unit.operators import wishes
 
 from windlass.kube.names import SERVER_ACCOUNT
 from windlass.kube.priorities import LADDER, class_named, class_of
+from windlass.kube.store import Store
 from windlass_operators.decide import endpoint as decide
+from windlass_operators.kinds import ENDPOINT
+from windlass_operators.queue import Key
 from windlass_operators.render import Object, model_endpoint
 from windlass_operators.render.model_endpoint import APPLICATION, Serving
+from windlass_operators.slimming import slim
+from windlass_operators.world import World
 
 SERVING = Serving(image="windlass/ray:1", ray_version="2.60.0")
 PROJECT = wishes.project({"pool": "a100", "nominal": 4})
@@ -143,3 +148,34 @@ def test_a_priority_becomes_the_highest_class_that_is_not_above_it(priority: int
 def test_the_ladder_never_turns_two_priorities_round(one: int, other: int) -> None:
     order = [class_named(value) for value in LADDER]
     assert (order.index(class_of(one)) - order.index(class_of(other))) * (one - other) >= 0
+
+
+def test_endpoints_beyond_the_projects_bound_are_the_youngest() -> None:
+    small = wishes.project({"pool": "a100", "nominal": 4}, endpoints={"maxEndpoints": 2})
+    world = World(Store(slim))
+    for name, made, going in (("b", 3, False), ("a", 3, False), ("old", 1, False), ("gone", 0, True)):
+        one = stored(name, creationTimestamp=f"2026-11-22T10:00:0{made}Z")
+        one["metadata"] |= {"deletionTimestamp": "2026-11-22T11:00:00Z"} if going else {}
+        world.store.put(one)
+    found = {}
+    for name in ("old", "a", "b"):
+        plain = wishes.endpoint([wishes.resolved()])
+        endpoint = plain.model_copy(update={"metadata": plain.metadata.model_copy(update={"name": name})})
+        verdict = decide.obstacle(endpoint, small, POOLS, SERVING, world.older_endpoints(endpoint))
+        found[name] = verdict.reason if verdict else ""
+    assert found == {"old": "", "a": "", "b": "TooManyEndpoints"}
+
+
+def test_an_endpoint_that_comes_or_goes_wakes_the_others_of_its_project() -> None:
+    world, one, other = World(Store(slim)), stored("one"), stored("other")
+    for each in (one, other):
+        world.store.put(each)
+    keys = {Key(ENDPOINT, name, "wl-search") for name in ("one", "other")}
+    assert world.concerned(one, None) == keys
+    assert world.concerned(stored("one", generation=2), one) == {Key(ENDPOINT, "one", "wl-search")}
+    assert world.concerned(stored("one", generation=2, deletionTimestamp="now"), one) == keys
+
+
+def stored(name: str, **more: Any) -> Object:
+    metadata = {"name": name, "namespace": "wl-search", "uid": name, "resourceVersion": "1", **more}
+    return {"apiVersion": ENDPOINT.api_version, "kind": ENDPOINT.kind, "metadata": metadata}

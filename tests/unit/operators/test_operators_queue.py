@@ -18,12 +18,13 @@ def run(
     workers: int = 2,
     failed: Callable[[Key, Exception], float | None] = lambda _key, _error: None,
     clock: Callable[[], float] = time.monotonic,
+    spacing: float = 0.0,
 ) -> None:
     async def whole() -> None:
         async def turn(key: Key) -> float | None:
             return await work(queue, key)
 
-        queue = Queue(turn, failed, workers, lambda: None, clock)
+        queue = Queue(turn, failed, workers, lambda: None, clock, spacing=spacing)
         loop = asyncio.create_task(queue.run())
         try:
             await asyncio.wait_for(script(queue), 10)
@@ -138,3 +139,30 @@ def test_a_resource_that_wants_another_look_gets_it() -> None:
 
     run(work, script)
     assert turns == 3
+
+
+def test_a_first_change_has_its_turn_at_once_and_a_swarm_one_more_after_the_pause() -> None:
+    turns: list[float] = []
+    now = 100.0
+
+    async def work(_: Queue, _key: Key) -> None:
+        turns.append(now)
+
+    async def script(queue: Queue) -> None:
+        nonlocal now
+        queue.wake(ONE)
+        await becomes(lambda: len(turns) == 1)
+        for step in range(5):
+            now = 100.0 + step / 100
+            queue.wake(ONE)
+        await asyncio.sleep(0.05)
+        assert turns == [100.0]
+        now = 100.2
+        queue.add(OTHER)
+        await becomes(lambda: len(turns) == 3)
+        now = 200.0
+        queue.wake(ONE)
+        await becomes(lambda: len(turns) == 4)
+
+    run(work, script, clock=lambda: now, spacing=0.2)
+    assert turns == [100.0, 100.2, 100.2, 200.0]

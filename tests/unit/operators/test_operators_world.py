@@ -91,6 +91,22 @@ def test_a_project_that_leaves_its_cohort_wakes_those_that_stay_and_the_cohort()
     assert Key(PROJECT, "alone") not in concerned
 
 
+def test_a_word_for_people_concerns_nobody_else_and_a_mended_project_all_that_it_lends_to() -> None:
+    seen = world()
+    before = raw("Project", "search", spec={"cohort": "lab"})
+    after = raw("Project", "search", version=2, generation=2, spec={"cohort": "lab", "displayName": "Search"})
+    assert seen.concerned(after, before) == {Key(PROJECT, "search")}
+    unreadable = raw("Project", "search", spec={"cohort": "lab", "members": 7})
+    assert Key(PROJECT, "ranking") in seen.concerned(after, unreadable)
+
+
+def test_a_cohorts_mates_are_found_and_no_others() -> None:
+    seen = world()
+    assert set(seen.cohort_mates(seen.projects()["search"])) == {"search", "ranking"}
+    assert set(seen.cohort_mates(seen.projects()["alone"])) == {"alone"}
+    assert seen.project("nobody") is None
+
+
 def test_a_child_concerns_the_owner_in_its_label() -> None:
     child = queue(1)
     for label, key in (
@@ -126,7 +142,7 @@ def test_what_is_gone_is_not_remembered_as_a_model_either() -> None:
     assert set(seen.projects()) == {"search", "ranking", "alone"}
     seen.store.remove(raw("Project", "alone", version=2))
     assert set(seen.projects()) == {"search", "ranking"}
-    assert {ref.name for ref in seen._read if ref.kind == PROJECT} == {"search", "ranking"}
+    assert {ref.name for ref in seen._read[PROJECT]} == {"search", "ranking"}
 
 
 def test_a_workload_that_cannot_be_read_hides_no_other() -> None:
