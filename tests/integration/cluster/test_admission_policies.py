@@ -268,7 +268,7 @@ def test_nobody_gives_a_running_container_more(walls: Bed) -> None:
     """Resizing in place changes what a pod takes after Kueue and the quota have counted it."""
     kuberay, tenant = as_user(walls, KUBERAY), as_user(walls, TENANT)
     ref, wish = Ref(Kind("v1", "Pod"), "fixed", SPACE), pod()
-    wish["metadata"]["name"] = "fixed"
+    wish["metadata"] |= {"name": "fixed", "finalizers": ["windlass.dev/test"]}  # its owner is not there
     containers = kuberay.create(wish, manager="test")["spec"]["containers"]
     for amounts in containers[0]["resources"].values():
         amounts["cpu"] = "1100m"
@@ -278,6 +278,7 @@ def test_nobody_gives_a_running_container_more(walls: Bed) -> None:
             tenant.patch(ref, more, manager="test", subresource="resize")
         kuberay.patch(ref, more, manager="test", subresource="resize")
     finally:
+        tenant.patch(ref, {"metadata": {"finalizers": None}}, manager="test")
         kuberay.delete(ref)
 
 
