@@ -52,12 +52,12 @@ class Embedded:
 
     def stop(self) -> None:
         """End runs, serving and Ray: nothing is left running, no port is held. Jobs go on from checkpoints later."""
-        self.worker.stop()
         with contextlib.ExitStack() as stack:  # whatever one of them meets, the others are stopped too
             stack.callback(self.database.close)
             stack.callback(self.ray.stop)
             stack.callback(self.serving.stop)
             stack.callback(self.worker.scheduling.stop_all)
+            stack.callback(self.worker.stop)
 
 
 def build(home: Home, url: str) -> Embedded:

@@ -68,10 +68,14 @@ class StoredClaim(Claim):
     """Why it does not run."""
 
 
+MIRROR = "cluster"
+"""The name of the one mirror that there is."""
+
+
 class Mirrored(Fact):
     """Who mirrors the cluster, and how the mirror is. Whoever writes it saves this row too: the version fences."""
 
-    name: str = "cluster"
+    name: str = MIRROR
     holder: str
     read_at: datetime | None = None
     """When the mirror was last known to be right."""

@@ -16,8 +16,17 @@ from typing import Any, TypeVar
 from windlass.domain.datasets import VersionState
 from windlass.domain.errors import ConflictError, InvalidError, NotFoundError, PreconditionFailedError, UnavailableError
 from windlass.domain.jobs import Fact, Job, Reason, move
-from windlass.domain.mirror import ChangeState, Mirror, Mirrored, ProjectState, QueueQuota, QuotaChange, StoredClaim
-from windlass.domain.projects import Wait
+from windlass.domain.mirror import (
+    MIRROR,
+    ChangeState,
+    Mirror,
+    Mirrored,
+    ProjectState,
+    QueueQuota,
+    QuotaChange,
+    StoredClaim,
+)
+from windlass.domain.projects import Member, StoredQuota, Wait
 from windlass.domain.quota import Claim
 from windlass.ports import ClusterView, ProjectResources, Repository, UnitOfWork
 from windlass.services.backing import SYSTEM, Backing, UseCases, record
@@ -45,7 +54,7 @@ class MirrorView(UseCases):
         """
         with self.backing.database.read() as work:
             pending = work.everywhere().quota_changes.count(state=ChangeState.PENDING)
-            return work.mirrored.get(name=Mirrored(holder="").name), pending
+            return work.mirrored.get(name=MIRROR), pending
 
 
 @dataclass
@@ -65,7 +74,8 @@ class Mirroring:
     """The version of another worker's row, and since when it is that."""
     _stale: bool = field(default=True, init=False)
     """Whether the last look has not been taken over as a whole."""
-    _right: float | None = field(default=None, init=False)
+    _right: float = field(default=0.0, init=False)
+    """When the mirror was last known to be right; before the first look, when the lease was taken."""
 
     @property
     def active(self) -> bool:
@@ -74,8 +84,8 @@ class Mirroring:
 
     @property
     def age(self) -> float:
-        """Seconds since the mirror was last known to be right, as far as this worker knows; 0 before its first look."""
-        return 0.0 if self._right is None else self.monotonic() - self._right
+        """Seconds for which the mirror is not known to be right; 0 while it is another worker's."""
+        return 0.0 if self._row is None else self.monotonic() - self._right
 
     def guard(self) -> None:
         """Pass while this worker may write: the guard of every write to the cluster.
@@ -128,7 +138,7 @@ class Mirroring:
         if self._row is not None:
             return self.active or self._try(self._row)
         with self.backing.database.read() as work:
-            found = work.mirrored.find(name=Mirrored(holder="").name)
+            found = work.mirrored.find(name=MIRROR)
         if found is None or found.holder == self.holder:
             return self._try(found)
         if self._seen is None or self._seen[0] != found.version:
@@ -149,6 +159,7 @@ class Mirroring:
             return False
         if self._row is None:
             _log.info("mirrors the cluster", extra={"holder": self.holder})
+            self._right = began
         self._row, self._moved = row, began  # counted from before the write, which may have taken long
         return True
 
@@ -192,10 +203,9 @@ class Mirroring:
         changed |= align(work.projects, [one.project for one in mirror.projects], ("id",), remove=False)
         for uid in {one.project.id for one in mirror.projects} - known:
             record(self.backing, work, SYSTEM, "project.create", uid, uid)
-        for state in mirror.projects:
-            inside = work.of(state.project.id)
-            changed |= align(inside.members, state.members, ("user",))
-            changed |= align(inside.quotas, state.quotas, ("pool",))
+        everywhere, told = work.everywhere(), [one.project.id for one in mirror.projects]
+        changed |= align(everywhere.members, _members(mirror), ("project", "user"), project=told)
+        changed |= align(everywhere.quotas, _quotas(mirror), ("project", "pool"), project=told)
         changed |= align(work.queue_quotas, _queue_quotas(mirror), ("project", "pool"))
         before = {one.job: one for one in work.claims.all()}
         claims = [
@@ -265,6 +275,14 @@ class Mirroring:
         self._row, self._moved = row, began
 
 
+def _members(mirror: Mirror) -> list[Member]:
+    return [one for state in mirror.projects for one in state.members]
+
+
+def _quotas(mirror: Mirror) -> list[StoredQuota]:
+    return [one for state in mirror.projects for one in state.quotas]
+
+
 def _queue_quotas(mirror: Mirror) -> list[QueueQuota]:
     cohorts = mirror.snapshot.cohorts
     return [QueueQuota(**one.model_dump(), cohort=cohorts.get(one.project)) for one in mirror.snapshot.quotas]
@@ -272,16 +290,14 @@ def _queue_quotas(mirror: Mirror) -> list[QueueQuota]:
 
 def _differs(work: UnitOfWork, mirror: Mirror, projects: AbstractSet[str]) -> bool:
     """Tell whether anything is to be written: most looks find nothing, and a transaction that writes is dear."""
-    quotas = [one for state in mirror.projects for one in state.quotas]
-    members = [one for state in mirror.projects for one in state.members]
     claims = {one.job: one for one in work.claims.all()}
     told = {claim.job: claim for claim in mirror.snapshot.claims}
     everywhere, within = work.everywhere(), list(projects)
     return (
         _unlike(work.pools.all(), mirror.pools)
         or _unlike(work.projects.all(id=within), [one.project for one in mirror.projects])
-        or _unlike(everywhere.quotas.all(project=within), quotas)
-        or _unlike(everywhere.members.all(project=within), members)
+        or _unlike(everywhere.quotas.all(project=within), _quotas(mirror))
+        or _unlike(everywhere.members.all(project=within), _members(mirror))
         or _unlike(work.queue_quotas.all(), _queue_quotas(mirror))
         or claims.keys() != told.keys()
         or any(
@@ -301,13 +317,15 @@ def _plain(fact: Fact) -> tuple[Any, ...]:
     return tuple(sorted(fact.model_dump(exclude={"version"}).items()))
 
 
-def align(rows: Repository[F], wished: Sequence[F], keys: tuple[str, ...], *, remove: bool = True) -> bool:
-    """Make the rows of a scope what is wished, writing only what differs; tell whether anything did."""
+def align(
+    rows: Repository[F], wished: Sequence[F], keys: tuple[str, ...], *, remove: bool = True, **where: Any
+) -> bool:
+    """Make the rows that match ``where`` what is wished, writing only what differs; tell whether anything did."""
 
     def key(fact: F) -> tuple[Any, ...]:
         return tuple(getattr(fact, name) for name in keys)
 
-    kept = {key(one): one for one in rows.all()}
+    kept = {key(one): one for one in rows.all(**where)}
     changed = False
     if remove:
         # first, since a name that is taken again belongs to another row

@@ -56,7 +56,7 @@ class Projects(UseCases):
         return project
 
     def page(self, limit: int, after: str | None) -> list[Project]:
-        """List the projects that the caller may see, in order of creation."""
+        """List the projects that the caller may see, by id: in order of creation, but for those of a cluster."""
         who = self.caller.principal
         with self.backing.database.read() as work:
             if who.admin and who.project is None:

@@ -239,13 +239,12 @@ def _lines(backing: Backing, work: UnitOfWork, project: str | None) -> list[Line
     inside = work.everywhere() if project is None else work.of(project)
     stored = {(quota.project, quota.pool): quota for quota in inside.quotas.all()}
     waits = _waits(inside.waits.all())
+    reasons = {one.job: one.reason for one in work.claims.all() if one.reason}
     lines = []
     for account in accounts(take(backing, work)):
         owner = projects.get(account.row.project)
         quota = stored.get((owner.id, account.row.pool)) if owner else None
         if owner is not None and quota is not None:
-            jobs = [each.claim.job for each in account.waiting]
-            reasons = {one.job: one.reason for one in work.claims.all(job=jobs) if one.reason}
             lines.append(Line(account, quota, owner, waits.get((owner.id, quota.pool), Waits()), reasons))
     return lines
 

@@ -319,3 +319,14 @@ def test_who_stops_lets_the_next_begin_at_once(borrowed: House, view: MemoryView
     view.show([SEARCH])
     assert second.step()
     assert borrowed.client.get("/v1/mirror").json()["holder"] == "worker-2"
+
+
+def test_the_age_of_the_mirror_grows_while_the_cluster_cannot_be_read(house: House, view: MemoryView) -> None:
+    with pytest.raises(UnavailableError):
+        house.mirroring.step()
+    house.clock.forward(40)
+    assert house.mirroring.age == 40, "nothing was ever read"
+    view.show([SEARCH])
+    house.mirroring.step()
+    assert house.mirroring.age == 0
+    assert house.another_mirror("worker-2").age == 0, "who does not mirror has no age to tell"

@@ -293,3 +293,38 @@ def test_prometheus_metrics_are_for_admins_and_carry_no_ids(ready: House) -> Non
     assert 'windlass_http_requests_total{operation="createJob",status="202"}' in text
     assert "job_0" not in text
     assert ready.client_of("eve").get("/metrics").status_code == 403
+
+
+def test_the_ledger_says_who_waits_and_how_long_jobs_waited(ready: House) -> None:
+    first, second = ready.submit("ours", key="1"), ready.submit("ours", key="2")
+    ready.intents()  # they are queued
+    ready.clock.forward(30)
+    ready.turn(2)
+    [line] = ready.client.get("/v1/projects/ours/quotas").json()["items"]
+    assert (line["used"], line["wait_p50_seconds"], line["wait_p90_seconds"]) == (1, 30.0, 30.0)
+    [waiting] = line["waiting"]
+    assert (waiting["job"], waiting["position"], waiting["gpus"]) == (second["id"], 1, 1)
+    assert first["id"] not in {one["job"] for one in line["waiting"]}
+    ready.clock.forward(8 * 24 * 3600)
+    ready.retention.sweep()
+    [line] = ready.client.get("/v1/projects/ours/quotas").json()["items"]
+    assert line["wait_p50_seconds"] is None
+
+
+def test_a_change_of_a_quota_can_be_tried_first_and_is_applied_at_once(ready: House) -> None:
+    """Where the quotas are rows: two jobs, one of which waits."""
+    for key in ("1", "2"):
+        ready.submit("ours", key=key)
+    ready.turn(2)
+    path = "/v1/projects/ours/quotas/local"
+    with ready.database.write() as work:
+        work.pools.save(work.pools.get(name="local").model_copy(update={"capacity": 2}))
+    tried = ready.client.put(path, json={"nominal": 2}, params={"dry_run": "true"}).json()
+    assert (tried["state"], [one["project"] for one in tried["starts"]]) == ("checked", ["ours"])
+    assert ready.client.get("/v1/projects/ours/quotas").json()["items"][0]["nominal"] == 1
+    done = ready.client.put(path, json={"nominal": 2})
+    assert (done.status_code, done.json()["state"]) == (200, "applied")
+    kept = ready.client.get(f"/v1/projects/ours/quota-changes/{done.json()['id']}").json()
+    assert (kept["state"], kept["nominal"]) == ("applied", 2)
+    assert ready.client.delete(path).json()["nominal"] is None
+    assert ready.client.get("/v1/projects/ours/quotas").json()["items"] == []

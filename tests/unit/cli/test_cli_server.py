@@ -23,8 +23,9 @@ def _command(home: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "windlass.cli", *arguments, "--home", str(home)]
 
 
-def _run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(_command(home, *arguments), capture_output=True, text=True, timeout=_SECONDS, check=False)
+def _run(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command, own = _command(home, *arguments), os.environ | environment
+    return subprocess.run(command, env=own, capture_output=True, text=True, timeout=_SECONDS, check=False)
 
 
 @pytest.fixture
@@ -110,3 +111,18 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert up.returncode == 2
     assert str(file) in up.stderr
     assert time.monotonic() - began < _SECONDS
+
+
+def test_a_server_for_a_cluster_says_that_it_finds_none(tmp_path: Path) -> None:
+    up = _run(tmp_path / "home", "up", "--cluster", "--detach", KUBECONFIG=str(tmp_path / "none"))
+    assert up.returncode == 2
+    assert "no access to a cluster" in up.stderr
+
+
+def test_a_data_folder_belongs_to_servers_of_one_mode(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "mode").write_text("embedded\n")
+    up = _run(home, "up", "--cluster", "--detach", KUBECONFIG=str(tmp_path / "none"))
+    assert up.returncode == 2
+    assert "is the data folder of a server in mode embedded" in up.stderr

@@ -246,3 +246,36 @@ def test_another_project_shares_the_connections(server: StandIn, client: Client)
     server.on("GET", "/v1/projects/team-b/jobs/job_1", ok(a_job(project="team-b")))
     assert client.in_project("team-b").jobs.get("job_1").project == "team-b"
     assert client.connection.project == "team-a"
+
+
+QUOTA = "/v1/projects/team-a/quotas/a100"
+CHANGE = "/v1/projects/team-a/quota-changes/qch_1"
+
+
+def a_change(state: str, problem: str = "") -> Answer:
+    limits = {"nominal": 4, "borrowing_limit": None, "lending_limit": None}
+    times = {"created_at": "2026-11-22T12:00:00Z", "ended_at": None}
+    affected: dict[str, object] = {"preempts": [], "starts": []}
+    body = {"id": "qch_1", "project": "team-a", "pool": "a100", "state": state, "problem": problem}
+    return ok({**body, **limits, **times, **affected}, 202 if state == "pending" else 200)
+
+
+def test_a_change_that_the_cluster_takes_later_is_waited_for(server: StandIn, client: Client) -> None:
+    server.on("DELETE", QUOTA, a_change("pending"))
+    server.on("GET", CHANGE, a_change("pending"), a_change("applied"))
+    assert client.quotas.delete("a100").state == "applied"
+    assert len(server.requests("GET", CHANGE)) == 2
+
+
+def test_a_change_that_the_cluster_refuses_later_is_an_error(server: StandIn, client: Client) -> None:
+    server.on("PUT", QUOTA, a_change("pending"))
+    server.on("GET", CHANGE, a_change("refused", "managed by helm"))
+    with pytest.raises(ConflictError, match="managed by helm"):
+        client.quotas.set("a100", 4)
+
+
+def test_a_trial_of_a_change_says_that_it_is_one(server: StandIn, client: Client) -> None:
+    server.on("PUT", QUOTA, a_change("checked"))
+    assert client.quotas.check("a100", 4).state == "checked"
+    [seen] = server.requests("PUT", QUOTA)
+    assert seen.query == "dry_run=true"
