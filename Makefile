@@ -1,14 +1,14 @@
-# `make` lists the targets. Two of them are all that a newcomer needs: `make demo` and `make test`.
+# `make` lists the targets; start with `make demo` and `make test`.
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
-# Where the embedded server keeps everything. The path may be given: make demo WINDLASS_HOME=/data/windlass
+# Data folder of the embedded server, e.g. make demo WINDLASS_HOME=/data/windlass
 WINDLASS_HOME ?= $(CURDIR)/.windlass
 export WINDLASS_HOME
 
-# Set in many images and shells, and costly here: servers, trainers and tests are many short processes.
+# Set in many images and shells, but servers, trainers and tests are many short processes that need the bytecode cache.
 unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
@@ -16,37 +16,41 @@ SOURCES := platform api operators pipelines tests docs
 TESTS ?=
 
 .PHONY: help
-help: ## List what can be made
+help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n\033[1m%s\033[0m\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  \033[36m%-13s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z0-9-]+:.*## / { printf "  \033[36m%-13s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Use
 
-.PHONY: setup demo
+.PHONY: setup demo cluster-demo
 setup: ## Install what `windlass up` needs into .venv, from the hash-locked requirements
 	@requirements/sync embedded
 
 demo: setup ## Fine-tune and serve two real models on this machine
 	@$(BIN)/python -m windlass.cli.demo
 
+cluster-demo: dev ## Start a Kubernetes test cluster, `helm install`, fine-tune and serve a model in it (Linux, root, Go)
+	@$(BIN)/python -m tests.cluster_demo $(if $(INSTALL),--install)
+
 ##@ Check
 
-.PHONY: dev test pytest lint types contracts coverage cluster cluster-test cluster-down
+.PHONY: dev test pytest lint types contracts coverage mutants cluster cluster-build cluster-up cluster-test predictions s3-test cluster-down
 dev: ## Install the development tools too
 	@requirements/sync dev
 
-test: lint types contracts pytest ## What CI runs, but for the tests of the cluster
-	@echo "left out: the tests that need a real Kubernetes; on Linux, as root, with Go: make cluster-test"
+test: lint types contracts pytest ## Everything that CI runs except the cluster tests
+	@echo "not run: the tests that need a real Kubernetes cluster; on Linux, as root, with Go: make cluster-test"
+	@echo "not run: the tests that need a real S3 server; with Go: make s3-test"
 
-# By file, since the tests of one share servers and models; in the order of collection, which has the long ones first.
-# Three workers for two cores, since tests of processes also wait.
+# Distributed by file, see tests/conftest.py; in the order in which they are collected, the longest tests first.
+# Three workers for two cores, since process tests also wait.
 IN_PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
-COVERAGE := --cov --cov-report=term:skip-covered
 
-# Measuring coverage costs a fifth of the time, so that only CI and `make coverage` do.
-pytest: dev ## The tests alone, but for those of the cluster: make pytest TESTS='tests/unit -k quota'
-	@$(BIN)/pytest $(IN_PARALLEL) -m 'not cluster' --durations=20 $(if $(CI),$(COVERAGE)) $(TESTS)
+# Coverage takes 20 % more time, so only `make coverage` measures it.
+pytest: dev ## Only the tests, without the cluster tests: make pytest TESTS='tests/unit -k quota'; INSTALL=1 adds PostgreSQL
+	@$(if $(CI)$(INSTALL),$(BIN)/python -m tests.factories.postgres_server)
+	@$(BIN)/pytest $(IN_PARALLEL) -m 'not cluster and not s3' --durations=20 $(TESTS)
 
 lint: dev ## ruff: rules and format
 	@$(BIN)/ruff check
@@ -55,42 +59,95 @@ lint: dev ## ruff: rules and format
 types: dev ## mypy --strict
 	@$(BIN)/mypy $(SOURCES)
 
-contracts: dev ## import-linter: who may import whom
+contracts: dev ## import-linter: the import rules
 	@$(BIN)/lint-imports
 
-coverage: dev ## The tests, and htmlcov/index.html with every line they miss
-	@$(BIN)/pytest $(IN_PARALLEL) -m 'not cluster' $(COVERAGE) $(TESTS)
+coverage: dev ## Run the tests, and write htmlcov/index.html
+	@$(BIN)/pytest $(IN_PARALLEL) -m 'not cluster and not s3' --cov --cov-report=term:skip-covered $(TESTS)
 	@$(BIN)/coverage html --quiet
 
-cluster: dev ## Start a real Kubernetes on this machine (Linux, root, Go); INSTALL=1 adds Debian packages
-	@$(BIN)/python -m tests.bed up $(if $(INSTALL),--install)
+# Changes one place of a module at a time; half an hour on two idle cores.
+# MUTANTS='--named' runs the named ones, MUTANTS='windlass.db.outbox --sample 20' a part, see --help.
+MUTANTS ?=
+mutants: dev ## Check that the tests notice changes of the code that must not fail
+	@$(BIN)/python -m tests.mutants $(MUTANTS)
 
-# The one test of the project's image has it built anyway; in CI the times of the build shall be seen.
-cluster-test: dev ## The tests that need the cluster, which is started for them unless it is up
-	@$(BIN)/python -m tests.bed up $(if $(CI)$(INSTALL),--install) $(if $(CI),--image control-plane)
-	@$(BIN)/pytest -m cluster --durations=10 $(TESTS)
+cluster: dev ## Start a Kubernetes test cluster on this machine (Linux, root, Go); INSTALL=1 adds Debian packages
+	@$(BIN)/python -m tests.testcluster up $(if $(INSTALL),--install)
 
-cluster-down: dev ## End it, and everything that runs on it
-	@$(BIN)/python -m tests.bed down
+IMAGES := control-plane operators pipelines ray
+FOR_CLUSTER_TESTS := --backing-services $(foreach name,$(IMAGES),--image $(name)) $(if $(CI)$(INSTALL),--install)
+# Without `dev`: both may run beside `make test`.
+cluster-build: ## Build what `make cluster-test` needs, and start nothing; needs `make dev`
+	@$(BIN)/python -m tests.testcluster build --tools $(FOR_CLUSTER_TESTS)
+
+cluster-up: ## Start the cluster of `make cluster-test`, unless it is up; needs `make dev`
+	@$(BIN)/python -m tests.testcluster up $(FOR_CLUSTER_TESTS)
+
+# The tests add what they need to a running cluster anyway; a cluster that starts with it is faster. The tests of the S3
+# server run beside those of the cluster, which wait most of the time. Exit code 5: TESTS selects none of a kind.
+cluster-test: dev cluster-up ## Run the cluster tests; starts the cluster unless it is up
+	@mkdir -p build
+	@$(BIN)/pytest -m 's3 and not cluster' $(TESTS) >build/s3-test.log 2>&1 & s3=$$!; \
+	  $(BIN)/pytest -m cluster --durations=20 $(TESTS); cluster=$$?; wait $$s3; s3=$$?; cat build/s3-test.log; \
+	  for code in $$cluster $$s3; do [ $$code = 0 ] || [ "$$code,$(if $(TESTS),some)" = 5,some ] || exit $$code; done
+
+predictions: dev ## Compare predictions with Kueue's decisions in 200 random setups; takes six minutes
+	@WINDLASS_TESTCLUSTER_SETUPS=all $(BIN)/pytest -s tests/integration/cluster/test_prediction.py
+
+s3-test: dev ## Run the tests that need a real S3 server; builds one unless it is cached (Go)
+	@$(BIN)/pytest -m s3 $(TESTS)
+
+cluster-down: dev ## Stop the test cluster
+	@$(BIN)/python -m tests.testcluster down
+
+##@ Release
+
+.PHONY: images
+# With docker, podman or buildah, see helm/images/build. CUDA=no: `ray` for machines without GPUs.
+images: ## Build the container images: REGISTRY=registry.example.com/team PUSH=1 pushes them, IMAGES=ray is one
+	@helm/images/build $(IMAGES)
 
 ##@ Measure
 
-# Its own cluster, which it ends again: BENCH='--projects 50 --workloads 100' is small, --help lists what can be said.
-.PHONY: bench-cluster
+# BENCH='--jobs 1000 --finished 10000' is shorter, see --help.
 BENCH ?=
-bench-cluster: dev ## The operators and Kueue's admissions, on a cluster of their own; build/bench-cluster.md
+.PHONY: bench-control-plane
+bench-control-plane: dev ## Benchmark submission, admission and idle cost with many queued and finished jobs; writes build/bench-control-plane.md
+	@$(BIN)/python -m tests.bench.control_plane $(BENCH)
+
+# BENCH='--data reviews --seeds 1' is short, see --help.
+.PHONY: bench-quality
+bench-quality: dev ## Benchmark trained models against a plain training loop and simple models; writes build/bench-quality.md
+	@$(BIN)/python -m tests.bench.quality $(BENCH)
+
+# Some minutes; MARGINS='--sets AVX2 --threads 1' is a part, see --help.
+MARGINS ?=
+.PHONY: margins
+margins: dev ## Measure how far the results of the learning tests are from their limits, by CPU, threads and seed
+	@$(BIN)/python -m tests.bench.margins $(MARGINS)
+
+# Uses a separate cluster and stops it afterwards: BENCH='--projects 50 --workloads 100' is small, see --help.
+.PHONY: bench-cluster
+bench-cluster: dev ## Benchmark the operators and Kueue's admissions; writes build/bench-cluster.md
 	@$(BIN)/python -m tests.bench.cluster $(BENCH)
+
+# Uses the test cluster, which keeps running: BENCH='--pairs 2' is short.
+.PHONY: bench-start
+bench-start: dev ## Benchmark the time to the first optimizer step in a cluster; writes build/bench-start.md
+	@$(BIN)/python -m tests.bench.start $(BENCH)
 
 ##@ Change
 
 .PHONY: fmt docs lock clean
-fmt: dev ## Format, and mend what ruff can mend
+fmt: dev ## Format, and apply ruff's fixes
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
 
-docs: dev ## Write what is generated: pages of docs/reference, the custom resource definitions
+docs: dev ## Generate pages of docs/reference, the CRDs and the blocking SDK
+	@$(BIN)/python -m docs.generate_sync_sdk
 	@$(BIN)/python -m docs.generate
-	@$(BIN)/python -m windlass.kube helm/windlass/crds
+	@$(BIN)/python -m windlass.kube helm/windlass-crds/templates
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)

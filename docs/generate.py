@@ -1,6 +1,6 @@
-"""Writes what stands between ``<!-- generated: NAME -->`` and ``<!-- end -->`` in docs/, from the code it describes.
+"""Generates the sections between ``<!-- generated: NAME -->`` and ``<!-- end -->`` in docs/ from the code.
 
-``make docs`` runs it; tests/docs/test_reference.py fails when a page and the code differ.
+``make docs`` runs it; tests/docs/test_reference.py fails when a page differs from the code.
 """
 
 import inspect
@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from docs import command_line, rest
+from docs import command_line, helm_values, rest
 from pydantic import BaseModel, TypeAdapter
 
 from windlass import settings
-from windlass.cli.failures import exit_code
-from windlass.domain.datasets import CleaningStep, IngestOptions
+from windlass.cli.errors import exit_code
+from windlass.domain.datasets import CleaningStep
 from windlass.domain.endpoints import EndpointSpec
 from windlass.domain.errors import error_classes
+from windlass.domain.ingest import IngestOptions
 from windlass.domain.jobs import MOVES, JobState
 from windlass.domain.projects import ANY_USER, GRANTS, Permission, Role
 from windlass.domain.reasons import CATALOGUE
-from windlass.domain.specs import JobSpec
+from windlass.domain.specs import GATE_METRICS, JobSpec
+from windlass.domain.training_report import TrainingReport
 from windlass.wire.problems import status_of
 
 DOCS = Path(__file__).parent
@@ -31,7 +33,7 @@ Schema = dict[str, Any]
 
 
 def plain(text: str) -> str:
-    """A docstring's paragraph as one line of Markdown."""
+    """Return a docstring's paragraph as one line of Markdown."""
     return " ".join(text.replace("``", "`").split())
 
 
@@ -45,29 +47,29 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def errors() -> str:
-    """One section a code, so that a problem's ``type`` can lead here."""
+    """Return one section per error code, so that links can refer to a code."""
     parts = []
     for kind in sorted(error_classes(), key=lambda kind: kind.code):
-        again = "may succeed when sent again unchanged" if kind.retryable else "will fail again unchanged"
+        retry = "A retry of the same request may succeed." if kind.retryable else "A retry of the same request fails."
         parts += [f"### {kind.code}", first_paragraph(kind)]
-        told = f"HTTP {status_of(kind).value}. SDK: `{kind.__name__}`. CLI: exit code {exit_code(kind(''))}."
-        parts += [f"{told} The same request {again}."]
+        mapping = f"HTTP {status_of(kind).value}. SDK: `{kind.__name__}`. CLI: exit code {exit_code(kind(''))}."
+        parts += [f"{mapping} {retry}"]
     return "\n\n".join(parts)
 
 
 def bounds(schema: Schema) -> str:
-    """The limits of a value, in words."""
+    """Return the limits of a value as text."""
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    said = [f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema]
+    limits = [f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema]
     if "maxLength" in schema:
-        said.append(f"at most {schema['maxLength']} characters")
+        limits.append(f"at most {schema['maxLength']} characters")
     if "maxItems" in schema:
-        said.append(f"at most {schema['maxItems']} items")
-    return ", ".join(said)
+        limits.append(f"at most {schema['maxItems']} items")
+    return ", ".join(limits)
 
 
 def kind_of(schema: Schema, definitions: Schema) -> str:
-    """The type of a value, for a reader."""
+    """Return the type of a value as text."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[-1]
         return kind_of(definitions[name], definitions) if "enum" in definitions[name] else f"[{name}](#{name.lower()})"
@@ -83,7 +85,7 @@ def kind_of(schema: Schema, definitions: Schema) -> str:
 
 
 def value_of(name: str, model: Schema) -> str:
-    """The default of a field as JSON, or that it has none."""
+    """Return the default of a field as JSON, or ``required``."""
     default = model["properties"][name].get("default")
     if name in model.get("required", []):
         return "required"
@@ -96,7 +98,7 @@ def meaning_of(schema: Schema) -> str:
 
 
 def model_tables(schema: Schema, title: str | None = None) -> str:
-    """One table for a model, then one for each model that it names."""
+    """Return one table for a model, then one for each model it refers to."""
     definitions = schema.get("$defs", {})
     models = ([(title, schema)] if title else []) + [(n, d) for n, d in definitions.items() if "properties" in d]
     parts = []
@@ -113,12 +115,12 @@ def model_tables(schema: Schema, title: str | None = None) -> str:
 
 
 def job_states() -> str:
-    """The state diagram and the table, from the one table of legal moves."""
-    lines = ["stateDiagram-v2", f"    [*] --> {JobState.ACCEPTED}"]
+    """Return the state diagram and the table of valid transitions."""
+    lines = ["stateDiagram-v2", f"    [*] --> {JobState.QUEUED}"]
     for state, targets in MOVES.items():
         lines += [f"    {state} --> {target}" for target in JobState if target in targets]
         lines += [f"    {state} --> [*]"] if state.terminal else []
-    rows = [[f"`{s}`", ", ".join(f"`{t}`" for t in JobState if t in MOVES[s]) or "none: final"] for s in JobState]
+    rows = [[f"`{s}`", ", ".join(f"`{t}`" for t in JobState if t in MOVES[s]) or "none (terminal)"] for s in JobState]
     return "```mermaid\n" + "\n".join(lines) + "\n```\n\n" + table(["from", "to"], rows)
 
 
@@ -142,44 +144,82 @@ def configuration() -> str:
 
 
 def roles() -> str:
-    """Which role grants which permission."""
+    """Return the table of roles and their permissions."""
     rows = []
     for permission in Permission:
         granted = ["yes" if permission in GRANTS[role] else "" for role in Role]
         anyone = "every user" if permission in ANY_USER else "admins" if not any(granted) else ""
         rows.append([f"`{permission}`", *granted, anyone])
-    return table(["permission", *(f"`{role}`" for role in Role), "outside of projects"], rows)
+    return table(["permission", *(f"`{role}`" for role in Role), "global"], rows)
 
 
 def reasons() -> str:
-    """Every code of a Reason."""
-    rows = [[f"`{code}`", f"`{entry.owner}`", entry.meaning] for code, entry in sorted(CATALOGUE.items())]
+    """Return the table of Reason codes."""
+    rows = [[f"`{code}`", f"`{entry.action_by}`", entry.meaning] for code, entry in sorted(CATALOGUE.items())]
     return table(["code", "who can act", "meaning"], rows)
+
+
+def gate_metrics() -> str:
+    """Return the table of the metrics of each task."""
+    return table(["task", "metrics"], [[f"`{t}`", ", ".join(f"`{m}`" for m in ms)] for t, ms in GATE_METRICS.items()])
+
+
+def decisions() -> str:
+    """Return the list of the architecture decision records."""
+    entries = []
+    for file in sorted((DOCS / "adr").glob("[0-9]*.md")):
+        number, _, title = file.read_text("utf-8").partition("\n")[0].removeprefix("# ").partition(". ")
+        if number != "0000":
+            entries.append(f"- [{number}](adr/{file.name}) {title}")
+    return "\n".join(entries)
+
+
+def chart_values(chart: str) -> str:
+    """Return the tables of a chart's values: one of the values without keys below them, then one for each group."""
+    documented = helm_values.all_values(chart)
+    groups = {value.path: value.text for value in documented if value.group and "." not in value.path}
+    rows: dict[str, list[list[str]]] = {"": [], **{name: [] for name in groups}}
+    for value in documented:
+        group = value.path.partition(".")[0]
+        if value.path not in groups:
+            default = f"`{value.default}`" if value.default else ""
+            rows[group if group in groups else ""].append([f"`{value.path}`", default, value.text])
+    heads = ["value", "default", "meaning"]
+    return "\n".join(
+        (f"### {name}\n\n{groups[name]}\n\n" if name else "") + table(heads, each)
+        for name, each in rows.items()
+        if each
+    )
 
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "errors": errors,
     "job-spec": lambda: model_tables(JobSpec.model_json_schema(), "JobSpec"),
+    "gate-metrics": gate_metrics,
     "endpoint-spec": lambda: model_tables(EndpointSpec.model_json_schema(), "EndpointSpec"),
     "ingest-options": lambda: model_tables(IngestOptions.model_json_schema(), "IngestOptions"),
     "cleaning-steps": lambda: model_tables(TypeAdapter[Any](CleaningStep).json_schema()),
     "job-states": job_states,
     "configuration": configuration,
+    "helm-values": lambda: chart_values("windlass"),
+    "helm-values-stack": lambda: chart_values("windlass-stack"),
     "commands": command_line.commands,
+    "decisions": decisions,
     "exit-codes": command_line.exit_codes,
     "reasons": reasons,
     "rest": rest.rest,
     "roles": roles,
+    "training-report": lambda: model_tables(TrainingReport.model_json_schema(), "TrainingReport"),
 }
 
 
 def rendered(page: Path) -> str:
-    """The text of a page as the code wants it.
+    """Return the text of a page with its sections generated.
 
     Raises:
-        KeyError: the page asks for a section that nobody writes.
+        KeyError: the page names an unknown section.
     """
-    return SECTION.sub(lambda found: f"{found[1]}{SECTIONS[found[2]]().strip()}\n{found[3]}", page.read_text("utf-8"))
+    return SECTION.sub(lambda match: f"{match[1]}{SECTIONS[match[2]]().strip()}\n{match[3]}", page.read_text("utf-8"))
 
 
 def pages() -> list[Path]:

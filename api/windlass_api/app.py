@@ -1,88 +1,114 @@
-"""The HTTP application: routes behind one wall. Loads no ML library and no pipeline."""
+"""The HTTP applications: routes, middleware and error handlers. Imports no ML library."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-import httpx2
-from fastapi import FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute
 
 import windlass
 from windlass.domain.errors import WindlassError
 from windlass.wire.base import Problem
 from windlass_api import problems
-from windlass_api.authn import PUBLIC, Wall
-from windlass_api.dependencies import Wiring
-from windlass_api.metrics import Metrics
-from windlass_api.routers import health, internal
-from windlass_api.routers.v1 import datasets, endpoints, jobs, models, platform, projects
+from windlass_api.authn import PUBLIC, AuthenticationMiddleware
+from windlass_api.dependencies import AppContext
+from windlass_api.metrics import MetricsMiddleware
+from windlass_api.model_server import model_server_client
+from windlass_api.request_checks import check_request
+from windlass_api.routers import health, internal, transfers
+from windlass_api.routers.v1 import base_models, datasets, endpoints, jobs, models, platform, projects
 
-_UPSTREAM_SECONDS = 300.0
 _DESCRIPTION = (
-    "Fine-tune models on GPUs that teams share, and serve them. Errors are RFC 9457 problems with a stable code."
+    "Fine-tuning and serving of models on shared GPUs. Errors are RFC 9457 problem details with a stable code."
 )
 _PROBLEM = {
-    "description": "A problem (RFC 9457): `code` says which, `hint` the way out.",
+    "description": "Problem details (RFC 9457): `code` identifies the error, `hint` suggests a solution.",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
 
+PUBLIC_ROUTERS = tuple(
+    module.router for module in (health, platform, projects, datasets, base_models, jobs, models, endpoints)
+)
+"""The API for users, and probes."""
+_PROCESS_ROUTERS = (internal.router, transfers.router)
+INTERNAL_ROUTERS = (health.router, *_PROCESS_ROUTERS)
+"""The API for the platform's own processes, which a cluster serves on a port of its own, and probes."""
+WORKER_ROUTERS = (health.router,)
+"""Probes and metrics of a worker without an API."""
+_INCLUDED: dict[int, list[BaseRoute]] = {}
+"""The routes of a router by its identity; a router is a global of its module."""
 
-def create_app(wiring: Wiring) -> FastAPI:
-    """Return the application over what a composition root put together."""
+
+def create_app(app_context: AppContext, routers: Sequence[APIRouter] = (*PUBLIC_ROUTERS, *_PROCESS_ROUTERS)) -> FastAPI:
+    """Create an application with these routes; all of them by default, as one server serves on one port."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        timeout = httpx2.Timeout(_UPSTREAM_SECONDS, connect=5.0)
-        async with httpx2.AsyncClient(timeout=timeout, limits=httpx2.Limits(max_connections=200)) as client:
-            app.state.upstream = client
+        async with model_server_client() as client:
+            app.state.model_server = client
             yield
 
     app = FastAPI(
         title="Windlass",
         version=windlass.__version__,
         description=_DESCRIPTION,
+        servers=[{"url": "/", "description": "this server"}],
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        responses={"default": _PROBLEM},
-        generate_unique_id_function=_operation_id,
+        redirect_slashes=False,  # the redirect would point to the Host header of the request
+        routes=[route for router in routers for route in _included(router)],
     )
-    app.state.wiring = wiring
-    for router in (health, platform, projects, datasets, jobs, models, endpoints, internal):
-        app.include_router(router.router)
+    app.state.app_context = app_context
     app.add_exception_handler(WindlassError, problems.on_windlass_error)
     app.add_exception_handler(RequestValidationError, problems.on_validation_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
-    app.add_exception_handler(Exception, problems.on_crash)
-    app.add_middleware(Wall, gatekeeper=wiring.gatekeeper, limits=wiring.limits)
-    app.add_middleware(Metrics)
-    _describe(app)
+    app.add_exception_handler(ClientDisconnect, problems.on_client_disconnect)
+    app.add_exception_handler(Exception, problems.on_unhandled_error)
+    app.add_middleware(AuthenticationMiddleware, access_control=app_context.access_control, limits=app_context.limits)
+    app.add_middleware(MetricsMiddleware)
+    _extend_openapi(app)
     return app
+
+
+def _included(router: APIRouter) -> list[BaseRoute]:
+    """Include a router once: FastAPI prepares its routes at the first request, and all applications share them."""
+    if id(router) not in _INCLUDED:
+        parent = APIRouter(
+            dependencies=[Depends(check_request)],
+            responses={"default": _PROBLEM},
+            generate_unique_id_function=_operation_id,
+        )
+        parent.include_router(router)
+        _INCLUDED[id(router)] = parent.routes
+    return _INCLUDED[id(router)]
 
 
 def _operation_id(route: APIRoute) -> str:
     return route.operation_id or route.name
 
 
-def _describe(app: FastAPI) -> None:
-    """Say in the OpenAPI document what the wall demands and how a problem looks; the wall itself does not read it."""
+def _extend_openapi(app: FastAPI) -> None:
+    """Add the security scheme and the problem schema to the OpenAPI document."""
     build = app.openapi
 
-    def described() -> dict[str, object]:
+    def extended() -> dict[str, object]:
         if app.openapi_schema is None:
             schema = build()
             components = schema.setdefault("components", {})
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
             components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
-            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "an API key"}}
+            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "API key"}}
             for path, methods in schema["paths"].items():
                 for operation in methods.values():
-                    operation["responses"].pop("422", None)  # FastAPI's own form of it, which is never sent
+                    operation["responses"].pop("422", None)  # FastAPI's default schema, which is never sent
                     operation["security"] = [] if path in PUBLIC else [{"key": []}]
             app.openapi_schema = schema
         return app.openapi_schema
 
-    app.openapi = described  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+    app.openapi = extended  # type: ignore[method-assign]  # FastAPI documents this way to extend the schema

@@ -1,6 +1,6 @@
-"""The wall in front of every route: request ids, credentials, body limits. Deny by default.
+"""Middleware for authentication, request ids, and limits of bodies and concurrent requests. Deny by default.
 
-A plain ASGI layer, so that mounts, streams, HEAD, OPTIONS and paths without a route are behind it too.
+It is plain ASGI middleware so that it also covers mounts, streams, HEAD, OPTIONS and unknown paths.
 """
 
 import re
@@ -10,33 +10,39 @@ from collections import OrderedDict
 from hashlib import sha256
 from http import HTTPStatus
 
+import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from windlass.domain.errors import TooLargeError, UnauthenticatedError, WindlassError
 from windlass.domain.projects import Principal
-from windlass.services.access import Gatekeeper
+from windlass.services.access import AccessControl
 from windlass.settings import LimitSettings
+from windlass.wire.runs import RUNS_PATH, TRANSFERS_PATH
+from windlass_api.concurrency import RequestSlots, store_slot
+from windlass_api.dependencies import content_length
 from windlass_api.problems import render
 
-PUBLIC = frozenset({"/healthz", "/readyz", "/v1", "/v1/openapi.json"})
-"""Everything else needs a credential."""
+PUBLIC = frozenset({"/healthz", "/healthz/worker", "/readyz", "/v1", "/v1/openapi.json"})
+"""Paths that need no credential."""
 
-_RUN = re.compile(r"^/internal/v1/runs/(run_[0-9a-z]{26})(?:/|$)")
-_UPLOAD = re.compile(r"^/v1/projects/[^/]+/uploads/[^/]+/files/[^/]+$")
+_RUN = re.compile(rf"^{RUNS_PATH}/(run_[0-9a-z]{{26}})(?:/|$)")
+_TRANSFER = re.compile(rf"^{TRANSFERS_PATH}:[a-z-]+$")
+_UPLOAD = re.compile(r"^/v1/(projects/[^/]+/uploads/[^/]+/files/[^/]+|base-models/[^/]+/files/.+)$")
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
-_CACHED = 1024
+_MAX_CACHED = 1024
 
 
-class Wall:
-    """ASGI middleware: gives the request an id, refuses a body that is too large, and lets nobody in unknown."""
+class AuthenticationMiddleware:
+    """ASGI middleware: sets the request id, authenticates the caller, limits its requests and the request's body."""
 
-    def __init__(self, app: ASGIApp, gatekeeper: Gatekeeper, limits: LimitSettings) -> None:
+    def __init__(self, app: ASGIApp, access_control: AccessControl, limits: LimitSettings) -> None:
         self._app = app
-        self._gatekeeper = gatekeeper
+        self._access_control = access_control
         self._limits = limits
-        self._known: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
+        self._cache: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
+        self._slots = RequestSlots(limits.concurrent_requests, limits.queued_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -44,67 +50,84 @@ class Wall:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        asked = headers.get("x-request-id", "")
-        request_id = asked if _REQUEST_ID.match(asked) else secrets.token_hex(8)
+        header = headers.get("x-request-id", "")
+        request_id = header if _REQUEST_ID.match(header) else secrets.token_hex(8)
         scope["windlass.request_id"] = request_id
 
-        async def tagged(message: Message) -> None:
+        async def send_with_request_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
             if scope["type"] != "http":
-                raise UnauthenticatedError("only HTTP is spoken here")
-            await self._admit(scope, headers)
-            receive = self._bounded(scope, headers, receive)
-        except WindlassError as error:
-            await render(error, request_id)(scope, receive, tagged)
-            return
-        await self._app(scope, receive, tagged)
+                raise UnauthenticatedError("only HTTP requests are supported")
+            caller = await self._authenticate(scope, headers)
+            receive = self._limit_body(scope, headers, receive)
+            async with self._slots.slot(caller) as slot:
+                store_slot(scope, slot)
+                await self._app(scope, receive, send_with_request_id)
+        except WindlassError as error:  # the routes handle their own errors
+            await render(error, scope)(scope, receive, send_with_request_id)
 
-    async def _admit(self, scope: Scope, headers: dict[str, str]) -> None:
-        path = scope["path"]
+    async def _authenticate(self, scope: Scope, headers: dict[str, str]) -> str:
+        """Authenticate the request and return who sent it: a user, a run, a transfer, or an address."""
+        path, address = scope["path"], f"address {(scope.get('client') or ('unknown',))[0]}"
         if path in PUBLIC:
-            return
+            return address
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not token:
-            raise UnauthenticatedError("this needs an API key", hint="send 'Authorization: Bearer <key>'")
+            raise UnauthenticatedError("an API key is required", hint="send 'Authorization: Bearer <key>'")
         run = _RUN.match(path)
         if run is not None:
-            self._gatekeeper.check_run_token(run[1], token)
+            await run_in_threadpool(self._access_control.authenticate_run, run[1], token)
             scope["windlass.run"] = run[1]
-            return
-        scope["windlass.principal"] = await self._principal(token)
+            return run[1]
+        if _TRANSFER.match(path):
+            grant = scope["windlass.transfer_grant"] = self._access_control.authenticate_transfer(token)
+            return f"transfers of {grant.subject}"
+        principal = await self._principal(token, address)
+        scope["windlass.principal"] = principal
+        return f"user {principal.user}"
 
-    async def _principal(self, token: str) -> Principal:
+    async def _principal(self, token: str, address: str) -> Principal:
         digest, now = sha256(token.encode("latin-1", "replace")).digest(), time.monotonic()
-        known = self._known.get(digest)
-        if known is not None and now - known[0] < self._limits.key_cache_seconds:
-            return known[1]
-        principal = await run_in_threadpool(self._gatekeeper.principal, token)
-        self._known[digest] = (now, principal)
-        while len(self._known) > _CACHED:
-            self._known.popitem(last=False)
+        cached = self._cache.get(digest)
+        if cached is not None and now - cached[0] < self._limits.key_cache_seconds:
+            return cached[1]
+        async with self._slots.slot(address):
+            principal = await run_in_threadpool(self._access_control.authenticate, token)
+        self._cache[digest] = (now, principal)
+        while len(self._cache) > _MAX_CACHED:
+            self._cache.popitem(last=False)
         return principal
 
-    def _bounded(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Receive:
-        if scope["method"] == "PUT" and _UPLOAD.match(scope["path"]):
-            return receive  # counted against the announced length as it is stored
-        limit = self._limits.report_bytes if "windlass.run" in scope else self._limits.body_bytes
-        refusal = TooLargeError(f"the body may have {limit} bytes", hint="send less, or upload it as a dataset")
-        announced = headers.get("content-length", "0")
-        if announced.isdigit() and int(announced) > limit:
-            raise refusal
-        seen = 0
+    def _limit_body(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Receive:
+        """Return a ``receive`` that ends a body which is too large or too slow."""
+        upload = scope["method"] == "PUT" and _UPLOAD.match(scope["path"])
+        # The declared file length limits an upload when it is stored.
+        is_internal = "windlass.run" in scope or "windlass.transfer_grant" in scope
+        limit = self._limits.report_bytes if is_internal else self._limits.body_bytes
+        error = TooLargeError(f"the body exceeds {limit} bytes", hint="send less data, or upload it as a dataset")
+        if not upload and content_length(headers.get("content-length", "")) > limit:
+            raise error
+        seconds = self._limits.body_seconds
+        deadline, received, complete = anyio.current_time() + seconds, 0, False
 
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                # The framework turns any other exception in here into a 400.
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, refusal.message)
+        async def receive_limited() -> Message:
+            nonlocal received, complete
+            if complete:  # the next message is the disconnect
+                return await receive()
+            with anyio.move_on_at(anyio.current_time() + seconds if upload else deadline) as timer:
+                message = await receive()
+            # Starlette converts any other exception raised here into a 400.
+            if timer.cancelled_caught:
+                text = f"the body did not arrive within {seconds:g} seconds"
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, text, {"Connection": "close"})
+            received += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
+            if received > limit and not upload:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error.message)
             return message
 
-        return counted
+        return receive_limited

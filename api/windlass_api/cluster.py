@@ -1,172 +1,388 @@
-"""Composition root of ``windlass up --cluster``: the control plane of a cluster whose resources own pools and projects.
+"""The control plane of a cluster whose resources own pools and projects: the API, the worker, or both in one process.
 
-API and worker in one process, SQLite and a local folder. It keeps quotas, data and predictions; nothing trains or
-serves through it.
+Replicas share PostgreSQL and an object store, and keep nothing on disk. Without them, as for ``windlass up --cluster``,
+one process keeps SQLite and a folder of objects in its data directory.
 """
 
+import argparse
 import contextlib
 import secrets
 import socket
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
 
-from windlass.db.migrate import migrate
-from windlass.db.session import SqlDatabase, sqlite_engine
+from fastapi import FastAPI
+
+from windlass.db.engines import postgres_engine, sqlite_engine
+from windlass.db.migrate import migrate, require_current
+from windlass.db.session import SqlDatabase
 from windlass.domain.errors import InvalidError
-from windlass.kube.changing import AppliedProjects
-from windlass.kube.client import Client, load_configuration
-from windlass.kube.errors import ForbiddenError
-from windlass.kube.priorities import value_of
-from windlass.kube.view import WatchedCluster
-from windlass.kube.watching import Pace
+from windlass.domain.transfers import COMPLETE_SECONDS
+from windlass.kube.cache.informer import WatchTimings
+from windlass.kube.client import KubeClient, load_configuration
+from windlass.kube.cluster_view import InformerClusterView
+from windlass.kube.errors import KubeForbiddenError
+from windlass.kube.jobs.data_tasks import KubernetesDataProcessor, KubernetesModelImporter
+from windlass.kube.jobs.pipeline_backend import KubernetesPipelineBackend, KubernetesRunFolders, RunnerSettings
+from windlass.kube.jobs.ray_job import RayJobSettings
+from windlass.kube.jobs.result_tasks import ResultTasks, TaskSettings
+from windlass.kube.jobs.task_jobs import TaskJobs
+from windlass.kube.priority_classes import priority_class_value
+from windlass.kube.quota_writer import ProjectQuotaWriter
+from windlass.kube.resources.model_endpoint import HeadResources, ReplicaResources
+from windlass.kube.serving.backend import KubernetesServing, ServingSettings
 from windlass.orchestration.data_process import EmbeddedDataProcessor
 from windlass.orchestration.model_import import EmbeddedModelImporter
 from windlass.orchestration.run_folders import LocalRunFolders
-from windlass.services.access import Gatekeeper
-from windlass.services.admission import Admission, mirrored_snapshot
-from windlass.services.backing import Backing
-from windlass.services.mirroring import Mirroring
-from windlass.services.processing import Processing
-from windlass.services.quotas import ResourceTruth
-from windlass.services.retention import Retention
-from windlass.settings import ClusterSettings, LimitSettings, WorkerSettings
+from windlass.ports import Clock, DataProcessor, ModelImporter, ObjectStore, RunFolders, UrlSigner
+from windlass.services.access import Keys
+from windlass.services.model_server_credentials import ModelServerCredentials
+from windlass.services.secrets import SecretHasher
+from windlass.services.sync_lease import RowLease
+from windlass.services.transfer_tokens import TASK_LIFETIME, TransferTokens
+from windlass.serving.probe import ProbePool
+from windlass.settings import (
+    ClusterSettings,
+    DatabaseSettings,
+    LimitSettings,
+    S3Settings,
+    SecretSettings,
+    TlsSettings,
+    WorkerSettings,
+)
 from windlass.storage.local import LocalObjectStore
+from windlass.storage.s3 import S3ObjectStore
+from windlass.storage.s3_client import S3Bucket, outage_breaker
+from windlass.storage.s3_signer import S3UrlSigner
+from windlass.telemetry import set_up_logging
 from windlass_api import process
-from windlass_api.dependencies import Wiring
-from windlass_api.intents import Intents
-from windlass_api.loops import Loops
-from windlass_api.metrics import MIRROR_AGE
-from windlass_api.process import Home, SystemClock, first_key
+from windlass_api.app import INTERNAL_ROUTERS, PUBLIC_ROUTERS, WORKER_ROUTERS, create_app
+from windlass_api.composition import Application, ApplicationSettings, ClusterPorts, Ports, ServingPorts, compose
+from windlass_api.dependencies import AppContext
+from windlass_api.http_server import Shutdown
+from windlass_api.job_runner import TrainingPorts
+from windlass_api.process import BOOTSTRAP, DataDirectory, SystemClock, ensure_admin_key
 
-_PATIENCE = 5.0
-"""Seconds that a request waits for the API server to try a change."""
-
-
-@dataclass
-class ClusterWorker:
-    """The loops of one control plane. Everything they do can be done again."""
-
-    backing: Backing
-    processing: Processing
-    retention: Retention
-    mirroring: Mirroring
-    settings: WorkerSettings
-    intents: Intents = field(init=False)
-    loops: Loops = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Put the loops together."""
-        self.intents = Intents(self.backing, self.settings.lease, self.processing.carry_out, after=self._nudge)
-        self.loops = Loops(
-            {
-                "intents": self.intents.turn,
-                "bytes": self.processing.watch,
-                "retention": self.retention.step,
-                "mirror": self._mirror,
-            },
-            self.settings.tick_seconds,
-        )
-
-    def _nudge(self) -> None:
-        self.loops.nudge()
-
-    def _mirror(self) -> bool:
-        try:
-            return self.mirroring.step()
-        finally:
-            MIRROR_AGE.set(self.mirroring.age)
+_DRY_RUN_TIMEOUT = 5.0
+"""Seconds that a request waits for the dry run of a quota change by the API server."""
+REPLICA_SHUTDOWN = Shutdown(drain_seconds=8.0, request_seconds=100)
+"""Of a replica of the API: together shorter than the grace period of its pod."""
 
 
-@dataclass
-class ClusterServer:
-    """The parts of one control plane."""
+class ProcessRole(StrEnum):
+    """What a process runs."""
 
-    wiring: Wiring
-    view: WatchedCluster
-    worker: ClusterWorker
-    database: SqlDatabase
-
-    def start(self) -> None:
-        """Begin to watch the cluster, and the loops."""
-        self.view.start()
-        self.worker.loops.start()
-
-    def stop(self) -> None:
-        """End both, and let another worker mirror at once."""
-        with contextlib.ExitStack() as stack:  # whatever one of them meets, the others are stopped too
-            stack.callback(self.database.close)
-            stack.callback(self.worker.mirroring.release)
-            stack.callback(self.view.stop)
-            stack.callback(self.worker.intents.close)
-            stack.callback(self.worker.loops.stop)
+    API = "api"
+    WORKER = "worker"
+    ALL = "all"
 
 
-def build(home: Home, url: str) -> ClusterServer:
-    """Wire everything together over one data folder and the cluster that the settings or KUBECONFIG name.
+@dataclass(frozen=True)
+class ProcessOptions:
+    """How this process was started."""
+
+    role: ProcessRole
+    data_dir: DataDirectory | None
+
+    def require_data_dir(self, purpose: str, setting: str) -> DataDirectory:
+        """Return the data directory.
+
+        Raises:
+            InvalidError: there is none, so that the setting is missing, or the role needs what replicas share.
+        """
+        if self.role is not ProcessRole.ALL:
+            raise InvalidError(
+                f"--role {self.role} needs {setting}: a data directory with {purpose} serves one process",
+                hint=f"set {setting}, or start one process with --role all",
+            )
+        if self.data_dir is None:
+            raise InvalidError(f"there is no place for {purpose}", hint=f"set {setting}, or pass --home")
+        return self.data_dir
+
+
+def build(options: ProcessOptions) -> Application:
+    """Create the application of a replica for the cluster of the settings or KUBECONFIG.
 
     Raises:
-        InvalidError: nothing says where the cluster is, or the folder belongs to an embedded server.
+        InvalidError: no cluster is configured, a setting is missing, or the database has another schema version.
     """
-    del url  # nobody is told where to report to
-    home.claim("cluster")
-    settings, limits, clock = ClusterSettings(), LimitSettings(), SystemClock()
+    if options.data_dir is not None:
+        options.data_dir.bind_mode("cluster")
+    TlsSettings()  # fails on an unusable file; the clients read the variable themselves
+    limits, clock, settings = LimitSettings(), SystemClock(), ClusterSettings()
+    new_client = _kube_client_factory(settings)
+    secret_settings = SecretSettings()
+    hasher, holder = _secret_hasher(options, secret_settings), _holder(options)
+    database = _database(options, clock)
+    lease = RowLease(database, holder, timedelta(seconds=settings.leader_lease_seconds))
+    store = _store_ports(options, limits)
+    tokens = TransferTokens(hasher, clock, store.store)
+    tasks = _pod_ports(settings, store, new_client(), tokens) if settings.pipelines_image else _task_ports(options)
+    ports = Ports(
+        database=database,
+        store=store.store,
+        signer=store.signer,
+        clock=clock,
+        folders=tasks.folders,
+        processor=tasks.processor,
+        importer=tasks.importer,
+        training=tasks.training,
+        serving=_serving_ports(settings, new_client(guard=lease.ensure_leader), tokens, store),
+        cluster=_cluster_ports(settings, new_client, clock, lease),
+    )
+    role = options.role
+    application = compose(
+        ApplicationSettings(
+            limits,
+            WorkerSettings(),
+            hasher,
+            holder,
+            runs_worker=role is not ProcessRole.API,
+            serves_api=role is not ProcessRole.WORKER,
+        ),
+        ports,
+    )
+    if role is not ProcessRole.WORKER:
+        _ensure_admin_key(options, secret_settings, application.app_context)
+    return application
+
+
+# ---------------------------------------------------------------- ports
+
+
+def _database(options: ProcessOptions, clock: Clock) -> SqlDatabase:
+    """Open the database. SQLite is migrated now; PostgreSQL by ``python -m windlass.db upgrade`` before the start."""
+    settings = DatabaseSettings()
+    if settings.url is None:
+        engine = sqlite_engine(options.require_data_dir("the database", "WINDLASS_DATABASE_URL").path / "windlass.db")
+        migrate(engine)
+    else:
+        engine = postgres_engine(
+            settings.url.get_secret_value(),
+            connections=settings.connections,
+            statement_seconds=settings.statement_seconds,
+            lock_seconds=settings.lock_seconds,
+        )
+        require_current(engine)
+    return SqlDatabase(engine, clock)
+
+
+@dataclass(frozen=True)
+class StorePorts:
+    """The object store, and what gives pods access to single objects of it."""
+
+    store: ObjectStore
+    signer: UrlSigner | None
+
+
+def _store_ports(options: ProcessOptions, limits: LimitSettings) -> StorePorts:
+    settings = S3Settings()
+    if not settings.bucket:
+        folder = options.require_data_dir("objects", "WINDLASS_S3_BUCKET").path / "store"
+        local = LocalObjectStore(folder, limits.min_free_disk_bytes)
+        local.delete_drafts()
+        return StorePorts(local, None)
+    connect = partial(S3Bucket.connect, settings, breaker=outage_breaker())
+    store = S3ObjectStore(connect(), extending=connect(attempts=2))
+    store.bucket.check()
+    public = S3Bucket.connect(settings, public=True) if settings.public_endpoint else None
+    completing = connect(reply_seconds=COMPLETE_SECONDS)
+    return StorePorts(store, S3UrlSigner(store, public, settings.url_seconds, settings.part_bytes, completing))
+
+
+@dataclass(frozen=True)
+class TaskPorts:
+    """What runs jobs, and the tasks that parse untrusted files."""
+
+    folders: RunFolders
+    processor: DataProcessor
+    importer: ModelImporter
+    training: TrainingPorts | None
+
+
+def _task_ports(options: ProcessOptions) -> TaskPorts:
+    folder = options.require_data_dir("the processes of datasets", "WINDLASS_S3_BUCKET").path
+    return TaskPorts(
+        folders=LocalRunFolders(folder / "runs"),
+        processor=EmbeddedDataProcessor(folder / "data", sys.executable),
+        importer=EmbeddedModelImporter(folder / "imports", sys.executable),
+        training=None,
+    )
+
+
+def _pod_ports(settings: ClusterSettings, store: StorePorts, client: KubeClient, tokens: TransferTokens) -> TaskPorts:
+    if store.signer is None:
+        raise InvalidError(
+            "WINDLASS_CLUSTER_PIPELINES_IMAGE needs WINDLASS_S3_BUCKET: pods cannot reach a folder of this process",
+            hint="set WINDLASS_S3_BUCKET, or leave WINDLASS_CLUSTER_PIPELINES_IMAGE empty",
+        )
+    tasks = TaskJobs(client, settings.system_namespace, _watch_timings(settings))
+    data = TaskSettings(
+        image=settings.pipelines_image,
+        amounts={"cpu": settings.data_cpu, "memory": f"{settings.data_memory_mib}Mi"},
+        api_url=settings.internal_url,
+        deadline_seconds=int(TASK_LIFETIME.total_seconds()),
+    )
+    imports = replace(data, image=settings.ray_image or settings.pipelines_image, models_claim=settings.models_claim)
+    return TaskPorts(
+        folders=KubernetesRunFolders(client, tasks),
+        processor=KubernetesDataProcessor(ResultTasks("data", tasks, store.store, data), tokens.for_data_task),
+        importer=KubernetesModelImporter(ResultTasks("import", tasks, store.store, imports), tokens.for_import),
+        training=TrainingPorts(
+            KubernetesPipelineBackend(client, tasks, _runner_settings(settings)),
+            api_url=settings.internal_url,
+            local=None,
+        ),
+    )
+
+
+def _runner_settings(settings: ClusterSettings) -> RunnerSettings:
+    return RunnerSettings(
+        image=settings.pipelines_image,
+        amounts={"cpu": settings.runner_cpu, "memory": f"{settings.runner_memory_mib}Mi"},
+        ray_job=RayJobSettings(
+            image=settings.ray_image or settings.pipelines_image,
+            ray_version=settings.ray_version,
+            head_cpu=settings.ray_head_cpu,
+            head_memory_mib=settings.ray_head_memory_mib,
+            worker_cpu=settings.trainer_cpu,
+            worker_memory_mib=settings.trainer_memory_mib,
+            shared_memory_mib=settings.shared_memory_mib,
+            drain_seconds=settings.drain_seconds,
+        ),
+    )
+
+
+def _watch_timings(settings: ClusterSettings) -> WatchTimings:
+    return WatchTimings(resync=settings.resync_seconds, idle_timeout=settings.watch_idle_timeout_seconds)
+
+
+def _serving_ports(
+    settings: ClusterSettings, client: KubeClient, tokens: TransferTokens, store: StorePorts
+) -> ServingPorts | None:
+    """Return what serves endpoints; None without an image, or if pods cannot read the object store."""
+    if not settings.ray_image or store.signer is None:
+        return None
+    backend = KubernetesServing(
+        client,
+        ServingSettings(
+            control_plane=tokens.hasher.control_plane_id(),
+            image=settings.ray_image,
+            ray_version=settings.ray_version,
+            internal_url=settings.internal_url,
+            replica=ReplicaResources(cpu=settings.replica_cpu, memory=f"{settings.replica_memory_mib}Mi"),
+            head=HeadResources(cpu=settings.server_head_cpu, memory=f"{settings.server_head_memory_mib}Mi"),
+        ),
+        ModelServerCredentials(tokens.hasher, tokens),
+        _watch_timings(settings),
+    )
+    return ServingPorts(backend, ProbePool(), settings.scaling_delays)
+
+
+def _kube_client_factory(settings: ClusterSettings) -> Callable[..., KubeClient]:
+    """Return the constructor of clients of the cluster.
+
+    Raises:
+        InvalidError: no cluster is configured.
+    """
     try:
-        configuration = load_configuration(settings.kubeconfig)
-    except ForbiddenError as error:
+        return partial(KubeClient, load_configuration(settings.kubeconfig))
+    except KubeForbiddenError as error:
         raise InvalidError(error.message) from error
-    engine = sqlite_engine(home.path / "windlass.db")
-    migrate(engine)
-    database = SqlDatabase(engine, clock)
-    store = LocalObjectStore(home.path / "store", limits.reserve_bytes)
-    backing = Backing(database, store, clock, admission=Admission(mirrored_snapshot, value_of))
-    pace = Pace(resync=settings.resync_seconds, silence=settings.silence_seconds)
-    view = WatchedCluster(Client(configuration), clock, pace, limit=2 * settings.silence_seconds)
-    mirroring = Mirroring(
-        backing,
-        view,
-        AppliedProjects(Client(configuration, guard=lambda: mirroring.guard())),  # noqa: PLW0108 - it is made just now
-        # one folder has one server at a time: whoever starts over it again need not wait for its own lease
-        holder=f"{socket.gethostname()}:{home.private_file('holder', secrets.token_hex(8))}",
-        lease=timedelta(seconds=settings.lease_seconds),
-    )
-    worker = _worker(home, backing, mirroring, limits)
-    wiring = Wiring(
-        backing=backing,
-        gatekeeper=Gatekeeper(database, clock, home.private_file("pepper", secrets.token_hex(32)).encode()),
-        limits=limits,
-        lease=timedelta(seconds=worker.settings.heartbeat_seconds),
-        up_since=clock.now(),
-        mode="cluster",
-        serving=None,
-        quota_truth=ResourceTruth(AppliedProjects(Client(configuration, patience=_PATIENCE))),
-        ready=worker.loops.stalled,
-    )
-    first_key(home, wiring, "control plane")
-    return ClusterServer(wiring, view, worker, database)
 
 
-def _worker(home: Home, backing: Backing, mirroring: Mirroring, limits: LimitSettings) -> ClusterWorker:
-    settings = WorkerSettings()
-    processing = Processing(
-        backing,
-        EmbeddedDataProcessor(home.path / "data", sys.executable),
-        EmbeddedModelImporter(home.path / "imports", sys.executable),
-        limits.reserve_bytes,
-        slots=settings.data_processes,
+def _cluster_ports(
+    settings: ClusterSettings, new_client: Callable[..., KubeClient], clock: Clock, lease: RowLease
+) -> ClusterPorts:
+    max_staleness = 2 * settings.watch_idle_timeout_seconds
+    return ClusterPorts(
+        view=InformerClusterView(new_client(), clock, _watch_timings(settings), max_staleness=max_staleness),
+        lease=lease,
+        resources=ProjectQuotaWriter(new_client(guard=lease.ensure_leader)),
+        dry_run=ProjectQuotaWriter(new_client(timeout=_DRY_RUN_TIMEOUT)),
+        priority=priority_class_value,
     )
-    retention = Retention(
-        backing,
-        LocalRunFolders(home.path / "runs"),
-        kept=timedelta(hours=settings.tidy_hours),
-        replays=timedelta(hours=settings.replay_hours),
-    )
-    return ClusterWorker(backing, processing, retention, mirroring, settings)
+
+
+# ---------------------------------------------------------------- identity and secrets
+
+
+def _holder(options: ProcessOptions) -> str:
+    """Return the name of this process's leases.
+
+    A data directory has one server at a time, so a restarted server may reuse its own leases. A replica never does: the
+    process before it in this pod may still run.
+    """
+    token = secrets.token_hex(8)
+    if options.data_dir is not None and options.role is ProcessRole.ALL:
+        token = options.data_dir.read_or_create("holder", token)
+    return f"{socket.gethostname()}:{token}"
+
+
+def _secret_hasher(options: ProcessOptions, settings: SecretSettings) -> SecretHasher:
+    if settings.pepper is not None:
+        return SecretHasher(settings.pepper.get_secret_value().encode())
+    return options.require_data_dir("the pepper of keys", "WINDLASS_SECRETS_PEPPER").secret_hasher()
+
+
+def _ensure_admin_key(options: ProcessOptions, settings: SecretSettings, app_context: AppContext) -> None:
+    if settings.admin_key is not None:
+        Keys(app_context.deps, BOOTSTRAP).ensure_admin(settings.admin_key.get_secret_value(), name="control plane")
+    elif options.data_dir is not None:
+        ensure_admin_key(options.data_dir, app_context, "control plane")
+
+
+# ---------------------------------------------------------------- process
+
+
+def _applications(role: ProcessRole, app_context: AppContext) -> list[FastAPI]:
+    """Return the HTTP application of each port."""
+    if role is ProcessRole.WORKER:
+        return [create_app(app_context, WORKER_ROUTERS)]
+    return [create_app(app_context, PUBLIC_ROUTERS), create_app(app_context, INTERNAL_ROUTERS)]
+
+
+def _run(args: argparse.Namespace) -> None:
+    role = ProcessRole(args.role)
+    data_dir = None if args.home is None else DataDirectory(args.home.resolve())
+    ports = {"port": args.port} | ({} if role is ProcessRole.WORKER else {"internal_port": args.internal_port})
+    with process.locked(data_dir) if data_dir else contextlib.nullcontext():
+        set_up_logging()
+        with process.listening(args.host, **ports) as listeners:
+            application = build(ProcessOptions(role, data_dir))
+            url = process.url_of(args.host, listeners[0])
+            process.serve(
+                application,
+                list(zip(_applications(role, application.app_context), listeners, strict=True)),
+                ready=lambda: None if data_dir is None else data_dir.write_server_file(url),
+                stopping=lambda: None if data_dir is None else data_dir.remove_server_file(),
+                shutdown=REPLICA_SHUTDOWN if role is ProcessRole.API else None,
+            )
 
 
 def main() -> int:
-    """Run the control plane until it is told to stop."""
-    return process.main("windlass_api.cluster", __doc__, build)
+    """Run a replica of the control plane until SIGINT or SIGTERM."""
+    parser = process.argument_parser("windlass_api.cluster", __doc__)
+    parser.add_argument(
+        "--role",
+        choices=[role.value for role in ProcessRole],
+        default=ProcessRole.ALL.value,
+        help="what this process runs",
+    )
+    parser.add_argument(
+        "--internal-port",
+        type=process.port_number,
+        default=8742,
+        help="port of the API for the platform's own processes; --port is the API for users, or the probes of a worker",
+    )
+    parser.add_argument("--home", type=Path, help="data directory, for what has no setting of a shared service")
+    args = parser.parse_args()
+    return process.exit_code(lambda: _run(args))
 
 
 if __name__ == "__main__":

@@ -1,251 +1,271 @@
-"""What routes ask for: the use cases of the caller, after its permission was checked."""
+"""FastAPI dependencies: application context, authorized request context, headers and cursors."""
 
 import base64
 import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, Request
 
 from windlass.domain.errors import (
     BadRequestError,
-    ConflictError,
     ForbiddenError,
     PreconditionFailedError,
     PreconditionRequiredError,
     UnauthenticatedError,
 )
-from windlass.domain.projects import Permission, Principal, Project
-from windlass.ports import ServingBackend
-from windlass.services.access import Gatekeeper
-from windlass.services.backing import Backing, Caller
+from windlass.domain.projects import GRANTS, Permission, Principal, Project, Role
+from windlass.domain.text import TextConstraints
+from windlass.services.access import AccessControl
+from windlass.services.base import BaseService, Caller, ServiceDependencies
 from windlass.services.idempotency import Idempotency
-from windlass.services.quotas import QuotaTruth
+from windlass.services.request_loads import RequestLoads
 from windlass.settings import LimitSettings
+from windlass_api.forwarding import PredictionForwarder
+from windlass_api.parameters import ProjectName
+from windlass_api.stream_hub import StreamHub
 
-U = TypeVar("U")
+S = TypeVar("S", bound=BaseService)
 
-_LONGEST_NUMBER = 18
-"""Digits of a number that fits into 64 bits whatever they are."""
+_MAX_HEADER = 1 << 16
+_MAX_DIGITS = 18
+"""Every decimal number of this length fits into 64 bits."""
 
 
 @dataclass(frozen=True)
-class Wiring:
-    """What the composition root put together for the routes."""
+class AppContext:
+    """Dependencies of the routes, created by the composition root."""
 
-    backing: Backing
-    gatekeeper: Gatekeeper
+    deps: ServiceDependencies
+    access_control: AccessControl
     limits: LimitSettings
-    lease: timedelta
-    up_since: datetime
+    heartbeat_timeout: timedelta
     mode: Literal["embedded", "cluster"]
-    serving: ServingBackend | None
-    """None: no model is served from here."""
-    quota_truth: QuotaTruth
-    ready: Callable[[], str] = field(default=lambda: "")
-    """An empty string when the server can do its work, else what is missing."""
+    request_loads: RequestLoads
+    worker_problem: Callable[[], str] = field(default=lambda: "")
+    """Returns an empty string if the worker's loops run, else the problem."""
 
-    def refuse_in_cluster(self, noun: str, kind: str) -> None:
-        """Refuse to write what a cluster's resource owns.
+    @cached_property
+    def forwarder(self) -> PredictionForwarder:
+        """What forwards the predictions of this process."""
+        return PredictionForwarder(self.request_loads, self.limits)
 
-        Raises:
-            ConflictError: this server works for a cluster.
-        """
-        if self.mode == "cluster":
-            raise ConflictError(
-                f"here a {noun} is a {kind} of the cluster, and this server only mirrors it",
-                hint=f"change it there: kubectl explain {kind.lower()}s; docs/guides/quotas.md shows how",
-            )
-
-    def require_backends(self) -> None:
-        """Refuse what would wait for ever.
-
-        Raises:
-            ConflictError: nothing trains or serves for this server.
-        """
-        if self.serving is None:
-            raise ConflictError(
-                "this server keeps quotas, data and predictions; it has no back end that trains or serves",
-                hint="`...jobs:simulate` says what a job would wait for; start jobs at a server with back ends",
-            )
+    @cached_property
+    def streams(self) -> StreamHub:
+        """What the event and log streams share."""
+        return StreamHub(self.access_control, self.limits.streams_per_key, self.limits.streams_per_project)
 
 
 @dataclass(frozen=True)
-class Visit:
-    """One authorised request: the caller, and the project it entered (none outside of projects)."""
+class RequestContext:
+    """An authorized request: the caller, and the project of the path (None for global routes)."""
 
-    wiring: Wiring
+    app: AppContext
     caller: Caller
-    project: Project | None = None
+    path_project: Project | None = None
 
     @property
-    def backing(self) -> Backing:
-        """The ports."""
-        return self.wiring.backing
+    def deps(self) -> ServiceDependencies:
+        """Dependencies of the services."""
+        return self.app.deps
 
     @property
-    def inside(self) -> Project:
+    def project(self) -> Project:
         """The project of the path."""
-        if self.project is None:
-            raise ForbiddenError("this route is outside of projects")
-        return self.project
+        if self.path_project is None:
+            raise ForbiddenError("this route does not belong to a project")
+        return self.path_project
 
-    def use(self, kind: Callable[..., U], **more: Any) -> U:
-        """Make project use cases of this kind."""
-        return kind(backing=self.backing, caller=self.caller, project=self.inside.id, **more)
+    def project_service(self, kind: Callable[[ServiceDependencies, Caller, str], S]) -> S:
+        """Create a service of the project."""
+        return kind(self.deps, self.caller, self.project.id)
 
-    def platform(self, kind: Callable[..., U], **more: Any) -> U:
-        """Make use cases outside of projects."""
-        return kind(backing=self.backing, caller=self.caller, **more)
+    def service(self, kind: Callable[[ServiceDependencies, Caller], S]) -> S:
+        """Create a global service."""
+        return kind(self.deps, self.caller)
 
 
-def wiring_of(request: Request) -> Wiring:
-    """Return the app's wiring."""
-    wiring: Wiring = request.app.state.wiring
-    return wiring
+def get_app_context(request: Request) -> AppContext:
+    """Return the application context."""
+    app_context: AppContext = request.app.state.app_context
+    return app_context
 
 
 def _caller(request: Request) -> Caller:
     principal = request.scope.get("windlass.principal")
     if not isinstance(principal, Principal):
-        raise UnauthenticatedError("this needs an API key", hint="send 'Authorization: Bearer <key>'")
+        raise UnauthenticatedError("an API key is required", hint="send 'Authorization: Bearer <key>'")
     return Caller(principal, request.scope["windlass.request_id"])
 
 
-class Needs:
-    """A dependency that enters the path's project, or the platform, with one permission; tests look for it."""
+@dataclass(frozen=True)
+class RequirePermission:
+    """A dependency that authorizes the caller for a permission."""
 
-    def __init__(self, permission: Permission, *, project: bool) -> None:
-        self.permission = permission
-        self.project = project
+    permission: Permission
 
-    def __call__(self, request: Request) -> Visit:
-        """Check, and return the visit.
+
+class RequireGlobalPermission(RequirePermission):
+    """Authorizes on a route that belongs to no project."""
+
+    def __call__(self, request: Request) -> RequestContext:
+        """Authorize the request and return its context.
 
         Raises:
-            NotFoundError: no such project for this caller.
-            ForbiddenError: the caller's role does not allow it.
+            ForbiddenError: the caller lacks the permission.
         """
-        wiring, caller = wiring_of(request), _caller(request)
-        if not self.project:
-            wiring.gatekeeper.require(caller.principal, self.permission)
-            return Visit(wiring, caller)
-        project, granted = wiring.gatekeeper.enter(caller.principal, request.path_params["project"], self.permission)
+        app, caller = get_app_context(request), _caller(request)
+        app.access_control.require_permission(caller.principal, self.permission)
+        return RequestContext(app, caller)
+
+
+class RequireProjectPermission(RequirePermission):
+    """Authorizes in the project of the path."""
+
+    def __call__(self, request: Request, project: ProjectName) -> RequestContext:
+        """Authorize the request and return its context.
+
+        Raises:
+            NotFoundError: the project does not exist or the caller is not a member.
+            ForbiddenError: the caller lacks the permission.
+        """
+        app, caller = get_app_context(request), _caller(request)
+        found, granted = app.access_control.authorize_project(caller.principal, project, self.permission)
         if not granted:
             raise ForbiddenError(
-                f"your role in project {project.name} does not allow {self.permission}",
-                hint="ask an owner of the project for a higher role",
+                f"your role in project {found.name} does not allow {self.permission}",
+                hint=(
+                    "ask an owner of the project for a higher role"
+                    if self.permission in GRANTS[Role.OWNER]
+                    else "ask a platform admin: no role of a project allows it"
+                ),
             )
-        return Visit(wiring, caller, project)
+        return RequestContext(app, caller, found)
 
 
-def inside(permission: Permission) -> Any:
-    """Declare a route of a project that needs a permission."""
-    return Depends(Needs(permission, project=True))
+def require_project(permission: Permission) -> Any:
+    """Require a permission in the project of the path."""
+    return Depends(RequireProjectPermission(permission))
 
 
-def platform(permission: Permission) -> Any:
-    """Declare a route outside of projects that needs a permission."""
-    return Depends(Needs(permission, project=False))
+def require_global(permission: Permission) -> Any:
+    """Require a permission on a global route."""
+    return Depends(RequireGlobalPermission(permission))
 
 
-def if_match(value: Annotated[str | None, Header(alias="If-Match")] = None) -> int:
-    """Return the version that the caller read.
+def if_match(
+    value: Annotated[
+        Annotated[str, TextConstraints(max_length=_MAX_HEADER)] | None,
+        Header(alias="If-Match", description="ETag of the object: the change applies to this version only"),
+    ] = None,
+) -> int:
+    """Return the object version of the If-Match header.
 
     Raises:
-        PreconditionRequiredError: no If-Match.
-        PreconditionFailedError: not a version of ours, so not the current one.
+        PreconditionRequiredError: the header is missing.
+        PreconditionFailedError: the header is not a valid ETag.
     """
     if value is None:
         raise PreconditionRequiredError(
-            "a change needs the version that it starts from", hint='send If-Match with the ETag that you read, like "3"'
+            "the If-Match header is required", hint='send the ETag of the object in If-Match, such as "3"'
         )
     text = value.strip().removeprefix("W/").strip('"')
-    if not text.isdecimal() or not text.isascii() or len(text) > _LONGEST_NUMBER:
-        raise PreconditionFailedError("If-Match is not a version of this object", hint="send the ETag that you read")
+    if not text.isdecimal() or not text.isascii() or len(text) > _MAX_DIGITS:
+        raise PreconditionFailedError(
+            "the If-Match header is not an ETag of this object", hint="get the object and send its ETag"
+        )
     return int(text)
 
 
+def content_length(value: str) -> int:
+    """Return the length of a Content-Length header, 0 without one; a length beyond 64 bits is the longest possible."""
+    if not value.isdecimal() or not value.isascii():
+        return 0
+    return int(value) if len(value) <= _MAX_DIGITS else 10**_MAX_DIGITS
+
+
 IfMatch = Annotated[int, Depends(if_match)]
-Limit = Annotated[int, Query(ge=1, le=200, description="items per page")]
-CursorText = Annotated[str | None, Query(max_length=200, description="next_cursor of the page before")]
 
 
-async def idempotency(
+async def idempotency_key_header(
     request: Request,
-    key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)] = None,
+    key: Annotated[
+        Annotated[str, TextConstraints(min_length=1, max_length=200)] | None,
+        Header(alias="Idempotency-Key", description="random key; a repeated request returns the first one's object"),
+    ] = None,
 ) -> Idempotency | None:
-    """Return the request's idempotency key bound to its route and body, or None."""
+    """Return the idempotency key bound to the route and a hash of the body, None without the header."""
     if key is None:
         return None
     return Idempotency.of(f"{request.method} {request.url.path}", key, await request.body())
 
 
-Once = Annotated[Idempotency | None, Depends(idempotency)]
+IdempotencyKey = Annotated[Idempotency | None, Depends(idempotency_key_header)]
 
 
-def required_once(once: Once) -> Idempotency:
-    """Return the idempotency key of a request that must carry one.
+def require_idempotency_key(idempotency_key: IdempotencyKey) -> Idempotency:
+    """Return the idempotency key.
 
     Raises:
-        BadRequestError: it has none.
+        BadRequestError: the Idempotency-Key header is missing.
     """
-    if once is None:
+    if idempotency_key is None:
         raise BadRequestError.field(
             "/header/Idempotency-Key",
-            "is required here",
-            hint="send a fresh random key, and the same key when you retry",
+            "is required",
+            hint="send a new random key, and the same key on retries",
         )
-    return once
+    return idempotency_key
 
 
-OnceRequired = Annotated[Idempotency, Depends(required_once)]
+RequiredIdempotencyKey = Annotated[Idempotency, Depends(require_idempotency_key)]
 
 
 def encode_cursor(key: str | int) -> str:
-    """Return the opaque cursor behind a key."""
+    """Return the opaque cursor of a key."""
     return base64.urlsafe_b64encode(str(key).encode()).decode()
 
 
 def decode_cursor(cursor: str | None) -> str | None:
-    """Return the key that a cursor stands for.
+    """Return the key of a cursor.
 
     Raises:
-        BadRequestError: it is none of ours.
+        BadRequestError: the cursor is invalid.
     """
     if cursor is None:
         return None
     try:
         key = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).decode()
     except (ValueError, binascii.Error) as error:
-        raise BadRequestError.field("/query/cursor", "is not a cursor of this list") from error
+        raise BadRequestError.field("/query/cursor", "is not a valid cursor") from error
     if not key or not key.isprintable():
-        raise BadRequestError.field("/query/cursor", "is not a cursor of this list")
+        raise BadRequestError.field("/query/cursor", "is not a valid cursor")
     return key
 
 
 def decode_number(cursor: str | None) -> int | None:
-    """Return the number that a cursor of a numbered list stands for.
+    """Return the key of a cursor whose key is a number.
 
     Raises:
-        BadRequestError: it is none of ours.
+        BadRequestError: the cursor is invalid.
     """
     key = decode_cursor(cursor)
-    return None if key is None else _counted(key, "/query/cursor", "is not a cursor of this list")
+    return None if key is None else _parse_number(key, "/query/cursor", "is not a valid cursor")
 
 
-def last_event(identity: str | None) -> int | None:
-    """Return where a reader of a stream stopped.
+def parse_last_event_id(identity: str | None) -> int | None:
+    """Return the number of the Last-Event-ID header.
 
     Raises:
-        BadRequestError: the id is none of ours.
+        BadRequestError: the id is invalid.
     """
-    return None if identity is None else _counted(identity, "/header/Last-Event-ID", "is not an id of this stream")
+    return None if identity is None else _parse_number(identity, "/header/Last-Event-ID", "is not a valid event id")
 
 
-def _counted(text: str, pointer: str, problem: str) -> int:
-    if not text.isdecimal() or not text.isascii() or len(text) > _LONGEST_NUMBER:
+def _parse_number(text: str, pointer: str, problem: str) -> int:
+    if not text.isdecimal() or not text.isascii() or len(text) > _MAX_DIGITS:
         raise BadRequestError.field(pointer, problem)
     return int(text)

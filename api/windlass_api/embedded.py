@@ -1,152 +1,110 @@
-"""Composition root of ``windlass up``: API and worker in one process, SQLite, a local folder, local back ends."""
+"""The server of ``windlass up``: API and worker in one process, SQLite, a local folder, local backends."""
 
-import contextlib
 import secrets
 import sys
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
 
+from windlass.db.engines import sqlite_engine
 from windlass.db.migrate import migrate
-from windlass.db.session import SqlDatabase, sqlite_engine
+from windlass.db.session import SqlDatabase
 from windlass.domain.projects import Pool, StoredQuota
 from windlass.orchestration.data_process import EmbeddedDataProcessor
 from windlass.orchestration.local import LocalPipelineBackend
 from windlass.orchestration.model_import import EmbeddedModelImporter
 from windlass.orchestration.ray_head import LocalRay
 from windlass.orchestration.run_folders import LocalRunFolders
-from windlass.services.access import Gatekeeper
-from windlass.services.backing import Backing
-from windlass.services.processing import Processing
+from windlass.ports import JoinableRay
+from windlass.runtime.context import RAY_ADDRESS_VARIABLE
 from windlass.services.projects import Projects
-from windlass.services.quotas import StoredTruth
-from windlass.services.retention import Retention
-from windlass.services.rollouts import Rollouts
 from windlass.serving.local import LocalServing
-from windlass.serving.probe import probe
+from windlass.serving.probe import ProbePool
 from windlass.settings import LimitSettings, WorkerSettings
 from windlass.storage.local import LocalObjectStore
 from windlass_api import process
-from windlass_api.dependencies import Wiring
-from windlass_api.process import FIRST, Home, SystemClock, first_key
-from windlass_api.worker import Worker, scheduling
+from windlass_api.composition import Application, ApplicationSettings, Ports, ServingPorts, compose
+from windlass_api.dependencies import AppContext
+from windlass_api.job_runner import LocalTraining, TrainingPorts
+from windlass_api.process import BOOTSTRAP, DataDirectory, SystemClock, ensure_admin_key
 
 _CPU_SLOTS = 2
 
 
-@dataclass
-class Embedded:
-    """The parts of one embedded server."""
+def build(data_dir: DataDirectory, url: str, new_ray: Callable[[Path, str], JoinableRay] = LocalRay) -> Application:
+    """Create the server of a data directory.
 
-    home: Home
-    wiring: Wiring
-    worker: Worker
-    ray: LocalRay
-    serving: LocalServing
-    backend: LocalPipelineBackend
-    database: SqlDatabase
-
-    def start(self) -> None:
-        """Begin the worker's loops."""
-        self.worker.start()
-
-    def stop(self) -> None:
-        """End runs, serving and Ray: nothing is left running, no port is held. Jobs go on from checkpoints later."""
-        with contextlib.ExitStack() as stack:  # whatever one of them meets, the others are stopped too
-            stack.callback(self.database.close)
-            stack.callback(self.ray.stop)
-            stack.callback(self.serving.stop)
-            stack.callback(self.worker.scheduling.stop_all)
-            stack.callback(self.worker.stop)
-
-
-def build(home: Home, url: str) -> Embedded:
-    """Wire everything together over one data folder."""
-    home.claim("embedded")
-    worker_settings, limits, clock = WorkerSettings(), LimitSettings(), SystemClock()
-    engine = sqlite_engine(home.path / "windlass.db")
+    ``new_ray`` returns the Ray cluster for its folder and a Python interpreter.
+    """
+    data_dir.bind_mode("embedded")
+    limits, clock = LimitSettings(), SystemClock()
+    engine = sqlite_engine(data_dir.path / "windlass.db")
     migrate(engine)
     database = SqlDatabase(engine, clock)
-    backing = Backing(database, LocalObjectStore(home.path / "store", limits.reserve_bytes), clock)
-    pepper = home.private_file("pepper", secrets.token_hex(32)).encode()
-    gatekeeper = Gatekeeper(database, clock, pepper)
-    ray = LocalRay(home.path / "ray", sys.executable)
-    backend = LocalPipelineBackend(home.path / "runs", sys.executable, environment=ray.environment())
-    with database.read() as work:
-        backend.readdress(url, [run.name for run in work.everywhere().runs.all(ended_at=None)])
-    serving = LocalServing(home.path / "serve", ray, sys.executable)
-    processor = EmbeddedDataProcessor(home.path / "data", sys.executable)
-    importer = EmbeddedModelImporter(home.path / "imports", sys.executable)
+    store = LocalObjectStore(data_dir.path / "store", limits.min_free_disk_bytes)
+    store.delete_drafts()
+    ray = new_ray(data_dir.path / "ray", sys.executable)
 
-    def workspace(run_name: str) -> Path:
-        return home.path / "runs" / run_name
+    def run_environment() -> dict[str, str]:
+        return {**ray.environment(), RAY_ADDRESS_VARIABLE: ray.address()}
 
-    worker = Worker(
-        backing=backing,
-        gatekeeper=gatekeeper,
-        scheduling=scheduling(backing, backend, worker_settings, workspace),
-        processing=Processing(backing, processor, importer, limits.reserve_bytes, slots=worker_settings.data_processes),
-        rollouts=Rollouts(
-            backing, serving, probe, patience=timedelta(seconds=worker_settings.rollout_seconds), since=clock.now()
+    pipelines = LocalPipelineBackend(data_dir.path / "runs", sys.executable, environment=run_environment)
+    with database.read() as uow:
+        pipelines.update_api_url(url, [run.name for run in uow.all_projects().runs.all({"ended_at": None})])
+    ports = Ports(
+        database=database,
+        store=store,
+        clock=clock,
+        folders=LocalRunFolders(data_dir.path / "runs"),
+        processor=EmbeddedDataProcessor(data_dir.path / "data", sys.executable),
+        importer=EmbeddedModelImporter(data_dir.path / "imports", sys.executable),
+        training=TrainingPorts(
+            pipelines, api_url=url, local=LocalTraining(ray, workspace=lambda run: data_dir.path / "runs" / run)
         ),
-        backend=backend,
-        ray=ray,
-        settings=worker_settings,
-        api_url=url,
-        retention=Retention(
-            backing,
-            LocalRunFolders(home.path / "runs"),
-            kept=timedelta(hours=worker_settings.tidy_hours),
-            replays=timedelta(hours=worker_settings.replay_hours),
-        ),
-        workspace=workspace,
+        serving=ServingPorts(LocalServing(data_dir.path / "serve", ray, sys.executable), ProbePool()),
     )
-    wiring = Wiring(
-        backing=backing,
-        gatekeeper=gatekeeper,
+    settings = ApplicationSettings(
         limits=limits,
-        lease=timedelta(seconds=worker_settings.heartbeat_seconds),
-        up_since=clock.now(),
-        mode="embedded",
-        quota_truth=StoredTruth(backing),
-        serving=serving,
-        ready=worker.loops.stalled,
+        worker=WorkerSettings(),
+        hasher=data_dir.secret_hasher(),
+        # a data directory has one server at a time, so a restarted server may take over its own leases
+        holder=data_dir.read_or_create("holder", secrets.token_hex(8)),
     )
-    _first_start(home, wiring)
-    return Embedded(home, wiring, worker, ray, serving, backend, database)
+    application = compose(settings, ports)
+    _initialize(data_dir, application.app_context)
+    return application
 
 
-def _first_start(home: Home, wiring: Wiring) -> None:
-    """Make what a new data folder lacks: the pool ``local`` and the project ``default`` with its quota, and the key."""
-    backing, clock = wiring.backing, wiring.backing.clock
-    with backing.database.write() as work:
-        if not work.pools.all() and not work.projects.all():
-            project = Projects(backing, FIRST).add(work, "default", "Default", None)
+def _initialize(data_dir: DataDirectory, app_context: AppContext) -> None:
+    """Initialize a new data directory: pool ``local``, project ``default`` with its quota, and the admin key."""
+    deps, clock = app_context.deps, app_context.deps.clock
+    with deps.database.write() as uow:
+        if not uow.pools.all() and not uow.projects.all():
+            project = Projects(deps, BOOTSTRAP).add(uow, "default", "Default", None)
             gpus = _gpus()
             capacity = len(gpus) or _CPU_SLOTS
             pool = Pool(
-                id=backing.new_id("pool"),
+                id=deps.new_id("pool"),
                 name="local",
                 capacity=capacity,
                 gpu_type=gpus[0] if gpus else "",
                 created_at=clock.now(),
             )
-            work.pools.add(pool)
-            work.of(project.id).quotas.add(StoredQuota(project=project.id, pool="local", nominal=capacity))
-    first_key(home, wiring, "embedded server")
+            uow.pools.add(pool)
+            uow.project(project.id).quotas.add(StoredQuota(project=project.id, pool="local", nominal=capacity))
+    ensure_admin_key(data_dir, app_context, "embedded server")
 
 
 def _gpus() -> list[str]:
-    """Return the names of this machine's NVIDIA GPUs, as their driver tells."""
-    found = []
-    for facts in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        lines = dict(line.split(":", 1) for line in facts.read_text().splitlines() if ":" in line)
-        found.append(lines.get("Model", "GPU").strip())
-    return found
+    """Return the names of this machine's NVIDIA GPUs as reported by the driver."""
+    names = []
+    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line)
+        names.append(lines.get("Model", "GPU").strip())
+    return names
 
 
 def main() -> int:
-    """Run the embedded server until it is told to stop."""
+    """Run the embedded server until SIGINT or SIGTERM."""
     return process.main("windlass_api.embedded", __doc__, build)
 
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the API, in base units. No ids as labels."""
+"""Prometheus metrics of the API, in base units. Labels have low cardinality."""
 
 import time
 
@@ -12,17 +12,64 @@ REQUESTS = Counter(
 SECONDS = Histogram(
     "windlass_http_request_seconds", "Time to the end of the response.", ["operation"], registry=REGISTRY
 )
-OUTBOX_AGE = Gauge("windlass_outbox_oldest_seconds", "Age of the oldest intent that is due.", registry=REGISTRY)
-MIRROR_AGE = Gauge(
-    "windlass_mirror_age_seconds", "Time since the mirror of the cluster was last known to be right.", registry=REGISTRY
+OUTBOX_AGE = Gauge("windlass_outbox_oldest_seconds", "Age of the oldest due outbox intent.", registry=REGISTRY)
+CLUSTER_SYNC_AGE = Gauge(
+    "windlass_cluster_sync_age_seconds", "Time since the database last matched the cluster.", registry=REGISTRY
 )
-LOOP_FAILURES = Counter("windlass_worker_failures_total", "Failed turns of a worker loop.", ["loop"], registry=REGISTRY)
+LOOP_FAILURES = Counter(
+    "windlass_worker_failures_total", "Failed iterations of a worker loop.", ["loop"], registry=REGISTRY
+)
 INTENTS = Counter(
-    "windlass_intents_total", "Intents carried out, by kind and outcome.", ["kind", "outcome"], registry=REGISTRY
+    "windlass_intents_total", "Handled outbox intents by kind and outcome.", ["kind", "outcome"], registry=REGISTRY
 )
+LOOP_SECONDS = Histogram(
+    "windlass_worker_loop_seconds",
+    "Duration of iterations of a worker loop.",
+    ["loop"],
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300),
+    registry=REGISTRY,
+)
+LOST_LEASES = Counter(
+    "windlass_leases_lost_total", "Leases that expired while their holder had work.", ["lease"], registry=REGISTRY
+)
+AMBIGUOUS_SUBMISSIONS = Counter(
+    "windlass_ambiguous_submissions_total",
+    "Submissions of a run that was already submitted: the outcome of an earlier one was lost.",
+    registry=REGISTRY,
+)
+TRANSACTION_CONFLICTS = Counter(
+    "windlass_transaction_conflicts_total",
+    "Transactions that lost against a concurrent one, and were repeated.",
+    ["operation"],
+    registry=REGISTRY,
+)
+QUEUE_WAIT = Histogram(
+    "windlass_queue_wait_seconds",
+    "Time from the submission of a job to its first admission.",
+    ["pool"],
+    buckets=(1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 72 * 3600),
+    registry=REGISTRY,
+)
+GPU_SECONDS = Counter(
+    "windlass_gpu_seconds_total",
+    "GPU time of ended attempts by pool and outcome of the attempt.",
+    ["pool", "outcome"],
+    registry=REGISTRY,
+)
+HELD_REQUESTS = Gauge(
+    "windlass_held_requests", "Predictions that wait for the first replica of an endpoint.", registry=REGISTRY
+)
+ENDPOINT_REPLICAS = Gauge(
+    "windlass_endpoint_replicas",
+    "Replicas of an endpoint, desired by the autoscaling and ready, as the leader of the workers observes them.",
+    ["project", "endpoint", "state"],
+    registry=REGISTRY,
+)
+for _lease in ("attempt", "intent", "leader"):
+    LOST_LEASES.labels(_lease)  # a counter that starts with its first event has no increase
 
 
-class Metrics:
+class MetricsMiddleware:
     """ASGI middleware that counts and times requests by operation."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -35,14 +82,14 @@ class Metrics:
             return
         status, began = 500, time.perf_counter()
 
-        async def watched(message: Message) -> None:
+        async def send_and_record_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, send_and_record_status)
         finally:
             operation = getattr(scope.get("route"), "operation_id", None) or "other"
             REQUESTS.labels(operation, str(status)).inc()

@@ -1,91 +1,111 @@
-"""What the API answers when a request fails: our errors, FastAPI's and bugs, all as RFC 9457 problems."""
+"""Exception handlers: all errors are returned as RFC 9457 problems."""
 
 import logging
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from windlass.domain.errors import (
     BadRequestError,
-    FieldProblem,
-    InvalidError,
     MethodNotAllowedError,
     NotFoundError,
+    RequestTimeoutError,
     TooLargeError,
     WindlassError,
 )
+from windlass.wire.openai_errors import openai_error
 from windlass.wire.problems import headers_of, problem_of, status_of
+from windlass.wire.validation import field_problems, invalid, json_pointer
 
 _log = logging.getLogger(__name__)
 
+_OPENAI_ROUTES = ("/chat/completions",)
 
-def render(error: WindlassError, request_id: str) -> Response:
-    """Return the response of an error."""
-    problem = problem_of(error, request_id)
-    return JSONResponse(problem.model_dump(), problem.status, headers_of(error), media_type="application/problem+json")
+_CLIENT_CLOSED_REQUEST = 499
+"""The status that nginx logs for a client that disconnected."""
+
+
+def render(error: WindlassError, scope: Scope) -> Response:
+    """Return the problem response of an error; on OpenAI-compatible routes, it also has OpenAI's member ``error``."""
+    problem = problem_of(error, scope.get("windlass.request_id", ""))
+    content = problem.model_dump()
+    if scope["path"].endswith(_OPENAI_ROUTES):
+        content["error"] = openai_error(error)
+    return JSONResponse(content, problem.status, headers_of(error), media_type="application/problem+json")
 
 
 async def on_windlass_error(request: Request, error: Exception) -> Response:
-    """Render an error of our own tree."""
-    assert isinstance(error, WindlassError)  # noqa: S101 - registered for this class alone
+    """Handle ``WindlassError``."""
+    assert isinstance(error, WindlassError)  # noqa: S101 - registered for this class only
     if status_of(type(error)) >= HTTPStatus.INTERNAL_SERVER_ERROR:
         cause = repr(error.__cause__) if error.__cause__ else ""
-        facts = {"code": error.code, "detail": error.message, "cause": cause, "path": request.url.path}
-        _log.warning("request failed", extra=facts)
-    return render(error, _request_id(request))
+        extra = {"code": error.code, "detail": error.message, "cause": cause, "path": request.url.path}
+        _log.warning("request failed", extra=extra)
+    return render(error, request.scope)
 
 
 async def on_validation_error(request: Request, error: Exception) -> Response:
-    """Render what pydantic refused: 400 for what is no JSON at all, else 422 with a pointer per field."""
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
-    found = error.errors()
-    if any(one["type"] == "json_invalid" for one in found):
-        return render(BadRequestError("the body is not valid JSON", hint="send a JSON document"), _request_id(request))
-    fields = [FieldProblem(_pointer(one["loc"]), _sentence(one)) for one in found]
-    first = fields[0]
-    name = first.pointer.rsplit("/", 1)[-1] or "body"
+    """Handle validation errors: 400 for malformed JSON and headers, else 422 with a JSON pointer per field."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
+    details = error.errors()
+    if any(detail["type"] == "json_invalid" for detail in details):
+        return render(BadRequestError("the body is not valid JSON", hint="send a valid JSON document"), request.scope)
+    fields = field_problems(details, lambda location: _pointer(location, error.body))
+    problem = invalid(fields)
     if any(field.pointer.startswith("/header/") for field in fields):
-        return render(BadRequestError(f"{name}: {first.problem}", fields=fields), _request_id(request))
-    return render(InvalidError(f"{name}: {first.problem}", fields=fields), _request_id(request))
+        return render(BadRequestError(problem.message, fields=fields), request.scope)
+    return render(problem, request.scope)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """Render what the framework itself refuses (no route, wrong method) in our form."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
-    kinds: dict[int, type[WindlassError]] = {404: NotFoundError, 405: MethodNotAllowedError, 413: TooLargeError}
-    kind = kinds.get(error.status_code, BadRequestError)
-    response = render(kind(str(error.detail)), _request_id(request))
+    """Handle errors of the framework, such as an unknown route or a wrong method."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    path = request.url.path
+    problem: WindlassError
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            problem = NotFoundError(f"there is no route {path}", hint=_route_hint(path))
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = (error.headers or {}).get("Allow", "")
+            problem = MethodNotAllowedError(f"{path} accepts {allowed or 'other methods'}, not {request.method}")
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            problem = TooLargeError(str(error.detail))
+        case HTTPStatus.REQUEST_TIMEOUT:
+            problem = RequestTimeoutError(str(error.detail))
+        case _:
+            problem = BadRequestError(str(error.detail))
+    response = render(problem, request.scope)
     response.status_code = error.status_code
     response.headers.update(error.headers or {})
     return response
 
 
-async def on_crash(request: Request, error: Exception) -> Response:
-    """Render a bug: the details go to the log, the request id to the caller."""
+async def on_client_disconnect(_request: Request, _error: Exception) -> Response:
+    """End a request whose client is gone; nobody receives the status, but the metrics count it."""
+    return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
+
+def _route_hint(path: str) -> str:
+    if path != "/" and path.endswith("/"):
+        return "leave out the slash at the end"
+    if not path.startswith("/v1"):
+        return "the paths of the API start with /v1; GET /v1/openapi.json lists them"
+    return "GET /v1/openapi.json lists the routes"
+
+
+async def on_unhandled_error(request: Request, error: Exception) -> Response:
+    """Handle unexpected exceptions: the details are logged, the client receives the request id."""
     _log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
-    said = WindlassError("something went wrong in the server", hint="report the request id to the platform's admin")
-    return render(said, _request_id(request))
+    problem = WindlassError("internal server error", hint="report the request id to the platform's admin")
+    return render(problem, request.scope)
 
 
-def _request_id(request: Request) -> str:
-    found: str = request.scope.get("windlass.request_id", "")
-    return found
-
-
-def _pointer(location: tuple[str | int, ...]) -> str:
+def _pointer(location: tuple[str | int, ...], body: object) -> str:
     source, *path = location
-    escaped = [str(part).replace("~", "~0").replace("/", "~1") for part in path]
-    return "/" + "/".join(escaped if source == "body" else [str(source), *escaped])
-
-
-def _sentence(error: dict[str, Any]) -> str:
-    if error["type"] == "extra_forbidden":
-        return "is not a known field"
-    if error["type"] == "missing":
-        return "is required"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
+    if source == "body":
+        return json_pointer(tuple(path), body)
+    return "/" + "/".join(str(part) for part in location[:2])

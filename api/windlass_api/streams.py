@@ -1,111 +1,152 @@
-"""Server-sent events: a job's facts as they come, and its log as it grows.
+"""Server-sent events: live streams of a job's events, metrics and state, and of its log.
 
-The database is asked twice a second, in a worker thread; a reader that comes back with Last-Event-ID goes on where it
-stopped. Events carry their sequence number as id, log pieces the next byte offset.
+The database is polled twice a second in a worker thread; the streams of one job share the reads. Clients resume with
+Last-Event-ID: the id of an event is its sequence number, the id of a log chunk is the next byte offset. A stream ends
+without the event ``end`` after an hour, when the server stops, or when its reader has lost access; clients resume, or
+get the error.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
-from windlass.services.jobs import Glance, Jobs, MetricsTold
+from windlass.domain.errors import WindlassError
+from windlass.services.jobs import Jobs, JobUpdate, MetricsCursor
+from windlass_api.concurrency import release_slot
 from windlass_api.mapping import job_out
+from windlass_api.stream_hub import StreamCaller, StreamHub
 
-_PAUSE_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 15.0
-_PIECE = 1 << 16
+_ACCESS_SECONDS = 15.0
+_MAX_SECONDS = 3600.0
+_CHUNK_BYTES = 1 << 16
 
 
-def frame(event: str, data: str, identity: str | None = None) -> str:
-    """Return one server-sent event; a line break in ``data`` becomes a second data line."""
-    head = f"event: {event}\n" + (f"id: {identity}\n" if identity is not None else "")
+def frame(event: str, data: str, event_id: str | None = None) -> str:
+    """Return one server-sent event; each line of ``data`` becomes a data field."""
+    head = f"event: {event}\n" + (f"id: {event_id}\n" if event_id is not None else "")
     return head + "".join(f"data: {line}\n" for line in data.split("\n")) + "\n"
 
 
-def _response(frames: AsyncIterator[str]) -> StreamingResponse:
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(frames, media_type="text/event-stream", headers=headers)
+class EventStreamResponse(StreamingResponse):
+    """A stream of server-sent events; it counts against the limits of its key and project while it is open."""
+
+    def __init__(self, hub: StreamHub, caller: StreamCaller, frames: AsyncIterator[str]) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(_limited(hub, caller, frames), media_type="text/event-stream", headers=headers)
+        self._hub, self._caller = hub, caller
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream.
+
+        Raises:
+            TooManyRequestsError: the key or the project has too many streams.
+        """
+        with self._hub.stream(self._caller):
+            release_slot(scope)
+            await super().__call__(scope, receive, send)
 
 
-def follow_job(jobs: Jobs, project: str, job_id: str, after: int) -> StreamingResponse:
-    """Stream a job's events beyond a number, metrics and states until it has ended and everything was said."""
-    return _response(_job_frames(jobs, project, job_id, after))
+async def _limited(hub: StreamHub, caller: StreamCaller, frames: AsyncIterator[str]) -> AsyncGenerator[str]:
+    """Yield the frames, and comments while there are none, for an hour at most, while the caller has access.
+
+    An empty frame stands for a poll without a result.
+    """
+    started_at = sent_at = checked_at = time.monotonic()
+    async for text in frames:
+        now = time.monotonic()
+        if hub.closed or now - started_at > _MAX_SECONDS:
+            return
+        if now - checked_at > _ACCESS_SECONDS:
+            checked_at = now
+            try:
+                await hub.require_access(caller, _ACCESS_SECONDS)
+            except WindlassError:
+                return  # the client connects again and gets the error
+        if text or now - sent_at > _HEARTBEAT_SECONDS:
+            sent_at = now
+            yield text or ": keep-alive\n\n"
+
+
+def stream_job(hub: StreamHub, caller: StreamCaller, jobs: Jobs, job_id: str, after: int) -> EventStreamResponse:
+    """Stream a job's events after a sequence number, metrics and states until the job has ended."""
+    return EventStreamResponse(hub, caller, job_frames(hub, caller.project_name, jobs, job_id, after))
 
 
 @dataclass
-class Told:
-    """What a reader of a job's stream has been told."""
+class StreamCursor:
+    """Position of a client in a job's stream."""
 
     sequence: int
-    metrics: MetricsTold = field(default_factory=MetricsTold)
+    metrics: MetricsCursor = field(default_factory=MetricsCursor)
     points: set[tuple[str, int, int]] = field(default_factory=set)
-    """Name, step and attempt of the points at the step up to which the reader was told, and beyond."""
+    """Name, step and attempt of the points sent at or after the step of ``metrics``."""
     state: Any = None
 
-    def news(self, project: str, seen: Glance) -> list[str]:
-        """Return the frames of what is new; the last is an ``end`` when job and run have ended and all is told."""
-        frames, job = [], seen.job
-        for event in seen.events:
+    def advance(self, project: str, update: JobUpdate) -> list[str]:
+        """Return the frames of an update and advance; the last frame is ``end`` if the job has ended."""
+        frames, job = [], update.job
+        for event in update.events:
             self.sequence = event.sequence
             body = event.model_dump(mode="json", exclude={"project", "job"})
             frames.append(frame("event", json.dumps(body), str(event.sequence)))
-        for point in seen.points:
-            if (point.name, point.step, point.attempt) not in self.points:
-                value = {"name": point.name, "step": point.step, "value": point.value}
-                frames.append(frame("metric", json.dumps(value)))
-        step = max([seen.told.step, *(point.step for point in seen.points)])
-        self.metrics = replace(seen.told, step=step)
-        self.points = {(point.name, point.step, point.attempt) for point in seen.points if point.step >= step}
+        points = [
+            (series.name, step, attempt, value)
+            for series in update.series
+            for step, attempt, value in zip(series.steps, series.attempts, series.values, strict=True)
+        ]
+        for name, at, attempt, value in points:
+            if (name, at, attempt) not in self.points:
+                frames.append(frame("metric", json.dumps({"name": name, "step": at, "value": value})))
+        step = max([update.cursor.step, *(at for _, at, _, _ in points)])
+        self.metrics = replace(update.cursor, step=step)
+        self.points = {(name, at, attempt) for name, at, attempt, _ in points if at >= step}
         state = (job.state, job.reason, job.steps_done)
         if state != self.state:
             self.state = state
             frames.append(frame("state", job_out(project, job).model_dump_json()))
-        if seen.settled and not seen.events:
+        if update.finished and not update.events:
             frames.append(frame("end", job_out(project, job).model_dump_json()))
         return frames
 
 
-async def _job_frames(jobs: Jobs, project: str, job_id: str, sequence: int) -> AsyncIterator[str]:
-    told = Told(sequence)
-    spoken = time.monotonic()
+async def job_frames(hub: StreamHub, project: str, jobs: Jobs, job_id: str, sequence: int) -> AsyncIterator[str]:
+    """Yield the frames of a job's stream, and an empty frame for a poll without a result."""
+    cursor = StreamCursor(sequence)
     while True:
-        seen = await run_in_threadpool(jobs.glance, job_id, told.sequence, told.metrics)
-        frames = told.news(project, seen)
-        for one in frames:
-            yield one
+        read = partial(jobs.poll_updates, job_id, cursor.sequence, cursor.metrics)
+        key = ("updates", jobs.project, job_id, cursor.sequence, cursor.metrics)
+        frames = cursor.advance(project, await hub.reads.read(key, _POLL_SECONDS, read))
+        for text in frames or [""]:
+            yield text
         if frames and frames[-1].startswith("event: end"):
             return
-        if frames:
-            spoken = time.monotonic()
-        elif time.monotonic() - spoken > _HEARTBEAT_SECONDS:
-            spoken = time.monotonic()
-            yield ": still here\n\n"
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
-def follow_log(jobs: Jobs, job_id: str, offset: int) -> StreamingResponse:
-    """Stream a job's log from a byte offset until the job has ended and all of it was said."""
-    return _response(_log_frames(jobs, job_id, offset))
+def stream_log(hub: StreamHub, caller: StreamCaller, jobs: Jobs, job_id: str, offset: int) -> EventStreamResponse:
+    """Stream a job's log from a byte offset until the job has ended and the log is complete."""
+    return EventStreamResponse(hub, caller, log_frames(hub, jobs, job_id, offset))
 
 
-async def _log_frames(jobs: Jobs, job_id: str, offset: int) -> AsyncIterator[str]:
-    spoken = time.monotonic()
+async def log_frames(hub: StreamHub, jobs: Jobs, job_id: str, offset: int) -> AsyncIterator[str]:
+    """Yield the frames of a log's stream, and an empty frame for a poll without a result."""
     while True:
-        text, offset, ended = await run_in_threadpool(jobs.log, job_id, offset, _PIECE)
+        read = partial(jobs.log, job_id, offset, _CHUNK_BYTES)
+        text, offset, ended = await hub.reads.read(("log", jobs.project, job_id, offset), _POLL_SECONDS, read)
         if text:
-            spoken = time.monotonic()
             yield frame("log", text.decode("utf-8", "replace"), str(offset))
         elif ended:
             yield frame("end", "", str(offset))
             return
-        elif time.monotonic() - spoken > _HEARTBEAT_SECONDS:
-            spoken = time.monotonic()
-            yield ": still here\n\n"
-        if not text:
-            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            yield ""
+            await asyncio.sleep(_POLL_SECONDS)

@@ -1,167 +1,212 @@
-"""The worker: carries out intents and keeps looking at jobs, datasets and endpoints. Loops of one process."""
+"""The worker: dispatches the outbox, and reconciles what the server is capable of, in background loops."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
-from pathlib import Path
+from functools import partial
 
-from windlass.domain.errors import InvalidError
-from windlass.domain.jobs import JobState, Run, RunState, move
+from pydantic import BaseModel
+
+from windlass.domain.autoscaling import RequestLoad
+from windlass.domain.cluster_sync import QuotaChange
+from windlass.domain.datasets import DatasetVersion
+from windlass.domain.endpoints import Endpoint
+from windlass.domain.errors import InvalidError, LimitReachedError
+from windlass.domain.jobs import Job, Run
+from windlass.domain.models import CatalogueModel, Model, ModelVersion
 from windlass.domain.records import Intent
-from windlass.ports import PipelineBackend, RayCluster
-from windlass.runtime.context import RunContext
-from windlass.runtime.draining import drain_ended
-from windlass.services.access import Gatekeeper
-from windlass.services.backing import Backing
-from windlass.services.datasets import version_prefix
+from windlass.ports.leadership import NotLeaderError
+from windlass.services.admission_queue import AdmissionQueue
+from windlass.services.base import ServiceDependencies
+from windlass.services.cluster_sync import ClusterSync
 from windlass.services.processing import Processing
 from windlass.services.registration import deploy_job
 from windlass.services.retention import Retention
 from windlass.services.rollouts import Rollouts
-from windlass.services.runs import Runs, artifact_prefix, checkpoint_prefix
-from windlass.services.scheduling import Scheduling
 from windlass.settings import WorkerSettings
-from windlass_api.intents import Intents
-from windlass_api.loops import Loops
+from windlass_api.background_loops import BackgroundLoops, Loop
+from windlass_api.job_runner import JobRunner, TrainingPorts
+from windlass_api.metrics import CLUSTER_SYNC_AGE, ENDPOINT_REPLICAS, LOST_LEASES
+from windlass_api.outbox_dispatcher import OutboxDispatcher
 
-_START_TRIES = 6
-"""Tries to start a run, over about a minute and a half, before it counts as lost and its job queues again."""
+_log = logging.getLogger(__name__)
 
-
-def scheduling(
-    backing: Backing, backend: PipelineBackend, settings: WorkerSettings, workspace: Callable[[str], Path]
-) -> Scheduling:
-    """Return the scheduler that these settings describe; ``workspace`` gives the folder of a run by its name."""
-    up_since = backing.clock.now()
-
-    def leftovers(run: Run) -> bool:
-        runs = Runs(backing, run.id, timedelta(seconds=settings.heartbeat_seconds), up_since)
-        return drain_ended(workspace(run.name), runs.report)
-
-    return Scheduling(
-        backing,
-        backend,
-        preempt_grace=timedelta(seconds=settings.preempt_grace_seconds),
-        cancel_grace=timedelta(seconds=settings.cancel_grace_seconds),
-        lost_runs=settings.lost_runs,
-        leftovers=leftovers,
-    )
+_EVERY_WORKER = frozenset({"outbox", "cluster sync"})
+"""Loops that run in all workers of a cluster: intents are leased, and the cluster sync elects the leader."""
 
 
 @dataclass
 class Worker:
-    """Runs until ``stop``. Everything it does can be done again: a crash between any two lines loses nothing."""
+    """Runs until ``stop``. All operations are idempotent, so a crash at any point loses nothing.
 
-    backing: Backing
-    gatekeeper: Gatekeeper
-    scheduling: Scheduling
-    processing: Processing
-    rollouts: Rollouts
-    retention: Retention
-    backend: PipelineBackend
-    ray: RayCluster
+    Of several workers, only the leader runs the loops that reconcile all objects of a kind. A leader that was replaced
+    during an iteration ends it: transactions are serializable, objects of the cluster have deterministic names, and the
+    objects of endpoints are written and deleted under the lease of the leader.
+    """
+
+    deps: ServiceDependencies
+    name: str
+    """Holder of this worker's leases; a restarted worker keeps its name."""
     settings: WorkerSettings
-    api_url: str
-    workspace: Callable[[str], Path]
-    """Returns the run folder of a run name: where its processes may write."""
-    intents: Intents = field(init=False)
-    loops: Loops = field(init=False)
+    processing: Processing
+    retention: Retention
+    training: TrainingPorts | None
+    queue: AdmissionQueue | None
+    """The queue of the embedded scheduler; None where the cluster admits jobs."""
+    rollouts: Rollouts | None
+    cluster_sync: ClusterSync | None
+    """Elects the leader; None where there is only one worker."""
+    jobs: JobRunner | None = field(init=False)
+    dispatcher: OutboxDispatcher = field(init=False)
+    loops: BackgroundLoops = field(init=False)
 
     def __post_init__(self) -> None:
-        """Put the loops together."""
-        self.intents = Intents(self.backing, self.settings.lease, self._do, after=self._nudge, explain=self._explain)
-        self.loops = Loops(
-            {
-                "intents": self.intents.turn,
-                "runs": self.runs,
-                "bytes": self.processing.watch,
-                "endpoints": self._endpoints,
-                "retention": self.retention.step,
-            },
-            self.settings.tick_seconds,
+        """Create the loops."""
+        self.jobs = None
+        if self.training is not None:
+            self.jobs = JobRunner(
+                self.deps, self.queue, self.training, self.settings, on_ray_ready=lambda: self.loops.wake(["outbox"])
+            )
+        self.dispatcher = OutboxDispatcher(
+            self.deps,
+            self.settings.outbox_lease,
+            self._handle,
+            holder=self.name,
+            after=lambda: self.loops.wake(["outbox"]),
+            on_failure=self._on_failure,
+            paused_kinds=self._paused_kinds,
         )
-
-    def _nudge(self) -> None:
-        self.loops.nudge()
+        functions: dict[str, Loop] = {
+            "outbox": self.dispatcher.run_once,
+            "data": self._polled(self.processing.poll),
+            "retention": self.retention.step,
+        }
+        triggers: dict[str, Collection[type[BaseModel]]] = {
+            "outbox": {Intent},
+            "data": {DatasetVersion, CatalogueModel},
+        }
+        if self.jobs is not None:
+            functions |= {"runs": self.jobs.poll, "admission": self.jobs.admit}
+            triggers["runs"] = {Run}
+            if self.jobs.ray_starter is not None:
+                functions["ray"] = self.jobs.ray_starter.step
+                triggers["ray"] = {Intent}
+            if self.queue is None:
+                triggers["admission"] = {Job}
+        if self.rollouts is not None:
+            functions["endpoints"] = self._polled(self.reconciling(self.rollouts))
+            triggers["endpoints"] = {Endpoint, Model, ModelVersion, RequestLoad}
+        if self.cluster_sync is not None:
+            functions["cluster sync"] = self.syncing(self.cluster_sync)
+            triggers["cluster sync"] = {QuotaChange}
+        if self.cluster_sync is not None:
+            functions |= {name: self._of_leader(loop) for name, loop in functions.items() if name not in _EVERY_WORKER}
+        self.loops = BackgroundLoops(functions)
+        for name, kinds in triggers.items():
+            self.deps.database.subscribe(kinds, partial(self._wake, name))
+        if self.queue is not None:
+            self.queue.on_change = lambda: self.loops.wake(["admission"])
 
     def start(self) -> None:
-        """Begin the loops."""
+        """Start the loops."""
         self.loops.start()
 
+    def _wake(self, loop: str, changed: Collection[type[BaseModel]]) -> None:
+        del changed
+        self.loops.wake([loop])
+
     def stop(self) -> None:
-        """End the loops; each finishes its turn."""
+        """Stop the loops after their current iteration."""
         self.loops.stop()
-        self.intents.close()
+        self.dispatcher.close()
 
-    def runs(self) -> bool:
-        """Follow the runs, and admit jobs; tell whether any was."""
-        try:
-            self.scheduling.watch()
-        finally:  # a run in trouble keeps no queued job waiting
-            admitted = self.scheduling.admit()
-        return admitted
+    def _polled(self, step: Callable[[], bool]) -> Loop:
+        """Return the loop that repeats ``step`` while it has something to poll."""
+        return lambda: self.settings.tick_seconds if step() else None
 
-    def _endpoints(self) -> bool:
-        self.rollouts.step()
+    @staticmethod
+    def reconciling(rollouts: Rollouts) -> Callable[[], bool]:
+        """Return the step of the rollouts that also publishes the replicas as metrics."""
+        published: set[tuple[str, str, str]] = set()
+
+        def publish() -> None:
+            nonlocal published
+            values = {}
+            for each in rollouts.observed:
+                values[each.project, each.endpoint, "desired"] = each.desired
+                values[each.project, each.endpoint, "ready"] = each.ready
+            for labels, value in values.items():
+                ENDPOINT_REPLICAS.labels(*labels).set(value)
+            for labels in published - values.keys():  # of deleted endpoints
+                ENDPOINT_REPLICAS.remove(*labels)
+            published = set(values)
+
+        def step() -> bool:
+            try:
+                return rollouts.step()
+            finally:
+                publish()
+
+        return step
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this worker runs the loops of which there is one."""
+        return self.cluster_sync is None or self.cluster_sync.elector.is_leader
+
+    def _of_leader(self, loop: Loop) -> Loop:
+        """Return the loop that does nothing while another worker is the leader. A new leader wakes its loops."""
+
+        def run_if_leader() -> float | None:
+            if not self.is_leader:
+                return None
+            try:
+                return loop()
+            except NotLeaderError as error:
+                _log.info("a loop ended because this worker is not the leader any more", extra={"cause": str(error)})
+                return None
+
+        return run_if_leader
+
+    def syncing(self, cluster_sync: ClusterSync) -> Loop:
+        """Return the loop that syncs the cluster while this worker is the leader, and observes the leadership."""
+        led = False
+
+        def step() -> float:
+            nonlocal led
+            was_leader = self.is_leader
+            try:
+                cluster_sync.step()
+            finally:
+                CLUSTER_SYNC_AGE.set(cluster_sync.seconds_since_sync)
+                if self.is_leader and not was_leader:
+                    self.loops.wake(self.loops.names)
+                if led and not self.is_leader:  # the lease may have expired before this iteration
+                    LOST_LEASES.labels("leader").inc()
+                    ENDPOINT_REPLICAS.clear()  # the new leader observes them
+                led = self.is_leader
+            return self.settings.tick_seconds
+
+        return step
+
+    def _paused_kinds(self) -> Collection[str]:
+        return () if self.jobs is None else self.jobs.paused_kinds()
+
+    def _on_failure(self, intent: Intent, problem: str) -> bool:
+        """Record why an intent fails; return whether to give up."""
+        if intent.kind == "run.submit" and self.jobs is not None:
+            return self.jobs.report_submit_failure(intent, problem)
         return False
 
-    def _explain(self, intent: Intent, problem: str) -> bool:
-        """Say to whom it matters why an intent fails; tell whether it is given up."""
-        match intent.kind:
-            case "run.submit":
-                given_up = intent.tries >= _START_TRIES
-                self.scheduling.not_started(intent.subject, problem, give_up=given_up)
-                return given_up
-            case _:
-                return False
-
-    def _do(self, intent: Intent) -> None:
+    def _handle(self, intent: Intent) -> None:
         match intent.kind:
             case "job.deploy":
-                with suppress(InvalidError):  # the job's reason says it from now on
-                    deploy_job(self.backing, intent.project, intent.subject)
-            case "job.submit":
-                self._queue(intent)
-            case "run.submit":
-                self._submit(intent.subject)
+                with suppress(InvalidError, LimitReachedError):  # recorded as the job's reason
+                    deploy_job(self.deps, intent.project, intent.subject)
+            case "run.submit" if self.jobs is not None:
+                self.jobs.submit(intent.subject)
+            case "dataset.process" | "base-model.import" if not self.is_leader:
+                pass  # the leader finds it by its state, and was woken by the commit
             case _:
-                self.processing.carry_out(intent)
-
-    def _queue(self, intent: Intent) -> None:
-        with self.backing.database.write() as work:
-            jobs = work.of(intent.project).jobs
-            job = jobs.find(id=intent.subject)
-            if job is not None and job.state is JobState.ACCEPTED:
-                jobs.save(move(job, JobState.QUEUED, self.backing.clock.now()))
-
-    def _submit(self, run_id: str) -> None:
-        address = self.ray.ensure()
-        with self.backing.database.read() as work:
-            run = work.everywhere().runs.find(id=run_id)
-            if run is None or run.state is not RunState.PENDING or run.stop is not None:
-                return
-            job = work.of(run.project).jobs.get(id=run.job)
-            base = work.base_models.get(id=job.base_model)
-            project = work.projects.get(id=run.project).name
-        self.backend.submit(
-            RunContext(
-                api_url=self.api_url,
-                run_token=self.gatekeeper.run_token(run.id),
-                project=project,
-                job=job.id,
-                run=run.id,
-                run_number=run.number,
-                run_name=run.name,
-                spec=job.spec,
-                store_root=self.backing.store.local_path("projects").parent,
-                dataset_prefix=version_prefix(run.project, job.dataset_version),
-                dataset_version=job.dataset_ref,
-                base_model_prefix=base.prefix,
-                base_model=base.name,
-                checkpoint_prefix=checkpoint_prefix(job),
-                artifact_prefix=artifact_prefix(job),
-                workspace=self.workspace(run.name),
-                ray_address=address,
-            )
-        )
+                self.processing.handle(intent)

@@ -1,1 +1,1 @@
-"""The operators: they turn GPUPool, Project and ModelEndpoint into what Kubernetes, Kueue and KubeRay understand."""
+"""The operators: reconcile GPUPool, Project and ModelEndpoint into objects of Kubernetes, Kueue and KubeRay."""

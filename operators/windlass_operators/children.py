@@ -1,11 +1,12 @@
-"""The children of a custom resource: whose an object is, whether it is as wished, and what is too much. Pure."""
+"""The children of a custom resource: ownership, drift and orphans; pure."""
 
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from windlass.kube.names import (
     ADOPT_ANNOTATION,
@@ -21,37 +22,37 @@ from windlass.kube.objects import Kind, Object, Ref
 from windlass_operators.kinds import COHORT, NAMESPACE, RAY_SERVICE
 
 _THOUSANDS = re.compile(r"([0-9]+)k")
-"""How the API server writes a quantity of whole thousands."""
-_UNOWNED = {NAMESPACE, COHORT}
-"""Without an owner reference: a cohort is shared. A namespace's end is final, and ends all that runs in it: that is for
-our finalizer alone to decide, and not for the garbage collector, which would obey ``--cascade=foreground`` at once."""
-_GIVEN = {("ServiceAccount", "default")}
-"""What Kubernetes makes in each namespace by itself: in a namespace of ours it is ours."""
-_SHARED = {RAY_SERVICE}
-"""Applied when the wish changes and not when the object does: Kueue writes the flavor's node labels and tolerations
-into lists that are one field to the API server, and takes them out again."""
+"""A quantity in thousands, as the API server normalizes it."""
+_WITHOUT_OWNER_REFERENCE = {NAMESPACE, COHORT}
+"""A cohort is shared. Deleting a namespace ends all that runs in it, so only our finalizer may do it, not the garbage
+collector, which would follow ``--cascade=foreground`` at once."""
+_PRECREATED = {("ServiceAccount", "default")}
+"""Objects that Kubernetes creates in each namespace: adopted in the namespaces of projects."""
+_DIGEST_ONLY = {RAY_SERVICE}
+"""Applied when the manifest changes, not when the object does: Kueue adds the flavor's node labels and tolerations to
+atomic lists, and removes them again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The custom resource whose children are brought about."""
+    """The custom resource that owns the children."""
 
     kind: Kind
     name: str
     uid: str
     namespace: str | None = None
     generation: int = 0
-    """Of the wish that its children follow from."""
+    """The generation from which the children are rendered."""
 
     @property
-    def adopts(self) -> str:
-        """The value of the annotation by which somebody gives it an object."""
+    def adoption_value(self) -> str:
+        """The value of the adopt annotation for this owner."""
         return f"{self.kind.kind}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A child that was not brought about, and why."""
+class ApplyFailure:
+    """A child that could not be applied."""
 
     ref: Ref
     reason: str
@@ -59,20 +60,20 @@ class Refusal:
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What was done."""
+class ApplyResult:
+    """The changes of one reconciliation."""
 
     applied: list[Ref] = field(default_factory=list)
     deleted: list[Ref] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
-    asked: bool = False
-    """The API server has said that the owner is still as it was read."""
+    failed: list[ApplyFailure] = field(default_factory=list)
+    owner_checked: bool = False
+    """Whether the API server confirmed that the owner is unchanged."""
 
 
-def owned(wish: Object, owner: Owner) -> Object:
-    """Return the wish with its owner and its digest on it."""
-    metadata = dict(wish["metadata"])
-    if Kind.of(wish) not in _UNOWNED:
+def with_owner(manifest: Object, owner: Owner) -> Object:
+    """Return the manifest with its owner reference and digest annotation."""
+    metadata = dict(manifest["metadata"])
+    if Kind.of(manifest) not in _WITHOUT_OWNER_REFERENCE:
         metadata["ownerReferences"] = [
             {
                 "apiVersion": owner.kind.api_version,
@@ -83,91 +84,99 @@ def owned(wish: Object, owner: Owner) -> Object:
                 "blockOwnerDeletion": True,
             }
         ]
-    whole = wish | {"metadata": metadata}
-    digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
+    owned = manifest | {"metadata": metadata}
+    digest = hashlib.sha256(orjson.dumps(owned, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
     metadata["annotations"] = metadata.get("annotations", {}) | {DIGEST_ANNOTATION: digest}
-    return whole
+    return owned
 
 
-def is_ours(live: Object, wish: Object, owner: Owner) -> bool:
-    """Tell whether an object that exists is the child that is wished, and not somebody else's of the same name."""
+def is_owned(live: Object, manifest: Object, owner: Owner) -> bool:
+    """Return whether an existing object is the owner's child, not another object of the same name."""
     metadata, labels = live["metadata"], live["metadata"].get("labels", {})
-    if metadata.get("annotations", {}).get(ADOPT_ANNOTATION) == owner.adopts:
+    if metadata.get("annotations", {}).get(ADOPT_ANNOTATION) == owner.adoption_value:
         return True
-    if (live["kind"], metadata["name"]) in _GIVEN and not _controllers(metadata):
+    if (live["kind"], metadata["name"]) in _PRECREATED and not _controllers(metadata):
         return True
     if _controllers(metadata) == [owner.uid]:
-        return True  # whatever somebody made of its labels
-    wanted = wish["metadata"]["labels"]
-    marks = (MANAGED_BY, PROJECT_LABEL, POOL_LABEL, PROJECT_UID_LABEL)
-    if any(labels.get(mark) != wanted.get(mark) for mark in marks):
+        return True  # even if its labels were changed
+    desired_labels = manifest["metadata"]["labels"]
+    names = (MANAGED_BY, PROJECT_LABEL, POOL_LABEL, PROJECT_UID_LABEL)
+    if any(labels.get(name) != desired_labels.get(name) for name in names):
         return False
     return not _controllers(metadata)
 
 
-def drifted(live: Object, wish: Object) -> bool:
-    """Tell whether a child must be applied: the wish has changed, or somebody has changed the child."""
+def has_drifted(live: Object, manifest: Object) -> bool:
+    """Return whether a child must be applied: the manifest or the object has changed."""
     annotations = live["metadata"].get("annotations", {})
-    if annotations.get(DIGEST_ANNOTATION) != wish["metadata"]["annotations"][DIGEST_ANNOTATION]:
+    if annotations.get(DIGEST_ANNOTATION) != manifest["metadata"]["annotations"][DIGEST_ANNOTATION]:
         return True
-    return Kind.of(wish) not in _SHARED and not _covers(live, wish)
+    return Kind.of(manifest) not in _DIGEST_ONLY and not _includes(live, manifest)
 
 
-def must_be_made_anew(live: Object, wish: Object) -> bool:
-    """Tell whether a child cannot become what is wished: the queue of what Kueue admits stays as it was."""
-    queues = [one["metadata"].get("labels", {}).get(QUEUE_LABEL) for one in (live, wish)]
-    return Kind.of(wish) == RAY_SERVICE and queues[0] != queues[1]
+def requires_recreate(live: Object, manifest: Object) -> bool:
+    """Return whether a child cannot be updated in place.
+
+    The queue of an admitted object is immutable.
+    """
+    if Kind.of(manifest) != RAY_SERVICE:
+        return False
+    before, after = (subject["metadata"].get("labels", {}).get(QUEUE_LABEL) for subject in (live, manifest))
+    return bool(before != after)
 
 
-def surplus(observed: Iterable[Object], wished: Iterable[Object], owner: Owner) -> list[Object]:
-    """Return the children of the owner that nothing wishes any more; a namespace is never among them."""
-    keep = {Ref.of(wish) for wish in wished}
+def orphans(observed: Iterable[Object], desired: Collection[Ref], owner: Owner) -> list[Object]:
+    """Return the owner's children that are not desired any more; never a namespace."""
     return [
-        one
-        for one in observed
-        if Ref.of(one) not in keep
-        and Kind.of(one) not in _UNOWNED
-        and one["metadata"].get("labels", {}).get(MANAGED_BY) == OWNER
-        and _controllers(one["metadata"]) == [owner.uid]
+        child
+        for child in observed
+        if Ref.of(child) not in desired
+        and Kind.of(child) not in _WITHOUT_OWNER_REFERENCE
+        and child["metadata"].get("labels", {}).get(MANAGED_BY) == OWNER
+        and _controllers(child["metadata"]) == [owner.uid]
     ]
 
 
 def _controllers(metadata: Mapping[str, Any]) -> list[str]:
-    return [one["uid"] for one in metadata.get("ownerReferences", ()) if one.get("controller")]
+    return [owner["uid"] for owner in metadata.get("ownerReferences", ()) if owner.get("controller")]
 
 
-def _covers(live: Any, wish: Any) -> bool:
-    """Tell whether ``live`` holds all that ``wish`` says.
+def _includes(live: Any, desired: Any) -> bool:
+    """Return whether ``live`` includes all fields of ``desired``.
 
-    A list must be the same to the last field: the API server fills in none in those that we write, and what somebody
-    adds there, as a borrowing limit to a queue, means something.
+    Lists must be equal: the API server sets no defaults in the lists that we write, and added fields, as a borrowing
+    limit of a queue, have effects.
     """
-    if not wish and live is None:
-        return True  # the API server drops what is empty
-    if isinstance(wish, dict):
-        return isinstance(live, dict) and all(_covers(live.get(name), value) for name, value in wish.items())
-    return bool(live == wish or _plain(live) == _plain(wish))  # the second is seldom needed, and slow
+    if not desired and live is None:
+        return True  # the API server drops empty values
+    if isinstance(desired, dict):
+        return isinstance(live, dict) and all(_includes(live.get(name), value) for name, value in desired.items())
+    return bool(live == desired or _normalized(live) == _normalized(desired))  # the second is slow and rarely needed
 
 
-def _plain(value: Any) -> Any:
-    """Return a value in which a quantity is the same as a number and as a string, as it is to the API server."""
+def _normalized(value: Any) -> Any:
+    """Normalize quantities: numbers and strings are equal, as for the API server."""
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: _normalized(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_normalized(item) for item in value]
     if isinstance(value, bool) or not isinstance(value, int | str):
         return value
-    found = _THOUSANDS.fullmatch(str(value))
-    return f"{found[1]}000" if found else str(value)
+    match = _THOUSANDS.fullmatch(str(value))
+    return f"{match[1]}000" if match else str(value)
 
 
-def whose(ref: Ref, live: Object, owner: Owner) -> str:
-    """Say whose an object is that stands in our way, and what to do about it."""
-    by = live["metadata"].get("labels", {}).get(MANAGED_BY)
-    managers = sorted({one.get("manager", "") for one in live["metadata"].get("managedFields", ())})
-    made = f"managed by {by}" if by and by != OWNER else f"written by {', '.join(managers)}" if managers else "not ours"
-    if by == OWNER:
-        made = "of another owner"
-    return (
-        f"{ref} exists and is {made}; delete it, or give it to us with the annotation {ADOPT_ANNOTATION}={owner.adopts}"
-    )
+def describe_owner(ref: Ref, live: Object, owner: Owner) -> str:
+    """Describe who owns a conflicting object, and how to resolve the conflict."""
+    manager = live["metadata"].get("labels", {}).get(MANAGED_BY)
+    field_managers = sorted({entry.get("manager", "") for entry in live["metadata"].get("managedFields", ())})
+    if manager == OWNER:
+        owned_by = "belongs to another owner"
+    elif manager:
+        owned_by = f"is managed by {manager}"
+    elif field_managers:
+        owned_by = f"is managed by {', '.join(field_managers)}"
+    else:
+        owned_by = "is not managed by Windlass"
+    adopt = f"{ADOPT_ANNOTATION}={owner.adoption_value}"
+    return f"{ref} exists and {owned_by}; delete it, or let Windlass adopt it with the annotation {adopt}"

@@ -1,4 +1,4 @@
-"""The kinds of objects that the operators read and write."""
+"""Kinds that the operators read and write."""
 
 from windlass.kube.kinds import (
     CLUSTER_QUEUE,
@@ -6,15 +6,19 @@ from windlass.kube.kinds import (
     ENDPOINT,
     KUEUE,
     LOCAL_QUEUE,
+    NAMESPACE,
     NODE,
     POD,
     POOL,
     PROJECT,
+    RAY_CLUSTER,
+    RAY_SERVICE,
+    RESOURCE_QUOTA,
     WORKLOAD,
 )
 from windlass.kube.objects import Kind
 from windlass.kube.resources import GPUPool, ModelEndpoint, Project
-from windlass.kube.resources.base import Resource
+from windlass.kube.resources.base import CustomResource
 
 __all__ = [
     "CHILDREN",
@@ -23,7 +27,6 @@ __all__ = [
     "ENDPOINT",
     "ENDPOINT_CHILDREN",
     "KUEUE",
-    "LIVE",
     "LOCAL_QUEUE",
     "MODELS",
     "NAMESPACE",
@@ -32,18 +35,18 @@ __all__ = [
     "POOL_CHILDREN",
     "PROJECT",
     "PROJECT_CHILDREN",
+    "RAY_CLUSTER",
     "RAY_SERVICE",
     "RESOURCE_QUOTA",
+    "RUNNABLE_KINDS",
     "WATCHED",
     "WORKLOAD",
 ]
 
 _RBAC = "rbac.authorization.k8s.io/v1"
 
-MODELS: dict[Kind, type[Resource]] = {POOL: GPUPool, PROJECT: Project, ENDPOINT: ModelEndpoint}
+MODELS: dict[Kind, type[CustomResource]] = {POOL: GPUPool, PROJECT: Project, ENDPOINT: ModelEndpoint}
 
-NAMESPACE, RESOURCE_QUOTA = Kind("v1", "Namespace"), Kind("v1", "ResourceQuota")
-RAY_SERVICE = Kind("ray.io/v1", "RayService")
 
 PROJECT_CHILDREN = (
     NAMESPACE,
@@ -56,20 +59,20 @@ PROJECT_CHILDREN = (
     CLUSTER_QUEUE,
     LOCAL_QUEUE,
 )
-POOL_CHILDREN = (Kind(KUEUE, "Topology"), Kind(KUEUE, "ResourceFlavor"))
+POOL_CHILDREN = (Kind(KUEUE, "ResourceFlavor"),)
 ENDPOINT_CHILDREN = (RAY_SERVICE,)
 
 CHILDREN = (*POOL_CHILDREN, *PROJECT_CHILDREN, COHORT, *ENDPOINT_CHILDREN)
-"""What the operators make: watched by the label that says so."""
+"""Kinds that the operators create: watched with a label selector."""
 WATCHED = (POOL, PROJECT, ENDPOINT, NODE, WORKLOAD, *CHILDREN)
 
-LIVE = (
+RUNNABLE_KINDS = (
     ENDPOINT,
     RAY_SERVICE,
     Kind("ray.io/v1", "RayJob"),
-    Kind("ray.io/v1", "RayCluster"),
+    RAY_CLUSTER,
     Kind("batch/v1", "Job"),
     WORKLOAD,
     POD,
 )
-"""What may run in a project's namespace; owners before what they own."""
+"""Kinds that may run in a project's namespace; owners before their dependents."""

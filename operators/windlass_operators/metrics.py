@@ -1,4 +1,4 @@
-"""Prometheus metrics of the operators, in base units. No names of tenants as labels."""
+"""Prometheus metrics of the operators, in base units. No tenant names as labels."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -6,15 +6,15 @@ REGISTRY = CollectorRegistry()
 RECONCILIATIONS = Counter(
     "windlass_reconciliations_total", "Reconciliations by kind and outcome.", ["kind", "outcome"], registry=REGISTRY
 )
-SECONDS = Histogram("windlass_reconcile_seconds", "Time of one reconciliation.", ["kind"], registry=REGISTRY)
-CHANGES = Counter(
-    "windlass_children_changed_total", "Children applied, deleted and refused.", ["action"], registry=REGISTRY
+SECONDS = Histogram("windlass_reconcile_seconds", "Duration of reconciliations.", ["kind"], registry=REGISTRY)
+CHILDREN = Counter(
+    "windlass_children_changed_total", "Children applied, deleted, failed.", ["action"], registry=REGISTRY
 )
-WAITING = Gauge("windlass_reconcile_queue_length", "Resources that wait for their turn.", registry=REGISTRY)
+QUEUE_LENGTH = Gauge("windlass_reconcile_queue_length", "Resources waiting to be reconciled.", registry=REGISTRY)
 REQUESTS = Counter(
-    "windlass_kubernetes_requests_total", "Answers of the API server.", ["method", "status"], registry=REGISTRY
+    "windlass_kubernetes_requests_total", "Responses of the API server.", ["method", "status"], registry=REGISTRY
 )
-LEASE_HELD = Gauge("windlass_operators_lease_held", "1 while this replica is the active one.", registry=REGISTRY)
-MISSED = Counter(
-    "windlass_watch_missed_total", "Changes that a look at everything found and no watch had told.", registry=REGISTRY
+IS_LEADER = Gauge("windlass_operators_is_leader", "1 if this replica is the leader.", registry=REGISTRY)
+MISSED_EVENTS = Counter(
+    "windlass_watch_missed_total", "Changes found by a resync that no watch had reported.", registry=REGISTRY
 )

@@ -1,7 +1,7 @@
-"""`python -m windlass_pipelines.run`: runs the pipeline of one run's context with kfp.local, in this process alone.
+"""`python -m windlass_pipelines.run`: runs the pipeline of one run with kfp.local.
 
 kfp.local keeps its configuration in a singleton and patches ``print`` and the root logger, so one process runs one
-pipeline. What it does to the file system is kept inside the run's workspace.
+pipeline. kfp writes only inside the run's workspace.
 """
 
 import os
@@ -16,82 +16,90 @@ from typing import Any
 from kfp import local
 
 from windlass.domain.errors import WindlassError
-from windlass.orchestration import processes
-from windlass.orchestration.processes import ProcessRecord
-from windlass.orchestration.run_end import RunEnd
-from windlass.runtime.context import RunContext
+from windlass.orchestration.run_result import TERMINATION_LOG_VARIABLE, RunResult
+from windlass.runtime.client import RunApiClient
+from windlass.runtime.context import RunContext, RunEnvironment
 from windlass_pipelines.definitions.fine_tune import fine_tune
-from windlass_pipelines.steps.client import ControlPlane
-from windlass_pipelines.steps.progress import LOST, STOPPED, StepNote, read_notes
-from windlass_pipelines.steps.train import TRAINER_RECORD
+from windlass_pipelines.steps.launchers import new_launcher, trainers_outlive_run
+from windlass_pipelines.steps.progress import LOST, STOPPED, StepStatus, read_statuses
+from windlass_pipelines.steps.settings import StepSettings
 
 _IMAGE = "python"
-"""Steps run as processes; kfp warns about an image whose name does not have this word."""
+"""Steps run as processes and use no image; kfp warns when the image name does not contain ``python``."""
 
-_PATIENCE_SECONDS = 10.0
+_REPORT_TIMEOUT_SECONDS = 10.0
+_NO_STATUS = "its process ended without reporting a status"
 
 
-class _Terminated:
-    """SIGTERM, passed on once to the steps: they are in this process's group, their trainer is told by them."""
+class _SigtermFlag:
+    """A SIGTERM handler that forwards the first signal to the steps in this process group."""
 
     def __init__(self) -> None:
-        self.seen = False
+        self.received = False
 
     def __call__(self, _number: int, _frame: Any) -> None:
-        if not self.seen:
-            self.seen = True
+        if not self.received:
+            self.received = True
             os.killpg(os.getpgrp(), signal.SIGTERM)
 
 
 def main() -> int:
-    """Run the pipeline and leave ``run.json``; 1 when it failed or was lost."""
+    """Run the pipeline and write ``run.json``; returns 1 when the run failed or was lost.
+
+    In a pod the result is also the termination message, and the exit code is then always 0: Kubernetes replaces a pod
+    that has failed.
+    """
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
-    terminated = _Terminated()
-    signal.signal(signal.SIGTERM, terminated)
-    context = RunContext.load()
-    context.workspace.mkdir(parents=True, exist_ok=True)
+    sigterm_flag = _SigtermFlag()
+    if not trainers_outlive_run():
+        signal.signal(signal.SIGTERM, sigterm_flag)
+    environment = RunEnvironment.load()
     error = ""
-    with _playground(context.workspace) as playground:
+    with _kfp_sandbox(environment.workspace) as sandbox:
         try:
-            _run_pipeline(context, playground)
-        except Exception as failure:  # noqa: BLE001 - whatever kfp raises is this run's failure
-            error = f"{type(failure).__name__}: {failure}"
-    _end_what_is_left(context)
-    notes = read_notes(context.workspace)
-    end = verdict(notes, error=error, terminated=terminated.seen)
-    end.save(context.workspace)
-    _tell_of_silent_steps(context, notes)
-    return 1 if end.state in {"failed", "lost"} else 0
+            _run_pipeline(environment.context, sandbox)
+        except Exception as raised:  # noqa: BLE001 - any error of kfp fails the run
+            error = f"{type(raised).__name__}: {raised}"
+    # of a step that was killed: an ended run has no processes
+    new_launcher(environment, StepSettings.load()).kill(environment.context.identity.name)
+    statuses = read_statuses(environment.workspace)
+    result = run_result(statuses, error=error, terminated=sigterm_flag.received)
+    result.save(environment.workspace)
+    _report_missing_steps(environment, statuses)
+    if TERMINATION_LOG_VARIABLE in os.environ:
+        Path(os.environ[TERMINATION_LOG_VARIABLE]).write_text(result.termination_message(), encoding="utf-8")
+        return 0
+    return 1 if result.state in {"failed", "lost"} else 0
 
 
-def verdict(notes: Mapping[str, StepNote], *, error: str, terminated: bool) -> RunEnd:
-    """Decide how the run ended from what its steps noted.
+def run_result(statuses: Mapping[str, StepStatus], *, error: str, terminated: bool) -> RunResult:
+    """Derive the run's result from the statuses of its steps.
 
     Args:
-        notes: of the steps that began.
-        error: what running the pipeline raised, or empty.
+        statuses: of the steps that started, by name.
+        error: the error that kfp raised, or empty.
         terminated: whether SIGTERM was received.
     """
-    if not error and "register" in notes and all(note.state == "succeeded" for note in notes.values()):
-        return RunEnd(state="succeeded")
-    if terminated or any(note.outcome == STOPPED for note in notes.values()):
-        return RunEnd(state="stopped")
-    for name, note in notes.items():
-        if note.outcome == LOST:
-            return RunEnd(state="lost", message=f"{name}: {note.message}")
-        if note.state == "failed":
-            return RunEnd(state="failed", message=f"{name}: {note.message}")
-        if note.state == "running":
-            return RunEnd(state="failed", message=f"{name}: its process ended without a word")
-    return RunEnd(state="failed", message=error or "the pipeline ended before its steps did their work")
+    if not error and "register" in statuses and all(status.state == "succeeded" for status in statuses.values()):
+        return RunResult(state="succeeded")
+    if terminated or any(status.outcome == STOPPED for status in statuses.values()):
+        return RunResult(state="stopped")
+    for name, status in statuses.items():
+        if status.outcome == LOST:
+            return RunResult(state="lost", message=f"{name}: {status.message}")
+        if status.state == "failed":
+            return RunResult(state="failed", message=f"{name}: {status.message}", reason=status.reason)
+        if status.state == "running":
+            return RunResult(state="failed", message=f"{name}: {_NO_STATUS}")
+    return RunResult(state="failed", message=error or "the pipeline ended before its steps completed")
 
 
-def _run_pipeline(context: RunContext, playground: Path) -> None:
+def _run_pipeline(context: RunContext, sandbox: Path) -> None:
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(playground / "outputs"),
-        workspace_root=str(playground / "workspace"),  # kfp deletes it
+        pipeline_root=str(sandbox / "outputs"),
+        workspace_root=str(sandbox / "workspace"),  # kfp deletes it
         raise_on_error=True,
         enable_caching=False,
     )
@@ -99,46 +107,39 @@ def _run_pipeline(context: RunContext, playground: Path) -> None:
 
 
 @contextmanager
-def _playground(workspace: Path) -> Iterator[Path]:
-    """Yield a folder for what kfp writes, and make ``python3`` mean this interpreter; leave nothing behind.
+def _kfp_sandbox(workspace: Path) -> Iterator[Path]:
+    """Yield a temporary folder for kfp's files, in which ``python3`` runs this interpreter; restore all on exit.
 
-    kfp replaces the word python3 in a step's whole command, arguments and paths included, by ``sys.executable``,
-    unquoted in a shell script. So it is given a name that changes nothing, found first in ``PATH``.
+    kfp replaces the word python3 in a step's whole command line, including arguments and paths, with the unquoted
+    ``sys.executable``. So ``sys.executable`` is set to ``python3``, a script that is first in ``PATH``.
     """
-    playground = workspace / "kfp"
-    shutil.rmtree(playground, ignore_errors=True)
-    (playground / "bin").mkdir(parents=True)
-    (playground / "tmp").mkdir()
-    program = playground / "bin" / "python3"
-    executable, before = sys.executable, dict(os.environ)
+    sandbox = workspace / "kfp"
+    shutil.rmtree(sandbox, ignore_errors=True)
+    (sandbox / "bin").mkdir(parents=True)
+    (sandbox / "tmp").mkdir()
+    program = sandbox / "bin" / "python3"
+    executable, environment = sys.executable, dict(os.environ)
     quoted = executable.replace("'", "'\\''")
     program.write_text(f"#!/bin/sh\nexec '{quoted}' \"$@\"\n", encoding="utf-8")
     program.chmod(0o700)
-    os.environ["PATH"] = f"{program.parent}{os.pathsep}{before.get('PATH', os.defpath)}"
-    os.environ["TMPDIR"] = str(playground / "tmp")  # each step leaves its program in a temporary folder
+    os.environ["PATH"] = f"{program.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    os.environ["TMPDIR"] = str(sandbox / "tmp")  # kfp does not delete the temporary folder of each step
     sys.executable = "python3"
     try:
-        yield playground
+        yield sandbox
     finally:
         sys.executable = executable
         os.environ.clear()
-        os.environ.update(before)
-        shutil.rmtree(playground, ignore_errors=True)
+        os.environ.update(environment)
+        shutil.rmtree(sandbox, ignore_errors=True)
 
 
-def _end_what_is_left(context: RunContext) -> None:
-    """End a trainer whose step was killed: a run that has ended has no processes."""
-    trainer = ProcessRecord.load(context.workspace / TRAINER_RECORD)
-    if trainer is not None:
-        processes.kill(trainer)
-
-
-def _tell_of_silent_steps(context: RunContext, notes: Mapping[str, StepNote]) -> None:
-    """A step that was killed cannot say so itself; ``run.json`` says it too, so little patience is enough."""
-    silent = [name for name, note in notes.items() if note.state == "running"]
-    with ControlPlane(context, _PATIENCE_SECONDS) as plane, suppress(WindlassError):
-        for name in silent:
-            plane.step(name, "failed", "its process ended without a word")
+def _report_missing_steps(environment: RunEnvironment, statuses: Mapping[str, StepStatus]) -> None:
+    """Report killed steps as failed, best effort: ``run.json`` records the failure too."""
+    missing = [name for name, status in statuses.items() if status.state == "running"]
+    with RunApiClient(environment, retry_seconds=_REPORT_TIMEOUT_SECONDS) as client, suppress(WindlassError):
+        for name in missing:
+            client.set_step_state(name, "failed", _NO_STATUS)
 
 
 if __name__ == "__main__":

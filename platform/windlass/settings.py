@@ -1,103 +1,395 @@
-"""Settings in small groups, built once in a composition root. Environment: ``WINDLASS_<GROUP>_<NAME>``."""
+"""Settings by component, read once at start. Environment variables: ``WINDLASS_<GROUP>_<NAME>``."""
 
+import ssl
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, SecretStr, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from windlass.domain.autoscaling import ScalingDelays
+from windlass.domain.endpoints import MAX_REQUEST_BYTES
+from windlass.domain.limits import ProjectLimits
+
+CpuQuantity = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}m$")]
+"""An amount of CPU in thousandths, in the notation of Kubernetes."""
 
 
 class ServerSettings(BaseSettings):
-    """Where the embedded server keeps its data and listens."""
+    """Data directory and address of the embedded server."""
 
     model_config = SettingsConfigDict(env_prefix="WINDLASS_SERVER_", frozen=True, extra="forbid")
-    home: Path = Field(description="data folder")
+    home: Path = Field(description="data directory")
     host: str = Field(default="127.0.0.1", description="address to listen on")
-    port: int = Field(default=8741, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    port: int = Field(default=8741, ge=0, le=65535, description="port to listen on; 0: any free port")
+
+
+class DatabaseSettings(BaseSettings):
+    """Connection to PostgreSQL, which several replicas of the control plane share."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WINDLASS_DATABASE_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+    url: SecretStr | None = Field(
+        default=None,
+        description="`postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE`; default: SQLite in the data directory",
+    )
+    connections: int = Field(
+        default=20,
+        ge=2,
+        le=500,
+        description="maximum connections of one process; the server's `max_connections` must allow those of all "
+        "replicas, one more for each worker, and some for administration",
+    )
+    statement_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="time after which the server cancels a statement"
+    )
+    lock_seconds: float = Field(default=10.0, gt=0, le=3600, description="time that a statement waits for a lock")
+
+
+class SecretSettings(BaseSettings):
+    """Secrets of the control plane, the same for all replicas; default: files in the data directory."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WINDLASS_SECRETS_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+    pepper: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="key of the hashes of API keys and of run tokens; a new one invalidates all of them",
+    )
+    admin_key: SecretStr | None = Field(
+        default=None,
+        description="API key of a platform admin, created at the first start: `wlk_`, 26 lower-case letters or digits, "
+        "`_`, and at least 32 letters or digits",
+    )
 
 
 class LimitSettings(BaseSettings):
-    """What one request may cost."""
+    """Limits of requests and projects."""
 
     model_config = SettingsConfigDict(env_prefix="WINDLASS_LIMIT_", frozen=True, extra="forbid")
-    body_bytes: int = Field(default=2 << 20, ge=1024, description="largest JSON body")
-    report_bytes: int = Field(default=8 << 20, ge=1024, description="largest report batch of a run")
-    upload_bytes: int = Field(default=20 << 30, ge=1, description="largest upload, all files together")
-    reserve_bytes: int = Field(
-        default=256 << 20, ge=0, description="disk space that uploads and datasets leave to the database"
+    body_bytes: int = Field(default=MAX_REQUEST_BYTES, ge=1024, description="maximum size of a JSON body")
+    report_bytes: int = Field(default=8 << 20, ge=1024, description="maximum size of a report batch of a run")
+    body_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="time in which a JSON body must arrive; uploads: maximum time without a byte",
     )
-    upload_hours: float = Field(default=72.0, gt=0, le=8760, description="how long an upload may stay open")
-    unfinished_jobs: int = Field(default=500, ge=1, description="jobs of a project that may be on their way at once")
-    unfinished_versions: int = Field(
+    concurrent_requests: int = Field(
+        default=8, ge=1, le=32, description="requests of one user or run that are processed at the same time"
+    )
+    queued_requests: int = Field(
+        default=256, ge=0, description="requests of one user or run that wait for those; others are refused with 429"
+    )
+    held_seconds: float = Field(
+        default=50.0,
+        gt=0,
+        le=3600,
+        description="time for which a prediction waits for the first replica of an endpoint that is scaled to zero; "
+        "below the timeouts of clients and proxies",
+    )
+    held_requests_per_project: int = Field(
+        default=32, ge=1, description="predictions of one project that wait for that in one replica of the API"
+    )
+    held_requests: int = Field(
+        default=128, ge=1, description="predictions of all projects that wait for that in one replica of the API"
+    )
+    streams_per_key: int = Field(default=32, ge=1, description="event and log streams of one API key")
+    streams_per_project: int = Field(default=256, ge=1, description="event and log streams of one project")
+    upload_bytes: int = Field(default=20 << 30, ge=1, description="maximum total size of an upload")
+    project_bytes: int = Field(
+        default=1 << 40,
+        ge=1,
+        description="maximum total size of the files of a project, checked when an upload is opened, before a job "
+        "trains, and when its model is registered",
+    )
+    min_free_disk_bytes: int = Field(
+        default=256 << 20, ge=0, description="disk space that uploads and datasets leave free for the database"
+    )
+    upload_hours: float = Field(default=72.0, gt=0, le=8760, description="time after which an open upload is aborted")
+    max_active_jobs: int = Field(
+        default=500, ge=1, description="maximum number of jobs of a project that have not ended"
+    )
+    max_labels: int = Field(
+        default=2000,
+        ge=2,
+        description="maximum number of distinct labels of a dataset; memory of an evaluation grows with its square",
+    )
+    max_pending_dataset_versions: int = Field(
         default=100,
         ge=1,
-        description="dataset versions of a project that may wait for processing, or be in it, at once",
+        description="maximum number of dataset versions of a project that are not processed yet",
     )
-    key_cache_seconds: float = Field(default=5.0, ge=0, le=60, description="how long a revoked key may still work")
+    max_endpoints: int = Field(default=50, ge=1, description="maximum number of endpoints of a project")
+    max_endpoint_replicas: int = Field(
+        default=8,
+        ge=1,
+        description="maximum number of replicas of an endpoint: `replicas.max` times its model versions",
+    )
+    max_project_replicas: int = Field(
+        default=32, ge=1, description="maximum number of replicas of all endpoints of a project, stopped ones excluded"
+    )
+    key_cache_seconds: float = Field(
+        default=5.0, ge=0, le=60, description="time for which a revoked key may still be accepted"
+    )
+
+    @property
+    def project_limits(self) -> ProjectLimits:
+        """What a project may have."""
+        return ProjectLimits(
+            active_jobs=self.max_active_jobs,
+            pending_dataset_versions=self.max_pending_dataset_versions,
+            upload_bytes=self.upload_bytes,
+            upload_ttl=timedelta(hours=self.upload_hours),
+            stored_bytes=self.project_bytes,
+            endpoints=self.max_endpoints,
+            replicas_per_endpoint=self.max_endpoint_replicas,
+            replicas_per_project=self.max_project_replicas,
+        )
 
 
 class WorkerSettings(BaseSettings):
-    """How the worker paces itself."""
+    """Intervals, timeouts and limits of the worker."""
 
     model_config = SettingsConfigDict(env_prefix="WINDLASS_WORKER_", frozen=True, extra="forbid")
-    tick_seconds: float = Field(default=0.5, gt=0, le=60, description="pause between two looks at the world")
-    lease_seconds: float = Field(default=60.0, gt=0, description="how long a claimed intent belongs to one worker")
-    heartbeat_seconds: float = Field(default=30.0, gt=0, description="lease of a trainer's attempt")
-    preempt_grace_seconds: float = Field(default=60.0, ge=0, description="time to checkpoint before a run is killed")
-    cancel_grace_seconds: float = Field(default=10.0, ge=0, description="time to stop before a run is killed")
-    rollout_seconds: float = Field(default=300.0, gt=0, description="time for new applications to become healthy")
+    tick_seconds: float = Field(
+        default=0.5, gt=0, le=60, description="interval at which active runs, data processes and endpoints are polled"
+    )
+    outbox_lease_seconds: float = Field(
+        default=60.0, gt=0, description="time for which a leased outbox intent belongs to one worker"
+    )
+    attempt_heartbeat_timeout_seconds: float = Field(
+        default=30.0, gt=0, description="time without a report after which an attempt counts as lost"
+    )
+    preempt_grace_seconds: float = Field(
+        default=60.0, ge=0, description="time to save a checkpoint before a preempted run is killed"
+    )
+    cancel_grace_seconds: float = Field(default=10.0, ge=0, description="time to stop before a cancelled run is killed")
+    rollout_seconds: float = Field(
+        default=300.0, gt=0, description="time in which the applications of a rollout must become healthy"
+    )
     data_processes: int = Field(
-        default=2, ge=1, description="dataset versions that are processed at once, each in up to some GiB of memory"
+        default=2,
+        ge=1,
+        description="dataset versions that are processed in parallel, each using up to a few GiB of memory",
     )
-    tidy_hours: float = Field(
-        default=24.0, ge=0, description="how long run folders and checkpoints stay after their job's end"
+    retention_hours: float = Field(
+        default=24.0, ge=0, description="time for which run folders and checkpoints are kept after the end of a job"
     )
-    replay_hours: float = Field(default=168.0, ge=24, description="how long an idempotency key stands for what it made")
-    lost_runs: int = Field(default=5, ge=1, description="runs that may be lost before the job fails")
+    job_history_days: float = Field(
+        default=365.0, ge=1, description="time for which the events and the log of a job are kept after its end"
+    )
+    audit_days: float | None = Field(
+        default=None, ge=1, description="time for which audit entries are kept; default: without limit"
+    )
+    idempotency_ttl_hours: float = Field(
+        default=168.0, ge=24, description="time for which an idempotency key is stored"
+    )
+    max_lost_runs: int = Field(
+        default=5, ge=1, description="number of lost runs without a new checkpoint after which the job fails"
+    )
 
     @property
-    def lease(self) -> timedelta:
-        """``lease_seconds`` as a span."""
-        return timedelta(seconds=self.lease_seconds)
+    def audit_retention(self) -> timedelta | None:
+        """``audit_days`` as a timedelta."""
+        return None if self.audit_days is None else timedelta(days=self.audit_days)
+
+    @property
+    def outbox_lease(self) -> timedelta:
+        """``outbox_lease_seconds`` as a timedelta."""
+        return timedelta(seconds=self.outbox_lease_seconds)
+
+
+class TlsSettings(BaseSettings):
+    """Trust in TLS servers."""
+
+    model_config = SettingsConfigDict(env_prefix="WINDLASS_", frozen=True, extra="forbid")
+    ca_bundle: Path | None = Field(
+        default=None,
+        description="PEM file with the certificate authorities of the installation. They are trusted beside those of "
+        "the system for `WINDLASS_CLUSTER_INTERNAL_URL` and presigned requests, and instead of others for the object "
+        "store and, with `sslmode=verify-full`, the database. Pods of runs and endpoints get them too",
+    )
+
+    @field_validator("ca_bundle")
+    @classmethod
+    def _has_certificates(cls, path: Path | None) -> Path | None:
+        if path is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_verify_locations(path)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read as certificates in PEM format: {error}") from error
+        return path
+
+
+class S3Settings(BaseSettings):
+    """The object store of a cluster. Without a bucket the server uses a folder of its data directory."""
+
+    model_config = SettingsConfigDict(env_prefix="WINDLASS_S3_", frozen=True, extra="forbid")
+    bucket: str = Field(default="", max_length=63, description="bucket; it must exist, without object versioning")
+    endpoint: str = Field(default="", description="URL of the store inside the cluster; empty: AWS")
+    public_endpoint: str = Field(
+        default="",
+        description="URL at which clients outside of the cluster reach the store; empty: uploads go through the API",
+    )
+    region: str = Field(default="us-east-1", min_length=1, description="region of the bucket")
+    access_key_id: str = Field(default="", description="access key; empty: the AWS default credentials of the pod")
+    secret_access_key: SecretStr = Field(default=SecretStr(""), description="secret of the access key")
+    part_bytes: int = Field(
+        default=64 << 20,
+        ge=5 << 20,
+        le=5 << 30,
+        description="length of the parts in which pods send larger files; each part is in memory once. "
+        "A file of more than 10,000 parts has longer ones",
+    )
+    url_seconds: int = Field(default=3600, ge=10, le=604_800, description="time for which a presigned URL is valid")
 
 
 class ClusterSettings(BaseSettings):
-    """How the control plane works for a cluster."""
+    """Connection of the control plane to a cluster."""
 
     model_config = SettingsConfigDict(env_prefix="WINDLASS_CLUSTER_", frozen=True, extra="forbid")
     kubeconfig: Path | None = Field(
-        default=None, description="file that says where the cluster is; else the pod's account, else KUBECONFIG"
+        default=None, description="kubeconfig file; default: the pod's service account, else KUBECONFIG"
     )
-    lease_seconds: float = Field(
-        default=15.0, ge=2, le=300, description="how long the worker that mirrors may be silent before another does"
+    leader_lease_seconds: float = Field(
+        default=15.0, ge=2, le=300, description="lease duration of the leader that syncs the cluster state"
     )
     resync_seconds: float = Field(
-        default=300.0, ge=1, le=3600, description="pause between two lists of everything, whatever the watches say"
+        default=300.0, ge=1, le=3600, description="interval of full lists in addition to watches"
     )
-    silence_seconds: float = Field(
-        default=75.0, ge=5, le=600, description="how long a watch may say nothing before it is begun again"
+    watch_idle_timeout_seconds: float = Field(
+        default=75.0, ge=5, le=600, description="idle time after which a watch is restarted"
     )
+    system_namespace: str = Field(
+        default="windlass-system",
+        min_length=1,
+        max_length=63,
+        description="namespace of the control plane and its tasks",
+    )
+    internal_url: str = Field(
+        default="http://windlass-internal.windlass-system.svc:8742",
+        description="where the pods of runs, data tasks and model servers reach the control plane",
+    )
+    pipelines_image: str = Field(
+        default="", description="image of pipeline runs and data tasks; empty: this server has no training back end"
+    )
+    ray_image: str = Field(
+        default="",
+        description="image of trainers, model imports and model servers; empty: trainers use `pipelines_image`, and "
+        "endpoints are not served",
+    )
+    ray_version: str = Field(default="2.60.0", description="Ray version of that image")
+    runner_cpu: CpuQuantity = Field(default="250m", description="CPU of a pipeline run, as 250m")
+    runner_memory_mib: int = Field(default=768, ge=128, description="memory of a pipeline run in MiB")
+    data_cpu: CpuQuantity = Field(default="1000m", description="CPU of a data task")
+    data_memory_mib: int = Field(default=4096, ge=256, description="memory of a data task in MiB")
+    models_claim: str = Field(
+        default="",
+        max_length=253,
+        description="PersistentVolumeClaim in that namespace with base models, which imports mount at `/models`; "
+        "empty: base models cannot be added",
+    )
+    ray_head_cpu: CpuQuantity = Field(default="1000m", description="CPU of the Ray head of a trainer")
+    ray_head_memory_mib: int = Field(
+        default=4096,
+        ge=1024,
+        description="memory of the Ray head of a trainer in MiB; a single worker trains in the pod of the head",
+    )
+    trainer_cpu: CpuQuantity = Field(
+        default="4000m",
+        description="CPU of a trainer's worker for each of its GPUs; it computes with one thread for each CPU",
+    )
+    trainer_memory_mib: int = Field(
+        default=24_576, ge=1024, description="memory of a trainer's worker for each of its GPUs in MiB"
+    )
+    server_head_cpu: CpuQuantity = Field(default="500m", description="CPU of the Ray head of a served model version")
+    server_head_memory_mib: int = Field(
+        default=2048, ge=1024, description="memory of the Ray head of a served model version in MiB"
+    )
+    replica_cpu: CpuQuantity = Field(default="1000m", description="CPU of a replica of a served model version")
+    replica_memory_mib: int = Field(
+        default=3072, ge=512, description="memory of a replica of a served model version in MiB"
+    )
+    shared_memory_mib: int = Field(
+        default=1024,
+        ge=64,
+        description="maximum of /dev/shm in the pods of a trainer in MiB, for each GPU; part of their memory",
+    )
+    upscale_delay_seconds: float = Field(
+        default=ScalingDelays().upscale,
+        ge=0,
+        le=86_400,
+        description="time for which an endpoint's load must demand more replicas before they are added",
+    )
+    downscale_delay_seconds: float = Field(
+        default=ScalingDelays().downscale,
+        ge=0,
+        le=86_400,
+        description="time for which an endpoint's load must demand fewer replicas before they are removed, all but one",
+    )
+    scale_to_zero_delay_seconds: float = Field(
+        default=ScalingDelays().to_zero,
+        ge=0,
+        le=86_400,
+        description="time without a request before the last replica of an endpoint with `replicas.min` 0 is removed",
+    )
+    drain_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        le=86_400,
+        description="time that a finished trainer keeps its GPUs while the control plane does not accept its result",
+    )
+
+    @property
+    def scaling_delays(self) -> ScalingDelays:
+        """The delays of the autoscaling of endpoints."""
+        return ScalingDelays(
+            upscale=self.upscale_delay_seconds,
+            downscale=self.downscale_delay_seconds,
+            to_zero=self.scale_to_zero_delay_seconds,
+        )
 
 
 class OperatorSettings(BaseSettings):
-    """How the operators run, in a cluster."""
+    """Operators, in a cluster."""
 
     model_config = SettingsConfigDict(env_prefix="WINDLASS_OPERATORS_", frozen=True, extra="forbid")
     namespace: str = Field(
         default="windlass-system",
         min_length=1,
         max_length=63,
-        description="namespace of the control plane, where the lease is kept and which projects' pods may reach; "
-        "the admission policies name its accounts too",
+        description="namespace of the control plane and of its Lease; pods of projects may connect to it, "
+        "and the admission policies refer to its service accounts",
     )
-    host: str = Field(default="0.0.0.0", description="address of health and metrics")  # noqa: S104 - a pod's own network
-    port: int = Field(default=8080, ge=0, le=65535, description="port of health and metrics; 0 picks a free one")
-    lease_seconds: float = Field(
-        default=15.0, ge=2, le=300, description="how long the active replica may be silent before another takes over"
+    kuberay_namespace: str = Field(
+        default="ray-system",
+        min_length=1,
+        max_length=63,
+        description="namespace of KubeRay, which may connect to Ray's dashboard in pods of projects",
     )
+    object_store_peers: list[dict[str, Any]] = Field(
+        default=[],
+        description="NetworkPolicyPeers of the object store as JSON, to which pods of projects may connect; "
+        "empty: every address, on the port of the object store",
+    )
+    object_store_port: int = Field(default=443, ge=1, le=65535, description="port of the object store")
+    host: str = Field(default="0.0.0.0", description="listen address of health and metrics")  # noqa: S104 - a pod's own network
+    port: int = Field(default=8080, ge=0, le=65535, description="port of health and metrics; 0: any free port")
+    leader_lease_seconds: float = Field(default=15.0, ge=2, le=300, description="lease duration of leader election")
     resync_seconds: float = Field(
-        default=300.0, ge=1, le=3600, description="pause between two looks at everything, whatever the watches say"
+        default=300.0, ge=1, le=3600, description="interval of full reconciliation in addition to watches"
     )
-    workers: int = Field(default=4, ge=1, le=64, description="resources that are reconciled at once")
-    image: str = Field(default="", description="image that serves models; without it no endpoint is served")
-    ray_version: str = Field(default="2.60.0", description="version of Ray in that image")
+    usage_seconds: float = Field(
+        default=2.0,
+        ge=0.2,
+        le=60,
+        description="delay of an update of a status that only changed usage causes; one update covers all changes of "
+        "that time. Conditions that a changed spec or child causes are written at once",
+    )
+    workers: int = Field(default=4, ge=1, le=64, description="resources that are reconciled in parallel")

@@ -1,4 +1,4 @@
-"""The hook of tests/conftest.py, run for real in a pytest of its own."""
+"""Runs the hooks of tests/conftest.py in a separate pytest process."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ import pytest
 
 def test_passes(): pass
 
-@pytest.mark.skip(reason="not here")
+@pytest.mark.skip(reason="not supported")
 def test_marked(): pass
 
 def test_skips_itself(): pytest.skip("not now")
@@ -46,13 +46,13 @@ def test_a_skipped_module_fails_the_run_in_ci(tmp_path: Path) -> None:
     assert "1 error" in ended.stdout
 
 
-def test_a_skip_is_a_skip_elsewhere(tmp_path: Path) -> None:
+def test_a_skip_is_allowed_outside_ci(tmp_path: Path) -> None:
     (tmp_path / "test_suite.py").write_text(SUITE)
     ended = run_suite(tmp_path, "false")
     assert ended.returncode == 0
     assert "1 passed, 2 skipped, 1 xfailed" in ended.stdout
 
 
-def test_running_nothing_is_a_failure(tmp_path: Path) -> None:
+def test_an_empty_run_fails(tmp_path: Path) -> None:
     ended = run_suite(tmp_path, "true")
     assert ended.returncode == 5

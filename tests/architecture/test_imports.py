@@ -1,7 +1,7 @@
-"""What each part may load, tried in fresh interpreters: a role runs on its own lock, and loads no more than it needs.
+"""The import rules of every package, and tests in fresh interpreters that each role runs on its own lock file.
 
-Installing every lock would cost gigabytes a run. Instead the interpreter that runs the tests, which has everything,
-does not find the modules and distributions that the lock of the role under test does not hold.
+Installing every lock would take gigabytes per run. Instead an import hook hides the modules and distributions that the
+lock of the role does not contain.
 """
 
 import ast
@@ -9,37 +9,47 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from tests.architecture.tree import ROOT, parsed, python_files
 
-OURS = {"windlass", "windlass_api", "windlass_operators", "windlass_pipelines"}
-BASE = {"pydantic"}
+FIRST_PARTY = {"windlass", "windlass_api", "windlass_operators", "windlass_pipelines"}
+BASE = {"pydantic", "pydantic_core"}
 ARRAYS = {"numpy", "torch", "transformers", "safetensors"}
 
-# Third parties by part of the tree; the longest prefix wins. A part that is not named may import none.
+NOT_IMPORTED = {
+    "gguf": "Transformers reads GGUF files with it",
+    "pip": "`windlass examples fetch` runs it as a command",
+}
+"""Declared dependencies that no module imports, each with the reason."""
+
+# Third-party packages by module prefix; the longest prefix wins. Modules without an entry may import none.
 MAY_IMPORT = {
     "windlass": BASE,
     "windlass.cli": BASE | {"httpx2", "platformdirs", "psutil", "rich", "typer", "yaml"},
-    "windlass.db": BASE | {"alembic", "sqlalchemy", "sqlmodel"},
+    "windlass.cli.record_files.parquet_files": BASE | {"pyarrow"},
+    "windlass.db": BASE | {"alembic", "psycopg", "sqlalchemy", "sqlmodel"},
     "windlass.examples": BASE | {"yaml"},
-    "windlass.kube": BASE | {"kubernetes", "urllib3", "yaml"},
+    "windlass.kube": BASE | {"kubernetes", "orjson", "urllib3", "yaml"},
     "windlass.orchestration": BASE | {"psutil"},
     "windlass.runtime": BASE | {"httpx2"},
     "windlass.sdk": BASE | {"httpx2", "platformdirs", "yaml"},
     "windlass.serving": BASE | {"httpx2", "psutil"},
     "windlass.settings": BASE | {"pydantic_settings"},
+    "windlass.storage": BASE | {"boto3", "botocore", "httpx2"},
     "windlass.telemetry": BASE,
     "windlass_api": BASE
-    | {"anyio", "fastapi", "httpx2", "orjson", "prometheus_client", "psutil", "pydantic_settings", "starlette"}
+    | {"anyio", "fastapi", "h11", "httpx2", "orjson", "prometheus_client", "psutil", "pydantic_settings", "starlette"}
     | {"uvicorn"},
-    "windlass_operators": BASE | {"kopf", "prometheus_client"},
+    "windlass_operators": BASE | {"orjson", "prometheus_client"},
     "windlass_pipelines": BASE,
     "windlass_pipelines.compile": BASE | {"kfp"},
-    "windlass_pipelines.data": BASE | {"datasketch", "numpy", "pyarrow", "tokenizers"},
+    "windlass_pipelines.data": BASE | {"datasketch", "numpy", "pyarrow", "stdnum", "tokenizers"},
     "windlass_pipelines.definitions": BASE | {"kfp"},
+    "windlass_pipelines.prompts": BASE,
     "windlass_pipelines.report": BASE | {"jinja2", "yaml"},
     "windlass_pipelines.run": BASE | {"httpx2", "kfp"},
     "windlass_pipelines.serve": BASE | ARRAYS | {"ray", "starlette", "tokenizers"},
@@ -47,12 +57,19 @@ MAY_IMPORT = {
     "windlass_pipelines.train": BASE | ARRAYS | {"gguf", "httpx2", "jinja2", "peft", "ray", "sklearn", "tokenizers"},
 }
 
-# The packages that each role runs; `python -m` entry points and Alembic's environment do their work when imported.
+# The packages of each role. `python -m` entry points and Alembic's environment run code on import, so they are skipped.
 ROLES = {
-    "base": ["windlass.cli", "windlass.domain", "windlass.examples", "windlass.sdk", "windlass.wire"],
+    "base": [
+        "windlass.cli",
+        "windlass.dataset_files",
+        "windlass.domain",
+        "windlass.examples",
+        "windlass.sdk",
+        "windlass.wire",
+    ],
     "api": ["windlass", "windlass_api"],
     "operators": ["windlass.domain", "windlass.kube", "windlass.settings", "windlass_operators"],
-    "data": ["windlass.domain", "windlass_pipelines.data"],
+    "data": ["windlass.dataset_files", "windlass.domain", "windlass_pipelines.data"],
     "pipelines": [
         "windlass.domain",
         "windlass.runtime",
@@ -98,7 +115,7 @@ print(count)
 
 
 def module_name(path: Path) -> str | None:
-    """The dotted name of a file of the distribution, None for a test or a script."""
+    """The dotted module name of a file of the distribution, None for a test or a script."""
     if path.parts[0] not in {"platform", "api", "operators", "pipelines"}:
         return None
     return ".".join(path.with_suffix("").parts[1:]).removesuffix(".__init__")
@@ -111,7 +128,21 @@ def third_parties(path: Path) -> set[str]:
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module.partition(".")[0])
-    return found - OURS - sys.stdlib_module_names
+    return found - FIRST_PARTY - sys.stdlib_module_names
+
+
+def normalized(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def test_every_declared_dependency_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    requirements = sum(project["optional-dependencies"].values(), project["dependencies"])
+    declared = {normalized(re.split(r"[^\w.-]", requirement)[0]) for requirement in requirements} - {"windlass"}
+    imported = set().union(*(third_parties(path) for path in python_files() if module_name(path)))
+    owners = packages_distributions()
+    used = {normalized(distribution) for module in imported & owners.keys() for distribution in owners[module]}
+    assert declared - used == NOT_IMPORTED.keys()
 
 
 def allowed(module: str) -> set[str]:
@@ -119,13 +150,13 @@ def allowed(module: str) -> set[str]:
     return MAY_IMPORT.get(prefix, set())
 
 
-def test_every_part_imports_only_its_third_parties() -> None:
-    surplus = {}
+def test_every_module_imports_only_allowed_third_parties() -> None:
+    forbidden = {}
     for path in python_files():
         module = module_name(path)
-        if module and (more := third_parties(path) - allowed(module)):
-            surplus[module] = sorted(more)
-    assert surplus == {}
+        if module and (extra := third_parties(path) - allowed(module)):
+            forbidden[module] = sorted(extra)
+    assert forbidden == {}
 
 
 def locked(role: str) -> set[str]:
@@ -133,18 +164,18 @@ def locked(role: str) -> set[str]:
     return set(re.findall(r"^([a-z0-9][a-z0-9._-]*)", lines, re.MULTILINE))
 
 
-def outside(role: str) -> tuple[list[str], list[str]]:
-    """The top-level modules, and the distributions, that an environment made from the role's lock would not have."""
-    have = locked(role)
-    owners = {m: {re.sub(r"[-_.]+", "-", d).lower() for d in ds} for m, ds in packages_distributions().items()}
-    modules = {module for module, distributions in owners.items() if not distributions & have}
-    return sorted(modules - OURS), sorted(set().union(*owners.values()) - have)
+def hidden_packages(role: str) -> tuple[list[str], list[str]]:
+    """The top-level modules and the distributions that the role's lock does not contain."""
+    included = locked(role)
+    owners = {m: {normalized(d) for d in ds} for m, ds in packages_distributions().items()}
+    modules = {module for module, distributions in owners.items() if not distributions & included}
+    return sorted(modules - FIRST_PARTY), sorted(set().union(*owners.values()) - included)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_role_runs_on_its_own_lock(role: str) -> None:
-    question = json.dumps([*outside(role), ROLES[role], RUN_ON_IMPORT])
-    command = [sys.executable, "-c", IMPORT_ALL, question]
+def test_a_role_runs_on_its_own_lock(role: str) -> None:
+    arguments = json.dumps([*hidden_packages(role), ROLES[role], RUN_ON_IMPORT])
+    command = [sys.executable, "-c", IMPORT_ALL, arguments]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert int(ended.stdout.split()[-1]) > 0
@@ -156,12 +187,13 @@ def test_the_role_runs_on_its_own_lock(role: str) -> None:
         ("windlass_api.app", "torch ray transformers peft sklearn kfp pyarrow datasketch tokenizers numpy typer"),
         ("windlass_api.embedded", "torch ray transformers peft sklearn kfp pyarrow datasketch tokenizers numpy typer"),
         ("windlass.cli.main", "torch ray transformers kfp pyarrow sqlalchemy fastapi uvicorn alembic numpy"),
+        ("windlass.storage.transfers", "boto3 botocore sqlalchemy fastapi"),
         ("windlass.sdk", "torch ray transformers kfp pyarrow sqlalchemy fastapi uvicorn typer rich"),
         ("windlass_pipelines.steps.train", "torch ray transformers peft sklearn sqlalchemy fastapi"),
         ("windlass_pipelines.data", "torch ray transformers sqlalchemy fastapi kfp"),
     ],
 )
-def test_importing_it_loads_nothing_heavy(module: str, heavy: str) -> None:
+def test_an_import_loads_no_heavy_packages(module: str, heavy: str) -> None:
     code = f"import sys, {module}; print(*sorted(set({heavy.split()!r}) & set(sys.modules)))"
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
@@ -171,9 +203,31 @@ def test_importing_it_loads_nothing_heavy(module: str, heavy: str) -> None:
 
 
 @pytest.mark.parametrize("package", ["windlass", "windlass.sdk"])
-def test_all_names_what_can_be_imported(package: str) -> None:
+def test_all_is_sorted_and_importable(package: str) -> None:
     code = f"import {package} as p; print(*(n for n in p.__all__ if not hasattr(p, n)), sorted(p.__all__) == p.__all__)"
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.stdout.split(), ended.stderr) == (["True"], "")
+
+
+def test_http_clients_are_created_where_the_proxy_of_the_environment_is_decided() -> None:
+    """Requests between our processes ignore ``HTTP_PROXY``; only the SDK may use it, for servers on other machines."""
+    sdk = Path("platform/windlass/sdk")
+    factories = {
+        Path("platform/windlass/runtime/http.py"),
+        sdk / "_async" / "transport.py",
+        sdk / "_sync" / "transport.py",
+    }
+    creators = {"Client", "AsyncClient", "get", "post", "put", "patch", "delete", "head", "request", "stream"}
+    found = {
+        path
+        for path in python_files()
+        if path.parts[0] != "tests"
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and (node.func.value.id, node.func.attr in creators) == ("httpx2", True)
+    }
+    assert found == factories

@@ -1,4 +1,4 @@
-"""The files that belong to the project, as git sees them."""
+"""The files that git tracks."""
 
 import ast
 import subprocess
@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 
 @cache
 def project_files() -> tuple[Path, ...]:
-    """Every file that is committed or would be, relative to the root."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    """Every tracked file that exists, relative to the root."""
+    command = ["git", "ls-files", "-z", "--cached"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     paths = (Path(name) for name in listed.split("\0") if name)
     return tuple(sorted({path for path in paths if (ROOT / path).is_file()}))
@@ -23,5 +23,5 @@ def python_files() -> tuple[Path, ...]:
 
 @cache
 def parsed(path: Path) -> ast.Module:
-    """The syntax tree of a file of the project."""
+    """The syntax tree of a Python file."""
     return ast.parse((ROOT / path).read_text(encoding="utf-8"), str(path))

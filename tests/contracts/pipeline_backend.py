@@ -1,4 +1,4 @@
-"""What every ``ports.PipelineBackend`` does, whatever runs the pipeline."""
+"""The contract of every ``ports.PipelineBackend``."""
 
 from typing import Protocol
 
@@ -8,84 +8,110 @@ from windlass.ports import BackendState, PipelineBackend
 from windlass.runtime.context import RunContext
 
 
-class PipelineWorld(Protocol):
-    """One job with one run, under a test's hands."""
+class RunDriver(Protocol):
+    """Controls one job with one run."""
 
     def backend(self) -> PipelineBackend:
-        """The back end as one more server sees it."""
+        """The backend of another server process."""
         ...
 
     def context(self) -> RunContext:
-        """What the run is told."""
+        """The context that the run is submitted with."""
         ...
 
-    def tell(self, how: str) -> None:
-        """Let the trainer end: ``ok`` or ``fail``."""
+    def finish(self, result: str) -> None:
+        """End the trainer: ``ok`` or ``fail``."""
         ...
 
     def preempt(self) -> None:
-        """Let the control plane ask for a stop."""
+        """Send a preempt command."""
         ...
 
-    def ended(self) -> BackendState:
-        """Wait until the run does not run, and return its state."""
+    def wait_ended(self) -> BackendState:
+        """Wait until the run has ended, and return its state."""
         ...
 
     def starts(self) -> int:
-        """How many times the run was really started."""
+        """How often the run was started."""
         ...
 
 
 class PipelineBackendContract:
-    """Inherit and give a fixture ``world``."""
+    """Subclasses provide the fixture ``driver``."""
 
-    def test_a_run_that_was_never_submitted_is_unknown(self, world: PipelineWorld) -> None:
-        assert world.backend().poll("job-never-r1").state is BackendState.UNKNOWN
+    def test_a_run_that_was_never_submitted_is_unknown(self, driver: RunDriver) -> None:
+        assert driver.backend().poll("job-never-r1").state is BackendState.UNKNOWN
 
-    def test_killing_a_run_that_was_never_submitted_is_no_error(self, world: PipelineWorld) -> None:
-        world.backend().kill("job-never-r1")
-        assert world.backend().poll("job-never-r1").state is BackendState.UNKNOWN
+    def test_killing_a_run_that_was_never_submitted_is_no_error(self, driver: RunDriver) -> None:
+        driver.backend().kill("job-never-r1")
+        assert driver.backend().poll("job-never-r1").state is BackendState.UNKNOWN
 
-    def test_a_run_that_trains_and_registers_succeeds(self, world: PipelineWorld) -> None:
-        backend, name = world.backend(), world.context().run_name
-        backend.submit(world.context())
+    def test_a_run_that_trains_and_registers_succeeds(self, driver: RunDriver) -> None:
+        backend, name = driver.backend(), driver.context().identity.name
+        backend.submit(driver.context())
         assert backend.poll(name).state is BackendState.RUNNING
-        world.tell("ok")
-        assert world.ended() is BackendState.SUCCEEDED
+        driver.finish("ok")
+        assert driver.wait_ended() is BackendState.SUCCEEDED
         assert backend.poll(name).name == name
 
-    def test_a_second_submit_adopts_the_first_run(self, world: PipelineWorld) -> None:
-        world.backend().submit(world.context())
-        world.backend().submit(world.context())
-        world.tell("ok")
-        assert world.ended() is BackendState.SUCCEEDED
-        world.backend().submit(world.context())
-        assert world.backend().poll(world.context().run_name).state is BackendState.SUCCEEDED
-        assert world.starts() == 1
+    def test_a_second_submit_adopts_the_first_run(self, driver: RunDriver) -> None:
+        assert driver.backend().submit(driver.context()) is True
+        assert driver.backend().submit(driver.context()) is False
+        driver.finish("ok")
+        assert driver.wait_ended() is BackendState.SUCCEEDED
+        assert driver.backend().submit(driver.context()) is False
+        assert driver.backend().poll(driver.context().identity.name).state is BackendState.SUCCEEDED
+        assert driver.starts() == 1
 
-    def test_a_failed_run_says_why(self, world: PipelineWorld) -> None:
-        world.backend().submit(world.context())
-        world.tell("fail")
-        assert world.ended() is BackendState.FAILED
-        assert "the loss is not a number" in world.backend().poll(world.context().run_name).message
+    def test_a_failed_run_has_a_message(self, driver: RunDriver) -> None:
+        driver.backend().submit(driver.context())
+        driver.finish("fail")
+        assert driver.wait_ended() is BackendState.FAILED
+        assert "the loss is not a number" in driver.backend().poll(driver.context().identity.name).message
 
-    def test_a_run_that_obeys_is_stopped_not_failed(self, world: PipelineWorld) -> None:
-        world.backend().submit(world.context())
-        world.preempt()
-        assert world.ended() is BackendState.STOPPED
+    def test_a_preempted_run_is_stopped_not_failed(self, driver: RunDriver) -> None:
+        driver.backend().submit(driver.context())
+        driver.preempt()
+        assert driver.wait_ended() is BackendState.STOPPED
 
-    def test_a_killed_run_is_lost_and_can_be_killed_again(self, world: PipelineWorld) -> None:
-        backend, name = world.backend(), world.context().run_name
-        backend.submit(world.context())
+    def test_a_killed_run_is_lost_and_can_be_killed_again(self, driver: RunDriver) -> None:
+        backend, name = driver.backend(), driver.context().identity.name
+        backend.submit(driver.context())
         backend.kill(name)
         assert backend.poll(name).state is BackendState.LOST
         backend.kill(name)
         assert backend.poll(name).state is BackendState.LOST
 
-    @pytest.mark.parametrize("how", ["ok", "fail"])
-    def test_killing_a_run_that_has_ended_does_not_change_how_it_ended(self, world: PipelineWorld, how: str) -> None:
-        world.backend().submit(world.context())
-        world.tell(how)
-        ended = world.ended()
-        world.backend().kill(world.context().run_name)
-        assert world.backend().poll(world.context().run_name).state is ended
+    def test_a_paused_run_is_running_and_goes_on(self, driver: RunDriver) -> None:
+        backend, name = driver.backend(), driver.context().identity.name
+        backend.submit(driver.context())
+        backend.pause(name)
+        assert driver.backend().poll(name).state is BackendState.RUNNING
+        driver.backend().resume(name)
+        resumed = driver.backend().poll(name)
+        assert (resumed.state, resumed.paused) == (BackendState.RUNNING, False)
+        driver.finish("ok")
+        assert driver.wait_ended() is BackendState.SUCCEEDED
+        driver.backend().pause(name)
+        driver.backend().resume(name)
+        assert driver.backend().poll(name).state is BackendState.SUCCEEDED
+
+    def test_a_paused_run_can_be_killed(self, driver: RunDriver) -> None:
+        backend, name = driver.backend(), driver.context().identity.name
+        backend.submit(driver.context())
+        backend.pause(name)
+        backend.kill(name)
+        assert backend.poll(name).state is BackendState.LOST
+
+    def test_pausing_a_run_that_was_never_submitted_is_no_error(self, driver: RunDriver) -> None:
+        driver.backend().pause("job-never-r1")
+        driver.backend().resume("job-never-r1")
+        assert driver.backend().poll("job-never-r1").state is BackendState.UNKNOWN
+
+    @pytest.mark.parametrize("result", ["ok", "fail"])
+    def test_killing_an_ended_run_does_not_change_its_state(self, driver: RunDriver, result: str) -> None:
+        driver.backend().submit(driver.context())
+        driver.finish(result)
+        wait_ended = driver.wait_ended()
+        driver.backend().kill(driver.context().identity.name)
+        assert driver.backend().poll(driver.context().identity.name).state is wait_ended

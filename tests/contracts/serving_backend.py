@@ -1,4 +1,4 @@
-"""What every ``ports.ServingBackend`` does. An adapter's test class inherits this and provides the fixtures."""
+"""The contract of every ``ports.ServingBackend``; test classes inherit it and provide the fixtures."""
 
 import time
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ import pytest
 from windlass.domain.endpoints import AppState, AppStatus, ServedApp
 from windlass.ports import ServingBackend
 
-_PATIENCE_SECONDS = 180
+_TIMEOUT_SECONDS = 180
 
 
-def settled(backend: ServingBackend, wish: Sequence[ServedApp] = ()) -> dict[str, AppStatus]:
-    """Wait until all that is wished is ready or failed; return it by key. Apply ``wish`` meanwhile, as a worker."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+def settled(backend: ServingBackend, desired: Sequence[ServedApp] = ()) -> dict[str, AppStatus]:
+    """Wait until every application is ready or failed; return them by key. Applies ``desired`` in every round."""
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
-        if wish:
-            backend.apply(wish)
-        apps = {app.key: app for app in backend.status().apps if app.state is not AppState.LEAVING}
+        if desired:
+            backend.apply(desired)
+        apps = {app.key: app for app in backend.status().apps if app.state is not AppState.TERMINATING}
         if all(app.state is not AppState.DEPLOYING for app in apps.values()):
             return apps
         assert time.monotonic() < deadline, apps
@@ -25,7 +25,7 @@ def settled(backend: ServingBackend, wish: Sequence[ServedApp] = ()) -> dict[str
 
 
 class ServingBackendContract:
-    """``apply`` is level-based, ``status`` is about the last wish, one bad application is its own problem."""
+    """``apply`` is level-based, ``status`` covers the last desired state, and a bad application affects no other."""
 
     @pytest.fixture
     def backend(self) -> ServingBackend:
@@ -40,11 +40,11 @@ class ServingBackendContract:
         """An application whose model cannot be loaded."""
         raise NotImplementedError
 
-    def test_the_status_names_what_is_wished_from_the_first_moment(
+    def test_the_status_lists_desired_applications_at_once(
         self, backend: ServingBackend, good: ServedApp, bad: ServedApp
     ) -> None:
         backend.apply([good, bad])
-        named = {app.key for app in backend.status().apps if app.state is not AppState.LEAVING}
+        named = {app.key for app in backend.status().apps if app.state is not AppState.TERMINATING}
         assert named == {good.key, bad.key}
 
     def test_a_bad_application_fails_with_a_reason_and_another_is_ready(
@@ -55,23 +55,24 @@ class ServingBackendContract:
         assert (apps[good.key].state, apps[good.key].ready_replicas) == (AppState.READY, 1)
         assert (apps[bad.key].state, apps[bad.key].ready_replicas) == (AppState.FAILED, 0)
         assert apps[bad.key].message
-        assert backend.status().base_url.startswith("http")
+        assert apps[good.key].url.startswith("http")
+        assert apps[good.key].url.endswith(f"/{good.key}")
 
     def test_applying_the_same_again_changes_nothing(self, backend: ServingBackend, good: ServedApp) -> None:
         backend.apply([good])
-        before = settled(backend), backend.status().base_url
+        before = settled(backend)
         backend.apply([good])
-        assert (settled(backend), backend.status().base_url) == before
+        assert settled(backend) == before
 
-    def test_what_is_no_longer_wished_is_leaving_until_it_is_gone(
+    def test_a_removed_application_is_terminating_until_it_is_gone(
         self, backend: ServingBackend, good: ServedApp, bad: ServedApp
     ) -> None:
         backend.apply([good, bad])
         settled(backend)
         backend.apply([bad])
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
         while not (status := backend.status()).complete or good.key in {app.key for app in status.apps}:
-            assert [app.state for app in status.apps if app.key == good.key] in ([], [AppState.LEAVING])
+            assert [app.state for app in status.apps if app.key == good.key] in ([], [AppState.TERMINATING])
             assert time.monotonic() < deadline, status
             time.sleep(0.05)
         assert {app.key for app in status.apps} == {bad.key}

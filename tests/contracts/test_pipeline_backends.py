@@ -1,23 +1,23 @@
-"""The contract of pipeline back ends on the one in memory, which tests of services use, and on real processes."""
+"""Runs the pipeline backend contract on the in-memory backend and on real processes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.contracts.pipeline_backend import PipelineBackendContract, PipelineWorld
+from tests.contracts.pipeline_backend import PipelineBackendContract, RunDriver
+from tests.factories.local_runs import LocalRun, spec
+from tests.factories.run_contexts import run_context
+from tests.factories.served_control_plane import ServedControlPlane
 from tests.fakes.backends import MemoryPipelines
-from tests.fakes.control_plane import FakeControlPlane
-from tests.fakes.runs import RUN_NAME, LocalRun, run_context
 
-from windlass.domain.reports import Command
 from windlass.ports import BackendState, PipelineBackend
 from windlass.runtime.context import RunContext
 
 
 @dataclass
-class MemoryWorld:
-    """Ends its run by hand."""
+class InMemoryRunDriver:
+    """Sets the run's state directly."""
 
     root: Path
     pipelines: MemoryPipelines = field(default_factory=MemoryPipelines)
@@ -26,27 +26,27 @@ class MemoryWorld:
         return self.pipelines
 
     def context(self) -> RunContext:
-        return run_context(FakeControlPlane(), self.root)
+        return run_context(self.root, spec())
 
-    def tell(self, how: str) -> None:
-        if how == "ok":
-            self.pipelines.end(RUN_NAME, BackendState.SUCCEEDED)
+    def finish(self, result: str) -> None:
+        if result == "ok":
+            self.pipelines.end(self.context().identity.name, BackendState.SUCCEEDED)
         else:
-            self.pipelines.end(RUN_NAME, BackendState.FAILED, "train: the loss is not a number")
+            self.pipelines.end(self.context().identity.name, BackendState.FAILED, "train: the loss is not a number")
 
     def preempt(self) -> None:
-        self.pipelines.end(RUN_NAME, BackendState.STOPPED)
+        self.pipelines.end(self.context().identity.name, BackendState.STOPPED)
 
-    def ended(self) -> BackendState:
-        return self.pipelines.poll(RUN_NAME).state
+    def wait_ended(self) -> BackendState:
+        return self.pipelines.poll(self.context().identity.name).state
 
     def starts(self) -> int:
         return len(self.pipelines.contexts)
 
 
 @dataclass
-class LocalWorld:
-    """A real child process whose stand-in trainer waits to be told."""
+class LocalRunDriver:
+    """A real child process whose stub trainer reads its result from a file."""
 
     run: LocalRun
 
@@ -56,32 +56,32 @@ class LocalWorld:
     def context(self) -> RunContext:
         return self.run.context
 
-    def tell(self, how: str) -> None:
-        draft = self.run.context.workspace / "told.tmp"
-        draft.write_text(how)
-        draft.replace(draft.with_name("told"))
+    def finish(self, result: str) -> None:
+        draft = self.run.folder / "result.tmp"
+        draft.write_text(result)
+        draft.replace(draft.with_name("result"))
 
     def preempt(self) -> None:
-        self.run.plane.command = Command.PREEMPT
+        self.run.control_plane.preempt()
 
-    def ended(self) -> BackendState:
+    def wait_ended(self) -> BackendState:
         return self.run.until().state
 
     def starts(self) -> int:
-        return self.run.lives()
+        return self.run.trainer_starts()
 
 
 class TestMemoryPipelines(PipelineBackendContract):
     @pytest.fixture
-    def world(self, tmp_path: Path) -> PipelineWorld:
-        return MemoryWorld(tmp_path)
+    def driver(self, tmp_path: Path) -> RunDriver:
+        return InMemoryRunDriver(tmp_path)
 
 
 @pytest.mark.processes
 class TestLocalPipelineBackend(PipelineBackendContract):
     @pytest.fixture
-    def world(self, tmp_path: Path) -> Iterator[PipelineWorld]:
-        with FakeControlPlane() as plane:
-            run = LocalRun(plane, tmp_path, ("told",))
-            yield LocalWorld(run)
+    def driver(self, tmp_path: Path) -> Iterator[RunDriver]:
+        with ServedControlPlane(tmp_path) as control_plane:
+            run = LocalRun(control_plane, tmp_path, ("from-file",))
+            yield LocalRunDriver(run)
             run.end()

@@ -1,4 +1,4 @@
-"""The commands of the pages, typed into a shell one page after the other, against real servers and real models."""
+"""Runs the commands of every page in a shell, against real servers and real models."""
 
 import os
 import subprocess

@@ -1,17 +1,17 @@
-"""The reader of the pages, on small ones: what it runs is what the reader of a page would type."""
+"""Tests of the command parser and of the generated shell scripts."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
-from tests.docs.pages import Command, commands_of, session
+from tests.docs.pages import PageCommand, commands_of, session
 
 PAGE = Path("guide.md")
 MARKDOWN = """
 # Guide
 ```console
 $ first --flag
-what it prints
+its output
 $ second \\
 >     --more
 ```
@@ -33,23 +33,34 @@ $ hidden
 ```text
 $ no command
 ```
+<!-- python: setup
+client = 1
+-->
+```python
+not_run()
+```
+<!-- python: run -->
+```python
+print(client)
+```
 """
 
 
-def test_commands_are_read_with_their_place_and_marks() -> None:
+def test_commands_are_parsed_with_location_and_options() -> None:
     assert commands_of(PAGE, MARKDOWN) == [
-        Command(PAGE, 4, "first --flag"),
-        Command(PAGE, 6, "second \\\n    --more"),
-        Command(PAGE, 11, "third", skip="it needs a cluster"),
-        Command(PAGE, 15, "true"),
-        Command(PAGE, 16, "(exit 6)", exit_code=6),
-        Command(PAGE, 19, "cat > job.yaml <<'END'\ntask: chat\nEND"),
-        Command(PAGE, 22, "hidden"),
+        PageCommand(PAGE, 4, "first --flag"),
+        PageCommand(PAGE, 6, "second \\\n    --more"),
+        PageCommand(PAGE, 11, "third", skip="it needs a cluster"),
+        PageCommand(PAGE, 15, "true"),
+        PageCommand(PAGE, 16, "(exit 6)", exit_code=6),
+        PageCommand(PAGE, 19, "cat > job.yaml <<'END'\ntask: chat\nEND"),
+        PageCommand(PAGE, 22, "hidden"),
+        PageCommand(PAGE, 35, "python - <<'END_OF_PYTHON'\nclient = 1\nprint(client)\nEND_OF_PYTHON"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("texts", "code", "said"),
+    ("texts", "code", "message"),
     [
         ([("x=1", 0), ('test "$x" = 1', 0)], 0, ""),
         ([("false", 0), ("echo reached >&2", 0)], 1, "guide.md:1: exit 1 instead of 0"),
@@ -58,9 +69,11 @@ def test_commands_are_read_with_their_place_and_marks() -> None:
         ([("cat <<'END' | grep -q chat\ntask: chat\nEND", 0)], 0, ""),
     ],
 )
-def test_a_session_stops_at_the_first_surprise(texts: list[tuple[str, int]], code: int, said: str) -> None:
-    script = session([Command(PAGE, 1, text, exit_code) for text, exit_code in texts])
+def test_a_session_stops_at_the_first_unexpected_exit_code(
+    texts: list[tuple[str, int]], code: int, message: str
+) -> None:
+    script = session([PageCommand(PAGE, 1, text, exit_code) for text, exit_code in texts])
     ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == code
-    assert said in ended.stderr
+    assert message in ended.stderr
     assert "reached" not in ended.stderr.splitlines()

@@ -1,17 +1,19 @@
-"""The pages match the code and each other: generated parts, links, examples of specs, commands and their options."""
+"""The pages match the code and each other: generated sections, links, job specs, commands and options."""
 
 import ast
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from docs import generate
+from docs import generate, rest
 from docs.command_line import child, root
+from pydantic import TypeAdapter
 from tests.architecture.tree import ROOT
-from tests.docs.pages import Command, all_pages, documented_commands
+from tests.docs.pages import PageCommand, all_pages, documented_commands
 
 from windlass.domain.specs import JobSpec
 
@@ -24,31 +26,46 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_generated_parts_are_what_the_code_says() -> None:
-    """``make docs`` mends it."""
+def test_generated_sections_are_current() -> None:
+    """``make docs`` updates them."""
     stale = [page for page in generate.pages() if generate.rendered(page) != page.read_text("utf-8")]
     assert [str(page.relative_to(ROOT)) for page in stale] == []
 
 
-def test_every_generated_section_stands_on_a_page() -> None:
+def test_every_generated_section_is_on_a_page() -> None:
     text = "".join(page.read_text("utf-8") for page in generate.pages())
     assert [name for name in generate.SECTIONS if f"<!-- generated: {name} -->" not in text] == []
 
 
-def test_links_lead_somewhere() -> None:
+def test_curl_examples_have_a_valid_body_and_reach_their_route() -> None:
+    found = 0
+    for route in rest.routes():
+        if not (command := rest.curl(route)):
+            continue
+        words = shlex.split(command)
+        url, body = words[3].removeprefix("$WINDLASS_URL"), words[words.index("-d") + 1]
+        assert route.path_regex.match(url), command
+        assert route.body_field is not None
+        model: Any = route.body_field.field_info.annotation
+        TypeAdapter(model).validate_json(body)
+        found += 1
+    assert found > 10
+
+
+def test_links_have_targets() -> None:
     dead = []
     for page in all_pages():
         for link in LINK.findall(FENCE.sub("", (ROOT / page).read_text("utf-8"))):
             target, _, anchor = link.partition("#")
             if target.startswith(("http:", "https:", "mailto:")):
                 continue
-            there = (ROOT / page).parent / target if target else ROOT / page
-            if not there.exists() or (anchor and anchor not in anchors(there)):
+            file = (ROOT / page).parent / target if target else ROOT / page
+            if not file.exists() or (anchor and anchor not in anchors(file)):
                 dead.append(f"{page}: {link}")
     assert dead == []
 
 
-def test_every_page_of_docs_can_be_reached_from_the_index() -> None:
+def test_every_page_is_linked_from_the_index() -> None:
     index = ROOT / "docs" / "index.md"
     linked = {(index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(index.read_text("utf-8"))}
     pages = {(ROOT / page).resolve() for page in all_pages() if page.parts[0] == "docs"} - {index}
@@ -56,7 +73,7 @@ def test_every_page_of_docs_can_be_reached_from_the_index() -> None:
 
 
 def mappings(page: Path) -> Iterator[object]:
-    """What YAML blocks, here-documents and Python blocks of a page spell out."""
+    """The mappings in YAML blocks, here-documents and Python blocks of a page."""
     text = (ROOT / page).read_text("utf-8")
     for block in re.findall(r"^```yaml\n(.*?)^```$|<<'END'\n(.*?)^END$", text, re.MULTILINE | re.DOTALL):
         yield yaml.safe_load("".join(block))
@@ -73,41 +90,57 @@ def test_job_specs_on_the_pages_are_valid() -> None:
         JobSpec.model_validate(spec)
 
 
-def windlass_calls(command: Command) -> list[list[str]]:
-    """The ``windlass`` calls of a command, each as its words after the program's name."""
+def shell_words(text: str) -> Iterator[str]:
+    """The words of a command; separators of simple commands, newlines among them, are words too."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars="\n|&;<>")
+    lexer.whitespace, lexer.whitespace_split = " \t", True
+    return iter(lexer)
+
+
+def starts_a_command(before: str) -> bool:
+    """Whether the word after ``before`` is the name of a program."""
+    keywords = {"until", "while", "if", "do", "then", "!", "time"}
+    return before in keywords or not before.strip("\n|&;") or re.match(r"[A-Z_]+=", before) is not None
+
+
+def windlass_calls(command: PageCommand) -> list[list[str]]:
+    """The ``windlass`` calls of a command, each as a list of its arguments."""
     calls: list[list[str]] = []
     open_call: list[str] | None = None
-    for word in shlex.split(command.text.split("<<")[0].replace("\\\n", " "), comments=True):
-        if word == "windlass" or word.endswith("$(windlass"):
+    before = ";"
+    for word in shell_words(command.text.split("<<")[0].replace("\\\n", " ")):
+        # `windlass` is also the name of a Helm release, an argument
+        if (word == "windlass" and starts_a_command(before)) or word.endswith("$(windlass"):
             calls.append(open_call := [])
-        elif word in {"|", "&&", "||", ";", "&", ">", "<"}:
+        elif not word.strip("\n|&;<>"):
             open_call = None
         elif open_call is not None:
             open_call.append(word.removesuffix(")"))
+        before = word
     return calls
 
 
 def problem(call: list[str]) -> str:
-    """What the real command line does not know of a call, or nothing."""
-    place, words = root(), list(call)
-    while words and hasattr(place, "commands") and not words[0].startswith("-"):
+    """The problem with a call of the CLI, empty if there is none."""
+    command, words = root(), list(call)
+    while words and hasattr(command, "commands") and not words[0].startswith("-"):
         name = words.pop(0)
-        if name not in place.commands:
+        if name not in command.commands:
             return f"no command {name!r}"
-        place = child(place, name)
-    if hasattr(place, "commands"):
-        return "" if words in (["--help"], ["--version"]) else "not a whole command"
-    known = {"--help"}.union(*([*parameter.opts, *parameter.secondary_opts] for parameter in place.params))
+        command = child(command, name)
+    if hasattr(command, "commands"):
+        return "" if words in (["--help"], ["--version"]) else "an incomplete command"
+    known = {"--help"}.union(*([*parameter.opts, *parameter.secondary_opts] for parameter in command.params))
     unknown = [word for word in words if word.startswith("-") and len(word) > 1 and word.partition("=")[0] not in known]
     return f"no option {', '.join(unknown)}" if unknown else ""
 
 
 def test_every_documented_call_exists() -> None:
-    found = [(command, call) for command in documented_commands() for call in windlass_calls(command)]
-    assert found
-    assert {f"{command}: windlass {shlex.join(call)}": p for command, call in found if (p := problem(call))} == {}
+    calls = [(command, call) for command in documented_commands() for call in windlass_calls(command)]
+    assert calls
+    assert {f"{command}: windlass {shlex.join(call)}": p for command, call in calls if (p := problem(call))} == {}
 
 
 @pytest.mark.parametrize("call", [["nonsense"], ["job"], ["job", "create", "--no-such-option"]])
-def test_a_call_that_does_not_exist_is_noticed(call: list[str]) -> None:
+def test_an_unknown_call_is_a_problem(call: list[str]) -> None:
     assert problem(call)

@@ -1,4 +1,4 @@
-"""Base models of a few thousand random weights with tokenizers of their own: real formats, no download."""
+"""Base models with a few thousand random weights and their own tokenizers: real formats, no download."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def seal_folder(folder: Path) -> Path:
 
 
 def tiny_encoder(folder: Path, seed: int = 0) -> Path:
-    """Make a BERT of two layers and 16 dimensions over ``WORDS``."""
+    """Create a BERT model with two layers and 16 dimensions over ``WORDS``."""
     vocabulary = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
     raw = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     raw.normalizer = normalizers.Lowercase()
@@ -51,7 +51,7 @@ def tiny_encoder(folder: Path, seed: int = 0) -> Path:
 
 
 def tiny_chat_tokenizer() -> PreTrainedTokenizerFast:
-    """Make a byte-level tokenizer with ChatML turns."""
+    """Create a byte-level tokenizer with a ChatML template."""
     raw = Tokenizer(models.BPE(unk_token=None))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
@@ -74,7 +74,7 @@ def tiny_chat_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_llama(vocabulary: int, seed: int = 0) -> LlamaForCausalLM:
-    """Make a Llama of two layers and 32 dimensions."""
+    """Create a Llama model with two layers and 32 dimensions."""
     torch.manual_seed(seed)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -94,7 +94,7 @@ def tiny_llama(vocabulary: int, seed: int = 0) -> LlamaForCausalLM:
 
 
 def tiny_chat_model(folder: Path, seed: int = 0) -> Path:
-    """Make a base model folder for chat."""
+    """Create a base model folder for chat."""
     tokenizer = tiny_chat_tokenizer()
     tiny_llama(len(tokenizer), seed).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

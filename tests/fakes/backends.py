@@ -1,28 +1,42 @@
-"""In-memory back ends: a pipeline whose runs end when a test says so, and a server that serves at once."""
+"""In-memory backends: a pipeline whose runs a test ends, and a serving backend that is ready at once."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from windlass.domain.datasets import DataRequest, DataResult, Split, ValidationReport
-from windlass.domain.endpoints import AppState, AppStatus, ServedApp, ServingStatus
-from windlass.domain.errors import NotFoundError
-from windlass.ports import BackendRun, BackendState
+from windlass.domain.endpoints import AppState, AppStatus, ProbeRequest, ServedApp, ServingStatus
+from windlass.domain.errors import InvalidError, NotFoundError, UnavailableError
+from windlass.domain.jobs import Reason
+from windlass.domain.models import ImportedModel, ImportRequest
+from windlass.ports import BackendRun, BackendState, TaskFailedError
 from windlass.runtime.context import RunContext
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class HandClock:
-    """A clock that a test moves."""
+class FakeClock:
+    """A clock that tests advance."""
 
     at: datetime = NOON
+    boot: float = 1000.0
 
     def now(self) -> datetime:
         return self.at
 
-    def forward(self, seconds: float) -> None:
+    def monotonic(self) -> float:
+        return self.boot
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.at += timedelta(seconds=seconds)
+        self.boot += seconds
+
+    def set_wall_clock(self, seconds: float) -> None:
+        """Set the wall clock forward (negative: back); no time passes."""
         self.at += timedelta(seconds=seconds)
 
 
@@ -34,97 +48,220 @@ class MemoryPipelines:
     states: dict[str, BackendRun] = field(default_factory=dict)
     submissions: list[str] = field(default_factory=list)
 
-    def submit(self, context: RunContext) -> None:
-        self.submissions.append(context.run_name)
-        if context.run_name not in self.contexts:
-            self.contexts[context.run_name] = context
-            self.states[context.run_name] = BackendRun(name=context.run_name, state=BackendState.RUNNING)
+    def submit(self, context: RunContext) -> bool:
+        self.submissions.append(context.identity.name)
+        if context.identity.name in self.contexts:
+            return False
+        self.contexts[context.identity.name] = context
+        self.states[context.identity.name] = BackendRun(name=context.identity.name, state=BackendState.RUNNING)
+        return True
 
     def poll(self, run_name: str) -> BackendRun:
         return self.states.get(run_name, BackendRun(name=run_name, state=BackendState.UNKNOWN))
+
+    def pause(self, run_name: str) -> None:
+        self._set_paused(run_name, paused=True)
+
+    def resume(self, run_name: str) -> None:
+        self._set_paused(run_name, paused=False)
+
+    def _set_paused(self, run_name: str, *, paused: bool) -> None:
+        run = self.poll(run_name)
+        if run.state is BackendState.RUNNING:
+            self.states[run_name] = run.model_copy(update={"paused": paused})
 
     def kill(self, run_name: str) -> None:
         if self.poll(run_name).state is BackendState.RUNNING:
             self.end(run_name, BackendState.LOST, "killed")
 
     def end(self, run_name: str, state: BackendState, message: str = "") -> None:
-        """Let a run end."""
+        """End a run."""
         self.states[run_name] = BackendRun(name=run_name, state=state, message=message)
 
 
 @dataclass
 class MemoryServing:
-    """``ports.ServingBackend`` in memory; ``newcomers`` is the state that an application starts in.
+    """``ports.ServingBackend`` in memory; new applications start in ``initial_state``.
 
-    While it is ``lingering``, applications that are no longer wished stay until ``gone`` is called.
+    With ``delay_removal``, removed applications stay until ``finish_removal`` is called.
     """
 
-    newcomers: AppState = AppState.READY
-    lingering: bool = False
-    cramped: bool = False
-    """What fails does so for lack of memory."""
-    leaving: set[str] = field(default_factory=set)
+    initial_state: AppState = AppState.READY
+    delay_removal: bool = False
+    out_of_memory: bool = False
+    """Whether failed applications failed for lack of memory."""
+    terminating: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
+    """Keys of applications that fail to load."""
+    base_url: str = "http://127.0.0.1:9"
+    headers: dict[str, str] = field(default_factory=dict)
     apps: dict[str, ServedApp] = field(default_factory=dict)
     states: dict[str, AppState] = field(default_factory=dict)
+    replicas: dict[str, int] = field(default_factory=dict)
+    """The desired numbers of replicas."""
+    waits: Reason | None = None
+    """Why applications that are being deployed wait."""
 
     def apply(self, apps: Sequence[ServedApp]) -> None:
+        previous = self.replicas
+        self.replicas = {app.key: self._desired_replicas(app) for app in apps}
+        started = {key for key, number in self.replicas.items() if number and previous.get(key) == 0}
         before, self.apps = set(self.apps), {app.key: app for app in apps}
-        self.leaving = (self.leaving | before if self.lingering else set()) - set(self.apps)
-        self.states = {key: self.states.get(key, self.newcomers) for key in self.apps}
+        self.terminating = (self.terminating | before if self.delay_removal else set()) - set(self.apps)
+        failed = dict.fromkeys(self.broken, AppState.FAILED)
+        states = {key: state for key, state in self.states.items() if key not in started}
+        self.states = {key: states.get(key, failed.get(key, self.initial_state)) for key in self.apps}
 
     def status(self) -> ServingStatus:
-        leaving = (AppStatus(key=key, state=AppState.LEAVING) for key in sorted(self.leaving))
+        terminating = (AppStatus(key=key, state=AppState.TERMINATING) for key in sorted(self.terminating))
         named = (self._status(app) for app in self.apps.values())
-        return ServingStatus(base_url="http://127.0.0.1:9", apps=(*named, *leaving))
+        return ServingStatus(apps=(*named, *terminating))
 
-    def gone(self) -> None:
-        """Let what was leaving have left."""
-        self.leaving = set()
+    def finish_removal(self) -> None:
+        """Drop the terminating applications."""
+        self.terminating = set()
+
+    def _desired_replicas(self, app: ServedApp) -> int:
+        default = self.replicas.get(app.key, max(1, app.replicas.min))
+        return default if app.desired_replicas is None else app.desired_replicas
 
     def _status(self, app: ServedApp) -> AppStatus:
-        state = self.states[app.key]
-        ready = app.replicas.min if state is AppState.READY else 0
-        message, passing = f"{app.model_name} is {state}", self.cramped and state is AppState.FAILED
-        return AppStatus(key=app.key, state=state, message=message, passing=passing, ready_replicas=ready)
+        state, replicas = self.states[app.key], self.replicas[app.key]
+        if replicas == 0:
+            return AppStatus(key=app.key, state=AppState.READY, message="scaled to zero")
+        ready = replicas if state is AppState.READY else 0
+        message, transient = f"{app.model_name} is {state}", self.out_of_memory and state is AppState.FAILED
+        return AppStatus(
+            key=app.key,
+            state=state,
+            url=f"{self.base_url}/{app.key}" if self.base_url else "",
+            headers=self.headers,
+            message=message,
+            waits=self.waits if state is AppState.DEPLOYING else None,
+            transient=transient,
+            ready_replicas=ready,
+            desired_replicas=replicas,
+        )
 
     def stop(self) -> None:
-        self.apps, self.states = {}, {}
+        self.apps, self.states, self.replicas = {}, {}, {}
+
+
+@dataclass
+class ImmediateProber:
+    """``services.rollouts.Prober`` whose probes end at once with ``error``, or run on while ``running`` is set."""
+
+    error: str = ""
+    running: bool = False
+    requests: dict[str, ProbeRequest] = field(default_factory=dict)
+
+    def result(self, key: str, group: str, request: ProbeRequest) -> str | None:
+        del group
+        self.requests[key] = request
+        return None if self.running else self.error
+
+    def retain(self, keys: Collection[str]) -> None:
+        self.requests = {key: request for key, request in self.requests.items() if key in keys}
+
+    def close(self) -> None:
+        self.requests.clear()
 
 
 @dataclass
 class MemoryProcessor:
-    """``ports.DataProcessor`` in memory: a process ends when a test says how; ``broken`` refuses to start any."""
+    """``ports.DataProcessor`` in memory: tests set the results; ``start_error`` is raised by every start."""
 
     requests: dict[str, DataRequest] = field(default_factory=dict)
-    ends: dict[str, DataResult | Exception] = field(default_factory=dict)
-    forgotten: list[str] = field(default_factory=list)
-    broken: OSError | None = None
+    results: dict[str, DataResult | Exception] = field(default_factory=dict)
+    starts: Counter[str] = field(default_factory=Counter)
+    deleted: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    start_error: OSError | UnavailableError | None = None
 
     def start(self, name: str, request: DataRequest) -> None:
-        if self.broken is not None:
-            raise self.broken
+        if name in self.requests:
+            return
+        if self.start_error is not None:
+            raise self.start_error
         self.requests[name] = request
+        self.starts[name] += 1
 
     def poll(self, name: str) -> DataResult | None:
         if name not in self.requests:
             raise NotFoundError(f"no data process {name}")
-        end = self.ends.get(name)
-        if isinstance(end, Exception):
-            raise end
-        return end
+        result = self.results.get(name)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    def forget(self, name: str) -> None:
-        self.forgotten.append(name)
+    def problem(self, name: str) -> str:
+        return self.problems.get(name, "")
+
+    def delete(self, name: str) -> None:
+        self.deleted.append(name)
         self.requests.pop(name, None)
+        self.results.pop(name, None)
 
     def finish(self, name: str) -> None:
-        """Let a process end with rows in both splits."""
+        """End a process with rows in both splits."""
         rows = {Split.TRAIN: 4, Split.VALIDATION: 4}
         report = ValidationReport(findings=(), splits={})
-        self.ends[name] = DataResult(accepted=True, report=report, rows=rows, labels=("a", "b"), digest="0" * 64)
+        self.results[name] = DataResult(accepted=True, report=report, rows=rows, labels=("a", "b"), digest="0" * 64)
+
+    def crash(self, name: str) -> None:
+        """End a process without a result."""
+        self.results[name] = TaskFailedError("the data process was killed by signal 9")
+
+    def interrupt(self, name: str) -> None:
+        """Lose a process without a result, as a restart of the machine does."""
+        if name not in self.results:
+            self.requests.pop(name, None)
 
 
-class FixedRay:
+@dataclass
+class MemoryImporter:
+    """``ports.ModelImporter`` in memory: tests set the results."""
+
+    requests: dict[str, ImportRequest] = field(default_factory=dict)
+    results: dict[str, ImportedModel | Exception] = field(default_factory=dict)
+    starts: Counter[str] = field(default_factory=Counter)
+    problems: dict[str, str] = field(default_factory=dict)
+    start_error: OSError | UnavailableError | None = None
+
+    def check_source(self, source: Path) -> None:
+        if not source.exists():
+            raise InvalidError.field("/path", f"there is no {source}")
+
+    def start(self, name: str, request: ImportRequest) -> None:
+        if name in self.requests:
+            return
+        if self.start_error is not None:
+            raise self.start_error
+        self.requests[name] = request
+        self.starts[name] += 1
+
+    def poll(self, name: str) -> ImportedModel | None:
+        if name not in self.requests:
+            raise NotFoundError(f"no import {name}")
+        result = self.results.get(name)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def problem(self, name: str) -> str:
+        return self.problems.get(name, "")
+
+    def delete(self, name: str) -> None:
+        self.requests.pop(name, None)
+        self.results.pop(name, None)
+
+    def interrupt(self, name: str) -> None:
+        """Lose a process without a result, as a restart of the machine does."""
+        if name not in self.results:
+            self.requests.pop(name, None)
+
+
+class AlwaysUpRay:
     """``ports.RayCluster`` that is always up."""
 
     def ensure(self) -> str:

@@ -1,127 +1,128 @@
-"""A cluster in memory: its view, and its projects' resources with their managers."""
+"""An in-memory cluster: its observed state, and its project resources with their field managers."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from windlass.domain.cluster_sync import ObservedClusterState, ProjectState, QuotaChange, id_of
 from windlass.domain.errors import ConflictError, NotFoundError, UnavailableError
-from windlass.domain.mirror import Mirror, ProjectState, QuotaChange, id_of
 from windlass.domain.projects import Pool, Project, StoredQuota
-from windlass.domain.quota import Claim, PoolState, Quota, Snapshot
+from windlass.domain.quota import PoolState, Quota, ResourceDemand, Snapshot
 
-BORN = datetime(2026, 11, 1, tzinfo=UTC)
+CREATED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def uid(number: int) -> str:
-    """Return a uid as a cluster gives it."""
+    """Return a Kubernetes uid."""
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
-def a_pool(name: str = "a100", capacity: int = 8, number: int = 1) -> Pool:
+def make_pool(name: str = "a100", capacity: int = 8, number: int = 1) -> Pool:
     counted = {"nodes": 2, "ready_nodes": 2, "allocatable": capacity}
-    return Pool(id=id_of("pool", uid(number)), name=name, capacity=capacity, created_at=BORN, **counted)
+    return Pool(id=id_of("pool", uid(number)), name=name, capacity=capacity, created_at=CREATED_AT, **counted)
 
 
-def a_project(name: str, number: int, *quotas: StoredQuota, cohort: str | None = "lab") -> ProjectState:
-    project = Project(id=id_of("prj", uid(number)), name=name, cohort=cohort, created_at=BORN)
-    return ProjectState(project=project, quotas=tuple(one.model_copy(update={"project": project.id}) for one in quotas))
+def make_project(name: str, number: int, *quotas: StoredQuota, cohort: str | None = "lab") -> ProjectState:
+    project = Project(id=id_of("prj", uid(number)), name=name, cohort=cohort, created_at=CREATED_AT)
+    return ProjectState(
+        project=project, quotas=tuple(quota.model_copy(update={"project": project.id}) for quota in quotas)
+    )
 
 
-def a_quota(nominal: int, pool: str = "a100", **more: object) -> StoredQuota:
+def make_quota(nominal: int, pool: str = "a100", **more: object) -> StoredQuota:
     return StoredQuota.model_validate({"project": "", "pool": pool, "nominal": nominal, **more})
 
 
 class MemoryView:
-    """``ports.ClusterView`` of whatever a test puts into it."""
+    """``ports.ClusterView`` of the state that a test sets."""
 
     def __init__(self) -> None:
-        self.mirror: Mirror | None = None
-        self.news = True
+        self.state: ObservedClusterState | None = None
+        self.changed = True
 
     def start(self) -> None:
-        """Nothing has to begin."""
+        """Do nothing."""
 
     def stop(self) -> None:
-        """Nothing has to end."""
+        """Do nothing."""
 
     def wait(self, seconds: float) -> bool:
         del seconds
-        return self.news
+        return self.changed
 
-    def look(self) -> Mirror:
-        self.news = False
-        if self.mirror is None:
+    def observe(self) -> ObservedClusterState:
+        self.changed = False
+        if self.state is None:
             raise UnavailableError("nothing has been read yet")
-        return self.mirror
+        return self.state
 
-    def show(
+    def set_state(
         self,
         projects: Sequence[ProjectState],
-        *claims: Claim,
-        pools: Sequence[Pool] = (a_pool(),),
+        *demands: ResourceDemand,
+        pools: Sequence[Pool] = (make_pool(),),
         foreign: Sequence[Quota] = (),
-    ) -> Mirror:
-        """Make this the state of the cluster, with queues as the projects wish them."""
+    ) -> ObservedClusterState:
+        """Set the state of the cluster, with queues that match the projects' specs."""
         quotas = [
-            Quota(project=state.project.name, **one.model_dump(exclude={"project", "managed_by", "version"}))
+            Quota(project=state.project.name, **quota.model_dump(exclude={"project", "managed_by", "version"}))
             for state in projects
-            for one in state.quotas
+            for quota in state.quotas
         ]
         cohort = {state.project.name: state.project.cohort and f"windlass-{state.project.cohort}" for state in projects}
-        self.mirror = Mirror(
+        self.state = ObservedClusterState(
             pools=tuple(pools),
             projects=tuple(projects),
             snapshot=Snapshot(
                 pools=tuple(PoolState(name=pool.name, capacity=None) for pool in pools),
                 quotas=(*quotas, *foreign),
                 cohorts=cohort,
-                claims=claims,
+                demands=demands,
             ),
         )
-        self.news = True
-        return self.mirror
+        self.changed = True
+        return self.state
 
 
 class MemoryResources:
-    """``ports.ProjectResources`` over a ``MemoryView``: what is applied is what the view then shows."""
+    """``ports.ProjectResources`` over a ``MemoryView``: applied changes appear in the view."""
 
     def __init__(self, view: MemoryView) -> None:
         self.view = view
         self.applied: list[QuotaChange] = []
-        self.taken: dict[tuple[str, str], str] = {}
-        """Who else owns a quota, by project's name and pool."""
-        self.down = False
+        self.other_managers: dict[tuple[str, str], str] = {}
+        """The foreign field manager of a quota, by project name and pool."""
+        self.unavailable = False
 
     def exists(self, uid: str, name: str) -> bool:
-        self._answer()
-        found = [one.project for one in self._projects() if one.project.id == uid]
-        return bool(found) and found[0].name == name
+        self._check_available()
+        return any(state.project.id == uid and state.project.name == name for state in self._projects())
 
     def check(self, change: QuotaChange) -> None:
-        self._answer()
+        self._check_available()
         if not self.exists(change.project, change.name):
             raise NotFoundError(f"no project {change.name}")
-        if manager := self.taken.get((change.name, change.pool)):
+        if manager := self.other_managers.get((change.name, change.pool)):
             raise ConflictError(f"the quota is managed by {manager}", hint="change it there")
 
     def apply(self, change: QuotaChange) -> None:
         self.check(change)
         self.applied.append(change)
-        assert self.view.mirror
-        states = [self._changed(state, change) for state in self._projects()]
-        self.view.show(states, *self.view.mirror.snapshot.claims, pools=self.view.mirror.pools)
+        assert self.view.state
+        states = [self._with_change(state, change) for state in self._projects()]
+        self.view.set_state(states, *self.view.state.snapshot.demands, pools=self.view.state.pools)
 
     @staticmethod
-    def _changed(state: ProjectState, change: QuotaChange) -> ProjectState:
+    def _with_change(state: ProjectState, change: QuotaChange) -> ProjectState:
         if state.project.id != change.project:
             return state
-        kept = [one for one in state.quotas if one.pool != change.pool]
-        if change.share is not None:
-            kept.append(StoredQuota(project=change.project, pool=change.pool, **change.share.model_dump()))
-        return state.model_copy(update={"quotas": tuple(kept)})
+        quotas = [quota for quota in state.quotas if quota.pool != change.pool]
+        if change.spec is not None:
+            quotas.append(StoredQuota(project=change.project, pool=change.pool, **change.spec.model_dump()))
+        return state.model_copy(update={"quotas": tuple(quotas)})
 
     def _projects(self) -> Sequence[ProjectState]:
-        return self.view.mirror.projects if self.view.mirror else ()
+        return self.view.state.projects if self.view.state else ()
 
-    def _answer(self) -> None:
-        if self.down:
+    def _check_available(self) -> None:
+        if self.unavailable:
             raise UnavailableError("the API server does not answer")

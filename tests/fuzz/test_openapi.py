@@ -1,4 +1,4 @@
-"""The API against its own description: generated requests, with a key and without, all checks."""
+"""Property tests of the API against its OpenAPI document, with and without an API key."""
 
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.core.result import Ok
 from schemathesis.openapi import from_asgi
 from schemathesis.schemas import BaseSchema
-from tests.fakes.house import House
+from tests.fakes.harness import ControlPlaneHarness
 
 from windlass_api.authn import PUBLIC
 
@@ -19,39 +19,39 @@ BOUNDED = settings(max_examples=10, deadline=None, suppress_health_check=list(He
 
 
 @cache
-def house() -> House:
-    """Return one house for all operations of this process: what one request makes, the next may find."""
-    built = House(Path(tempfile.mkdtemp(prefix="windlass-fuzz-")))
-    built.project("reviews")
-    built.base_model()
-    built.dataset("reviews")
+def harness() -> ControlPlaneHarness:
+    """Return one platform shared by all operations of this process."""
+    built = ControlPlaneHarness(Path(tempfile.mkdtemp(prefix="windlass-fuzz-")))
+    built.create_project("reviews")
+    built.create_base_model()
+    built.create_dataset("reviews")
     return built
 
 
 @cache
-def described() -> BaseSchema:
-    schema = from_asgi("/v1/openapi.json", house().app)
-    # A schema cannot say which names exist or which versions were read: those refusals are documented problems.
+def openapi_schema() -> BaseSchema:
+    schema = from_asgi("/v1/openapi.json", harness().app)
+    # A schema cannot express which names or versions exist, so documented 4xx problems are accepted.
     schema.config.checks.positive_data_acceptance.expected_statuses = ["2xx", "4xx", "503"]
     schema.config.checks.negative_data_rejection.expected_statuses = ["4xx"]
     return schema
 
 
-def operations() -> list[Any]:
-    found: list[Any] = [result.ok() for result in described().get_all_operations() if isinstance(result, Ok)]
-    assert len(found) > 50
-    return [pytest.param(operation, id=operation.label.replace(" ", "")) for operation in found]
+def operation_params() -> list[Any]:
+    operations: list[Any] = [result.ok() for result in openapi_schema().get_all_operations() if isinstance(result, Ok)]
+    assert len(operations) > 50
+    return [pytest.param(operation, id=operation.label.replace(" ", "")) for operation in operations]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def running() -> Iterator[None]:
-    with house().client:
+def start_app() -> Iterator[None]:
+    with harness().client:
         yield
 
 
-@pytest.mark.parametrize("operation", operations())
-def test_with_a_key_the_api_does_what_it_says(operation: Any) -> None:
-    headers = {"Authorization": str(house().client.headers["Authorization"])}
+@pytest.mark.parametrize("operation", operation_params())
+def test_api_conforms_to_its_openapi_document(operation: Any) -> None:
+    headers = {"Authorization": str(harness().client.headers["Authorization"])}
 
     @BOUNDED
     @given(case=operation.as_strategy())
@@ -61,8 +61,8 @@ def test_with_a_key_the_api_does_what_it_says(operation: Any) -> None:
     check()
 
 
-@pytest.mark.parametrize("operation", operations())
-def test_without_a_key_nothing_but_the_public_routes_answers(operation: Any) -> None:
+@pytest.mark.parametrize("operation", operation_params())
+def test_only_public_routes_accept_anonymous_requests(operation: Any) -> None:
     @BOUNDED
     @given(case=operation.as_strategy())
     def check(case: Any) -> None:

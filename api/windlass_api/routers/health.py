@@ -1,42 +1,48 @@
-"""Health for probes, metrics for Prometheus."""
+"""Probes and Prometheus metrics."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from windlass.domain.errors import UnavailableError
 from windlass.domain.projects import Permission
-from windlass_api.dependencies import Visit, platform, wiring_of
+from windlass_api import routing
+from windlass_api.dependencies import RequestContext, get_app_context, require_global
 from windlass_api.metrics import OUTBOX_AGE, REGISTRY
 
-router = APIRouter(tags=["health"])
+router = routing.router(tags=["health"])
 
 
 @router.get("/healthz", operation_id="getHealth", response_class=PlainTextResponse)
 async def get_health() -> str:
-    """Whether the process answers; touches nothing else."""
+    """Liveness probe; checks nothing but the process."""
     return "ok"
 
 
 @router.get("/readyz", operation_id="getReadiness", response_class=PlainTextResponse)
 def get_readiness(request: Request) -> str:
-    """Whether the server can do its work: the database answers and the worker turns."""
-    wiring = wiring_of(request)
-    with wiring.backing.database.read() as work:
-        work.pools.page(1, None)
-    missing = wiring.ready()
-    if missing:
-        raise UnavailableError(missing)
+    """Readiness probe: checks the database. A stalled worker does not take the API out of its Service."""
+    with get_app_context(request).deps.database.read() as uow:
+        uow.pools.page(1, None)
+    return "ok"
+
+
+@router.get("/healthz/worker", operation_id="getWorkerHealth", response_class=PlainTextResponse)
+async def get_worker_health(request: Request) -> str:
+    """Worker health: fails while a background loop is stalled."""
+    problem = get_app_context(request).worker_problem()
+    if problem:
+        raise UnavailableError(problem, hint="read the server's log")
     return "ok"
 
 
 @router.get("/metrics", operation_id="getPrometheusMetrics", response_class=PlainTextResponse)
-def get_metrics(visit: Annotated[Visit, platform(Permission.METRICS_READ)]) -> Response:
-    """Prometheus metrics; for admins."""
-    backing = visit.backing
-    with backing.database.read() as work:
-        oldest = work.outbox.oldest()
-    OUTBOX_AGE.set((backing.clock.now() - oldest).total_seconds() if oldest else 0)
+def get_metrics(ctx: Annotated[RequestContext, require_global(Permission.METRICS_READ)]) -> Response:
+    """Prometheus metrics; requires an admin key."""
+    deps = ctx.deps
+    with deps.database.read() as uow:
+        oldest = uow.outbox.oldest()
+    OUTBOX_AGE.set((deps.clock.now() - oldest).total_seconds() if oldest else 0)
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -1,6 +1,6 @@
-"""What is said and done about a custom resource: pure functions from what is wished and what was observed.
+"""Computes conditions and Events of custom resources: pure functions of the spec and of what was observed.
 
-Nothing here reads a clock, asks a server or remembers: a reconciliation can be begun anywhere, any number of times.
+They read no clock, call no server and keep no state, so that a reconciliation can be repeated at any time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,15 +10,15 @@ from typing import Literal
 from pydantic import ValidationError
 
 from windlass.kube.resources import Condition
-from windlass_operators.children import Refusal
+from windlass_operators.children import ApplyFailure
 
 READY = "Ready"
-_LISTED = 5
+_MAX_LISTED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """An Event to post about a resource."""
+class EventMessage:
+    """Type, reason and message of an Event."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -26,43 +26,45 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a condition shall say."""
+class ConditionResult:
+    """Status, reason and message of a condition; status None: Unknown."""
 
     status: bool | None
     reason: str
     message: str
 
 
-def events(before: Sequence[Condition], after: Sequence[Condition]) -> list[Said]:
-    """Return what is worth telling: a condition that is new or has another status or reason."""
-    known = {(one.type, one.status, one.reason) for one in before}
+def events(before: Sequence[Condition], after: Sequence[Condition]) -> list[EventMessage]:
+    """Return an Event for each condition that is new or whose status or reason changed."""
+    known = {(condition.type, condition.status, condition.reason) for condition in before}
     return [
-        Said("Normal" if _good(one) else "Warning", one.reason, one.message)
-        for one in after
-        if (one.type, one.status, one.reason) not in known and not (_good(one) and one.type != READY)
+        EventMessage("Normal" if _is_good(condition) else "Warning", condition.reason, condition.message)
+        for condition in after
+        if (condition.type, condition.status, condition.reason) not in known
+        and not (_is_good(condition) and condition.type != READY)
     ]
 
 
-def _good(condition: Condition) -> bool:
+def _is_good(condition: Condition) -> bool:
     return (condition.status == "True") == (condition.type == READY)
 
 
-def refused(refusals: Sequence[Refusal]) -> Verdict | None:
-    """Return what to say of children that could not be brought about; the first one's reason stands for all."""
-    if not refusals:
+def apply_failed(failures: Sequence[ApplyFailure]) -> ConditionResult | None:
+    """Return the result for children that could not be applied, with the first one's reason; None without failures."""
+    if not failures:
         return None
-    return Verdict(False, refusals[0].reason, some((one.message for one in refusals), "; "))  # noqa: FBT003 - a status
+    message = join_limited((failure.message for failure in failures), "; ")
+    return ConditionResult(status=False, reason=failures[0].reason, message=message)
 
 
-def malformed(error: ValidationError) -> Verdict:
-    """Return what to say of an object that our models do not take, though the API server did."""
-    wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)]
-    return Verdict(False, "Malformed", some(wrong, "; "))  # noqa: FBT003 - a status
+def malformed(error: ValidationError) -> ConditionResult:
+    """Return the result for an object that the API server accepted and our models reject."""
+    problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False)]
+    return ConditionResult(status=False, reason="Malformed", message=join_limited(problems, "; "))
 
 
-def some(words: Iterable[str], between: str = ", ") -> str:
-    """Join a few of the words, and say how many more there are."""
-    all_of_them = list(words)
-    more = len(all_of_them) - _LISTED
-    return between.join(all_of_them[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+def join_limited(texts: Iterable[str], separator: str = ", ") -> str:
+    """Join the first five texts, and append how many more there are."""
+    items = list(texts)
+    more = len(items) - _MAX_LISTED
+    return separator.join(items[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,118 +1,150 @@
-"""GPUPool: what its nodes have, who was promised it, who holds it."""
+"""GPUPool: capacity of its nodes, nominal quotas, and usage.
 
+Capacity, quotas and what can be placed are three numbers: Kueue knows only quotas, so the status names the nodes that
+take no pods of the pool.
+"""
+
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from windlass.domain.quota import Claim
-from windlass.kube.objects import Object
+from windlass.kube.kueue.cluster_objects import Node, Toleration
 from windlass.kube.resources import GPUPool, GPUPoolStatus, Project, condition
 from windlass.kube.resources.gpu_pool import PoolUse
-from windlass_operators.children import Refusal
-from windlass_operators.decide import READY, Verdict, refused, some
-from windlass_operators.decide.claims import amount
-from windlass_operators.decide.claims import condition as condition_of
+from windlass_operators.children import ApplyFailure
+from windlass_operators.decide import READY, ConditionResult, apply_failed, join_limited
 
+GPU_MEMORY_LABEL = "nvidia.com/gpu.memory"
+"""Memory of one GPU in MiB, set by NVIDIA's GPU feature discovery."""
+_MEBIBYTES = re.compile("[1-9][0-9]{0,9}")
 OVERCOMMITTED = "Overcommitted"
+NODES_UNUSABLE = "NodesUnusable"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a pool's status depends on."""
+class PoolObservation:
+    """The state that a pool's status depends on."""
 
     pools: Mapping[str, GPUPool]
     projects: Mapping[str, Project]
-    nodes: Sequence[Object]
-    claims: Sequence[Claim]
+    nodes: Sequence[Node]
+    used: Mapping[str, int]
+    """GPUs of the pool in use, by project."""
 
 
-def status(pool: GPUPool, seen: Seen, refusals: Sequence[Refusal], now: datetime) -> GPUPoolStatus:
-    """Return the pool's whole status."""
+def status(
+    pool: GPUPool, observation: PoolObservation, failures: Sequence[ApplyFailure], now: datetime
+) -> GPUPoolStatus:
+    """Return the pool's status."""
     name, resource = pool.metadata.name, pool.spec.resource_name
-    nodes = [node for node in seen.nodes if _belongs(node, pool)]
-    ready = [node for node in nodes if _ready(node)]
-    capacity = sum(_gpus(node, "capacity", resource) for node in nodes)
-    nominal = sum(quota.nominal for one in seen.projects.values() for quota in one.spec.quotas if quota.pool == name)
-    held: dict[str, int] = {}
-    for claim in seen.claims:
-        if claim.pool == name and claim.admitted_at is not None:
-            held[claim.project] = held.get(claim.project, 0) + claim.gpus
-    verdicts = {
-        READY: refused(refusals) or _shared(pool, seen.pools, nodes) or _nodes(pool, nodes, ready),
-        OVERCOMMITTED: _promised(nominal, capacity),
+    nodes = [node for node in observation.nodes if _belongs(node, pool)]
+    tolerations = [Toleration(key=taint.key, value=taint.value, effect=taint.effect) for taint in pool.spec.taints]
+    obstacles = {node.metadata.name: problem for node in nodes if (problem := node.obstacle(tolerations))}
+    usable = [node for node in nodes if node.metadata.name not in obstacles]
+    capacity = sum(node.capacity(resource) for node in nodes)
+    allocatable = sum(node.allocatable(resource) for node in usable)
+    nominal = sum(
+        quota.nominal
+        for project in observation.projects.values()
+        for quota in project.spec.quotas
+        if quota.pool == name
+    )
+    results = {
+        READY: apply_failed(failures)
+        or _shared_nodes(pool, observation.pools, nodes)
+        or _ready_condition(pool, nodes, obstacles),
+        OVERCOMMITTED: _capacity_condition(nominal, allocatable),
+        NODES_UNUSABLE: _nodes_condition(obstacles, capacity, allocatable),
     }
     return GPUPoolStatus(
         nodes=len(nodes),
-        ready_nodes=len(ready),
+        ready_nodes=len(usable),
         capacity=capacity,
-        allocatable=sum(_gpus(node, "allocatable", resource) for node in ready),
+        allocatable=allocatable,
+        gpu_memory=pool.spec.gpu_memory or _labelled_memory(nodes),
         nominal=nominal,
-        in_use=sum(held.values()),
+        in_use=sum(observation.used.values()),
         used_by=tuple(
             PoolUse(project=project, gpus=gpus)
-            for project, gpus in sorted(held.items(), key=lambda one: (-one[1], one[0]))
+            for project, gpus in sorted(observation.used.items(), key=lambda item: (-item[1], item[0]))
         ),
         observed_generation=pool.metadata.generation,
         conditions=tuple(
             condition(
                 pool.status.conditions,
                 kind,
-                status=one.status,
-                reason=one.reason,
-                message=one.message,
+                status=result.status,
+                reason=result.reason,
+                message=result.message,
                 generation=pool.metadata.generation,
                 now=now,
             )
-            for kind, one in verdicts.items()
+            for kind, result in results.items()
         ),
     )
 
 
-def held_by(pool: str, quotas: Iterable[tuple[str, str]]) -> list[str]:
-    """Return what keeps a pool from being deleted, in words: the projects with a quota of it.
+def quota_users(pool: str, quotas: Iterable[tuple[str, str]]) -> list[str]:
+    """Return what prevents the deletion of a pool: a message with the projects that have quota of it.
 
-    ``quotas`` are pairs of project and pool, of the projects as they are stored, unreadable ones too.
+    ``quotas`` are pairs of project and pool of all stored projects, including invalid ones.
     """
     users = sorted({project for project, name in quotas if name == pool})
-    return [f"projects have quotas of it: {some(users)}; take them away first"] if users else []
+    return [f"projects have quotas of this pool: {join_limited(users)}; remove these quotas first"] if users else []
 
 
-def _belongs(node: Object, pool: GPUPool) -> bool:
-    labels: dict[str, str] = node["metadata"].get("labels", {})
-    return pool.spec.node_labels.items() <= labels.items()
+def _belongs(node: Node, pool: GPUPool) -> bool:
+    return pool.spec.node_labels.items() <= node.metadata.labels.items()
 
 
-def _ready(node: Object) -> bool:
-    return condition_of(node, "Ready") == "True" and not node.get("spec", {}).get("unschedulable")
+def _labelled_memory(nodes: Sequence[Node]) -> str:
+    """Return the least memory of a GPU by the nodes' labels, empty if a node has no valid label."""
+    labels = [node.metadata.labels.get(GPU_MEMORY_LABEL, "") for node in nodes]
+    if not labels or not all(_MEBIBYTES.fullmatch(label) for label in labels):
+        return ""
+    return f"{min(map(int, labels))}Mi"
 
 
-def _gpus(node: Object, field: str, resource: str) -> int:
-    return amount(node.get("status", {}).get(field, {}).get(resource, 0))
-
-
-def _shared(pool: GPUPool, pools: Mapping[str, GPUPool], nodes: Sequence[Object]) -> Verdict | None:
-    """Two pools that count the same GPUs promise them twice."""
+def _shared_nodes(pool: GPUPool, pools: Mapping[str, GPUPool], nodes: Sequence[Node]) -> ConditionResult | None:
+    """Return a result if another pool counts the same GPUs."""
     for other in sorted(pools):
-        both = [node["metadata"]["name"] for node in nodes if _belongs(node, pools[other])]
-        if other != pool.metadata.name and both and pools[other].spec.resource_name == pool.spec.resource_name:
-            message = f"nodes belong to pool {other} too: {some(both)}; give the pools labels that no node shares"
-            return Verdict(status=False, reason="NodesShared", message=message)
+        shared = [node.metadata.name for node in nodes if _belongs(node, pools[other])]
+        if other != pool.metadata.name and shared and pools[other].spec.resource_name == pool.spec.resource_name:
+            names = join_limited(shared)
+            message = f"nodes also belong to pool {other}: {names}; use labels that select disjoint sets of nodes"
+            return ConditionResult(status=False, reason="NodesShared", message=message)
     return None
 
 
-def _nodes(pool: GPUPool, nodes: Sequence[Object], ready: Sequence[Object]) -> Verdict:
-    labels = some(f"{name}={value}" for name, value in sorted(pool.spec.node_labels.items()))
+def _ready_condition(pool: GPUPool, nodes: Sequence[Node], obstacles: Mapping[str, str]) -> ConditionResult:
+    labels = join_limited(f"{name}={value}" for name, value in sorted(pool.spec.node_labels.items()))
     if not nodes:
-        return Verdict(status=False, reason="NoNodes", message=f"no node has the labels {labels}")
-    if not ready:
-        message = f"none of {len(nodes)} nodes is ready and may be scheduled to"
-        return Verdict(status=False, reason="NoReadyNode", message=message)
-    return Verdict(status=True, reason="Reconciled", message=f"{len(ready)} of {len(nodes)} nodes are ready")
+        return ConditionResult(status=False, reason="NoNodes", message=f"no node has the labels {labels}")
+    if len(obstacles) == len(nodes):
+        message = f"none of {len(nodes)} nodes takes pods of this pool: {_describe(obstacles)}"
+        return ConditionResult(status=False, reason="NoUsableNode", message=message)
+    message = f"{len(nodes) - len(obstacles)} of {len(nodes)} nodes take pods"
+    return ConditionResult(status=True, reason="Reconciled", message=message)
 
 
-def _promised(nominal: int, capacity: int) -> Verdict:
-    said = f"projects are promised {nominal} of {capacity} GPUs"
-    if nominal > capacity:
-        message = f"{said}: not all of them can have theirs at once"
-        return Verdict(status=True, reason="NominalAboveCapacity", message=message)
-    return Verdict(status=False, reason="WithinCapacity", message=said)
+def _nodes_condition(obstacles: Mapping[str, str], capacity: int, allocatable: int) -> ConditionResult:
+    """Return whether nodes take no pods of the pool, and which: jobs that Kueue admits would wait for them."""
+    if not obstacles:
+        return ConditionResult(status=False, reason="AllUsable", message="all nodes take pods")
+    message = f"{allocatable} of {capacity} GPUs can be used: {_describe(obstacles)}"
+    if any("taint" in problem for problem in obstacles.values()):
+        message += "; add the taint to spec.taints, or remove it from the node"
+    return ConditionResult(status=True, reason="NodesTakeNoPods", message=message)
+
+
+def _describe(obstacles: Mapping[str, str]) -> str:
+    return join_limited((f"node {name} {problem}" for name, problem in sorted(obstacles.items())), "; ")
+
+
+def _capacity_condition(nominal: int, allocatable: int) -> ConditionResult:
+    message = f"nominal quotas sum to {nominal} of {allocatable} usable GPUs"
+    if nominal > allocatable:
+        message = f"{message}: projects cannot use all of their quotas at once"
+        return ConditionResult(status=True, reason="NominalAboveCapacity", message=message)
+    return ConditionResult(status=False, reason="WithinCapacity", message=message)

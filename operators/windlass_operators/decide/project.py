@@ -1,43 +1,49 @@
-"""Project: what it uses, borrows and lends, and whether all that it needs stands."""
+"""Project: quota usage, borrowing and lending, and its conditions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from windlass.domain.quota import Claim, LedgerRow, PoolState, Quota, Snapshot, ledger
+from windlass.domain.quota import LedgerRow, PoolState, Quota, ResourceDemand, Snapshot, ledger
 from windlass.kube.names import cluster_queue_of, namespace_of
 from windlass.kube.objects import Object
 from windlass.kube.resources import GPUPool, Project, ProjectStatus, condition
 from windlass.kube.resources.project import Loan, QuotaUse
-from windlass_operators.children import Refusal
-from windlass_operators.decide import READY, Verdict, refused, some
+from windlass_operators.children import ApplyFailure
+from windlass_operators.decide import READY, ConditionResult, apply_failed, join_limited
 
 OVERCOMMITTED = "Overcommitted"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a project's status depends on: projects and claims of its cohort are enough."""
+class ProjectObservation:
+    """The state that a project's status depends on."""
 
     pools: Mapping[str, GPUPool]
-    projects: Mapping[str, Project]
-    claims: Sequence[Claim]
+    usage: Mapping[str, QuotaUse]
+    """By pool."""
     namespace: Object | None = None
     queues: Mapping[str, Object] | None = None
     """ClusterQueues by name."""
 
 
-def status(project: Project, seen: Seen, refusals: Sequence[Refusal], now: datetime) -> ProjectStatus:
-    """Return the whole status of a project that is not being deleted."""
-    rows = accounts(project, seen)
-    ready = refused(refusals) or _unknown(project, seen) or _standing(project, seen)
-    return said(project, rows, {READY: ready, OVERCOMMITTED: _beyond(rows)}, now)
-
-
-def said(
-    project: Project, rows: Sequence[QuotaUse], verdicts: Mapping[str, Verdict], now: datetime, namespace: str = ""
+def status(
+    project: Project, observation: ProjectObservation, failures: Sequence[ApplyFailure], now: datetime
 ) -> ProjectStatus:
-    """Return a status of these accounts and verdicts."""
+    """Return the status of a project that is not being deleted."""
+    rows = quota_usage(project, observation.usage)
+    ready = apply_failed(failures) or _unknown_pools(project, observation) or _ready_condition(project, observation)
+    return build_status(project, rows, {READY: ready, OVERCOMMITTED: _overcommitted_condition(rows)}, now)
+
+
+def build_status(
+    project: Project,
+    rows: Sequence[QuotaUse],
+    results: Mapping[str, ConditionResult],
+    now: datetime,
+    namespace: str = "",
+) -> ProjectStatus:
+    """Return a status with this quota usage and these conditions."""
     generation = project.metadata.generation
     return ProjectStatus(
         namespace=namespace or namespace_of(project.metadata.name),
@@ -50,34 +56,41 @@ def said(
             condition(
                 project.status.conditions,
                 kind,
-                status=one.status,
-                reason=one.reason,
-                message=one.message,
+                status=result.status,
+                reason=result.reason,
+                message=result.message,
                 generation=generation,
                 now=now,
             )
-            for kind, one in verdicts.items()
+            for kind, result in results.items()
         ),
     )
 
 
-def accounts(project: Project, seen: Seen) -> tuple[QuotaUse, ...]:
-    """Return a line for each quota, in the order of the spec, and for pools that it holds GPUs of without a quota."""
-    name = project.metadata.name
-    rows = {row.pool: row for row in ledger(_snapshot(seen)) if row.project == name}
-    wished = [_use(rows[quota.pool]) if quota.pool in rows else _unused(quota) for quota in _quotas(project)]
-    beyond = [_use(row) for pool, row in sorted(rows.items()) if pool not in {one.pool for one in wished}]
-    return (*wished, *beyond)
+def quota_usage(project: Project, usage: Mapping[str, QuotaUse]) -> tuple[QuotaUse, ...]:
+    """Return the usage per quota in spec order, then of pools in which the project holds GPUs without a quota."""
+    quotas = {quota.pool: usage.get(quota.pool) or _unused(quota) for quota in _quotas(project)}
+    without_quota = [use for pool, use in sorted(usage.items()) if pool not in quotas]
+    return (*quotas.values(), *without_quota)
 
 
-def _snapshot(seen: Seen) -> Snapshot:
-    """As Kueue sees it: what a pool has physically bounds nothing."""
-    return Snapshot(
-        pools=tuple(PoolState(name=name, capacity=None) for name in seen.pools),
-        quotas=tuple(quota for one in seen.projects.values() for quota in _quotas(one) if quota.pool in seen.pools),
-        cohorts={name: one.spec.cohort for name, one in seen.projects.items()},
-        claims=tuple(claim for claim in seen.claims if claim.project in seen.projects and claim.pool in seen.pools),
+def usage_by_project(
+    pools: Mapping[str, GPUPool], projects: Mapping[str, Project], demands: Sequence[ResourceDemand]
+) -> dict[str, dict[str, QuotaUse]]:
+    """Return the usage by project and pool of the projects that share quota.
+
+    The ledger is computed as Kueue sees it: without the pools' capacity.
+    """
+    snapshot = Snapshot(
+        pools=tuple(PoolState(name=name, capacity=None) for name in pools),
+        quotas=tuple(quota for member in projects.values() for quota in _quotas(member) if quota.pool in pools),
+        cohorts={name: member.spec.cohort for name, member in projects.items()},
+        demands=tuple(demand for demand in demands if demand.project in projects and demand.pool in pools),
     )
+    usage: dict[str, dict[str, QuotaUse]] = {}
+    for row in ledger(snapshot):
+        usage.setdefault(row.project, {})[row.pool] = _use(row)
+    return usage
 
 
 def _quotas(project: Project) -> list[Quota]:
@@ -102,7 +115,7 @@ def _use(row: LedgerRow) -> QuotaUse:
         pool=row.pool,
         nominal=row.nominal,
         used=row.used,
-        overcommitted=row.unbacked,
+        overcommitted=row.overcommitted,
         borrowed_from=tuple(Loan(project=other, gpus=gpus) for other, gpus in sorted(row.borrowed_from.items())),
         lent_to=tuple(Loan(project=other, gpus=gpus) for other, gpus in sorted(row.lent_to.items())),
         reclaimable=row.reclaimable,
@@ -110,40 +123,39 @@ def _use(row: LedgerRow) -> QuotaUse:
     )
 
 
-def _unknown(project: Project, seen: Seen) -> Verdict | None:
-    missing = [quota.pool for quota in project.spec.quotas if quota.pool not in seen.pools]
+def _unknown_pools(project: Project, observation: ProjectObservation) -> ConditionResult | None:
+    missing = [quota.pool for quota in project.spec.quotas if quota.pool not in observation.pools]
     if not missing:
         return None
-    message = f"there is no GPUPool {some(missing)}: its quota has no queue until there is one"
-    return Verdict(status=False, reason="UnknownPool", message=message)
+    message = f"GPUPool {join_limited(missing)} does not exist or is invalid: its quota has no queue"
+    return ConditionResult(status=False, reason="UnknownPool", message=message)
 
 
-def _standing(project: Project, seen: Seen) -> Verdict:
-    """Whether the namespace and all queues take work."""
+def _ready_condition(project: Project, observation: ProjectObservation) -> ConditionResult:
+    """Return whether the namespace exists and all queues are active."""
     name = project.metadata.name
-    if seen.namespace is None or seen.namespace["metadata"].get("deletionTimestamp"):
+    if observation.namespace is None or observation.namespace["metadata"].get("deletionTimestamp"):
         message = f"namespace {namespace_of(name)} is being deleted"
-        return Verdict(status=False, reason="Terminating", message=message)
-    queues = seen.queues or {}
+        return ConditionResult(status=False, reason="Terminating", message=message)
+    queues = observation.queues or {}
     for quota in project.spec.quotas:
         queue = cluster_queue_of(name, quota.pool)
-        active = [
-            one for one in queues.get(queue, {}).get("status", {}).get("conditions", ()) if one["type"] == "Active"
-        ]
+        queue_conditions = queues.get(queue, {}).get("status", {}).get("conditions", ())
+        active = [item for item in queue_conditions if item["type"] == "Active"]
         if not active:
-            message = f"Kueue has not looked at ClusterQueue {queue} yet"
-            return Verdict(status=False, reason="QueueNotSeen", message=message)
+            message = f"Kueue has not reconciled ClusterQueue {queue} yet"
+            return ConditionResult(status=False, reason="QueueNotReconciled", message=message)
         if active[0]["status"] != "True":
             message = f"ClusterQueue {queue}: {active[0].get('message') or active[0].get('reason')}"
-            return Verdict(status=False, reason="QueueInactive", message=message)
+            return ConditionResult(status=False, reason="QueueInactive", message=message)
     count = len(project.spec.quotas)
-    message = f"namespace {namespace_of(name)} and {count} queue{'' if count == 1 else 's'} take work"
-    return Verdict(status=True, reason="Reconciled", message=message)
+    message = f"namespace {namespace_of(name)} and {count} queue{'' if count == 1 else 's'} are ready"
+    return ConditionResult(status=True, reason="Reconciled", message=message)
 
 
-def _beyond(rows: Sequence[QuotaUse]) -> Verdict:
-    over = [f"{row.overcommitted} of pool {row.pool}" for row in rows if row.overcommitted]
-    if over:
-        message = f"workloads hold GPUs that no quota covers: {some(over)}; nothing new starts until they have ended"
-        return Verdict(status=True, reason="HeldBeyondQuota", message=message)
-    return Verdict(status=False, reason="WithinQuota", message="workloads hold no more than the quotas allow")
+def _overcommitted_condition(rows: Sequence[QuotaUse]) -> ConditionResult:
+    excess = [f"{row.overcommitted} of pool {row.pool}" for row in rows if row.overcommitted]
+    if excess:
+        message = f"workloads hold GPUs above the quota: {join_limited(excess)}; no workload starts until they end"
+        return ConditionResult(status=True, reason="UsageAboveQuota", message=message)
+    return ConditionResult(status=False, reason="WithinQuota", message="usage is within the quotas")

@@ -1,7 +1,7 @@
-"""One reconciliation: read what is wished and what is there, decide, act, say what became of it.
+"""Reconciles one resource: read spec and observed state, decide, apply, write the status.
 
-It does the same whatever woke it: a change, a start, or the clock. Nothing is remembered between two of them but what
-stands in the cluster, so that a process that is killed anywhere goes on where it was.
+Level-triggered: the same for a change, a start or a resync. All state is in the cluster, so that a killed process
+continues where it stopped.
 """
 
 from collections.abc import Callable
@@ -9,55 +9,60 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from windlass.kube.client import Client
+from windlass.kube.client import KubeClient
 from windlass.kube.objects import Object, Ref
-from windlass.kube.resources import GPUPool, ModelEndpoint, Project, Resource
-from windlass_operators.decide import Verdict, malformed
-from windlass_operators.handlers import cohort, endpoint, gpu_pool, project, unreadable
-from windlass_operators.handlers.writing import Writer
+from windlass.kube.resources import CustomResource, GPUPool, ModelEndpoint, Project
+from windlass_operators.cluster_cache import ClusterCache, name_error
+from windlass_operators.decide import ConditionResult, malformed
+from windlass_operators.handlers import cohort, endpoint, gpu_pool, invalid_resource, project
+from windlass_operators.handlers.status_writer import StatusWriter
 from windlass_operators.kinds import COHORT, MODELS
-from windlass_operators.queue import Key
-from windlass_operators.render.model_endpoint import Serving
-from windlass_operators.world import World, wrong_name
+from windlass_operators.ray_cluster_sizes import RayClusterSizes
+from windlass_operators.render.network import PlatformNetwork
+from windlass_operators.work_queue import Key
 
 
 class Reconciler:
     """Reconciles any resource by its key."""
 
     def __init__(
-        self, client: Client, world: World, now: Callable[[], datetime], system: str, serving: Serving
+        self,
+        client: KubeClient,
+        cache: ClusterCache,
+        now: Callable[[], datetime],
+        network: PlatformNetwork,
     ) -> None:
-        self._client, self._world, self._system, self._serving = client, world, system, serving
-        self._writer = Writer(client, world.store, now)
+        self._client, self._cache, self._network = client, cache, network
+        self._writer, self._sizes = StatusWriter(client, cache, now), RayClusterSizes(client)
 
     def reconcile(self, key: Key) -> float | None:
-        """Bring one resource's part of the cluster to what is wished; return seconds until it wants another look.
+        """Reconcile one resource; return seconds after which to requeue it, or None.
 
         Raises:
-            ClusterError: the API server did not do its part; all of it may be tried again.
+            KubeApiError: a request failed; the reconciliation can be retried.
         """
-        raw = self._world.store.get(Ref(key.kind, key.name, key.namespace))
+        raw = self._cache.store.get(Ref(key.kind, key.name, key.namespace))
         if raw is None:
             return None
         if key.kind == COHORT:
-            cohort.reconcile(raw, self._world, self._client)
+            cohort.reconcile(raw, self._cache, self._client)
             return None
-        if wrong := wrong_name(key.name):
-            return self._unreadable(raw, Verdict(status=False, reason="Malformed", message=wrong))
+        if problem := name_error(key.name):
+            return self._invalid(raw, ConditionResult(status=False, reason="Malformed", message=problem))
         try:
-            subject = self._world.parse(MODELS[key.kind], raw)
+            subject = self._cache.parse(MODELS[key.kind], raw)
         except ValidationError as error:
-            return self._unreadable(raw, malformed(error))
-        return self._resource(subject)
+            return self._invalid(raw, malformed(error))
+        return self._valid(subject)
 
-    def _unreadable(self, raw: Object, wrong: Verdict) -> float | None:
-        return unreadable.reconcile(raw, wrong, self._world, self._client, self._writer)
+    def _invalid(self, raw: Object, problem: ConditionResult) -> float | None:
+        return invalid_resource.reconcile(raw, problem, self._cache, self._client, self._writer)
 
-    def _resource(self, subject: Resource) -> float | None:
+    def _valid(self, subject: CustomResource) -> float | None:
         if isinstance(subject, GPUPool):
-            return gpu_pool.reconcile(subject, self._world, self._client, self._writer)
+            return gpu_pool.reconcile(subject, self._cache, self._client, self._writer)
         if isinstance(subject, Project):
-            return project.reconcile(subject, self._world, self._client, self._writer, self._system)
+            return project.reconcile(subject, self._cache, self._client, self._writer, self._network)
         if isinstance(subject, ModelEndpoint):
-            return endpoint.reconcile(subject, self._world, self._writer, self._serving)
-        raise TypeError(f"nobody reconciles a {type(subject).__name__}")
+            return endpoint.reconcile(subject, self._cache, self._writer, self._sizes)
+        raise TypeError(f"no reconciler for {type(subject).__name__}")

@@ -1,44 +1,46 @@
-"""GPUPool: its ResourceFlavor and Topology, and what its nodes have."""
+"""Reconciles GPUPools: their ResourceFlavors, and their capacity."""
 
-from windlass.kube.client import Client
+from windlass.kube.client import KubeClient
 from windlass.kube.names import FINALIZER, POOL_LABEL, PROJECT_LABEL
 from windlass.kube.resources import GPUPool
-from windlass_operators.decide import READY, Verdict, gpu_pool, some
-from windlass_operators.deletion import Ending, end_pool
-from windlass_operators.handlers.writing import RETRY_SECONDS, Writer, owner_of
-from windlass_operators.kinds import NODE, POOL_CHILDREN
+from windlass_operators.cluster_cache import ClusterCache
+from windlass_operators.decide import READY, ConditionResult, gpu_pool, join_limited
+from windlass_operators.handlers.status_writer import RETRY_SECONDS, StatusWriter, owner_of
+from windlass_operators.kinds import POOL_CHILDREN
 from windlass_operators.render import gpu_pool as render
-from windlass_operators.world import World
+from windlass_operators.teardown import TeardownTarget, teardown_pool
 
 
-def reconcile(pool: GPUPool, world: World, client: Client, writer: Writer) -> float | None:
-    """Bring about the pool; return seconds until another look is wanted."""
+def reconcile(pool: GPUPool, cache: ClusterCache, client: KubeClient, writer: StatusWriter) -> float | None:
+    """Reconcile a pool; return seconds after which to requeue it, or None."""
     if pool.metadata.deletion_timestamp is not None:
-        return _end(pool, world, client, writer)
-    writer.hold(pool)
-    labelled = [one for kind in POOL_CHILDREN for one in world.store.labelled(kind, POOL_LABEL, pool.metadata.name)]
-    observed = [one for one in labelled if PROJECT_LABEL not in one["metadata"]["labels"]]
-    outcome = writer.children(pool, render.objects(pool), observed)
-    status = gpu_pool.status(pool, _seen(world), outcome.refused, writer.now())
-    writer.status(pool, pool.status.wire(), status.wire())
-    return RETRY_SECONDS if outcome.refused else None
+        return _teardown(pool, cache, client, writer)
+    writer.add_finalizer(pool)
+    name = pool.metadata.name
+    labelled = [child for kind in POOL_CHILDREN for child in cache.store.by_label(kind, POOL_LABEL, name)]
+    observed = [child for child in labelled if PROJECT_LABEL not in child["metadata"]["labels"]]
+    result = writer.reconcile_children(pool, render.objects(pool), observed)
+    status = gpu_pool.status(pool, _observation(pool, cache), result.failed, writer.now())
+    writer.update_status(pool, pool.status.wire(), status.wire())
+    return RETRY_SECONDS if result.failed else None
 
 
-def _end(pool: GPUPool, world: World, client: Client, writer: Writer) -> float | None:
-    if FINALIZER not in pool.metadata.finalizers:
-        return None
+def _teardown(pool: GPUPool, cache: ClusterCache, client: KubeClient, writer: StatusWriter) -> float | None:
     metadata = pool.metadata
-    rest = gpu_pool.held_by(metadata.name, world.quotas()) or end_pool(client, Ending(metadata.name, metadata.uid))
-    if not rest:
-        writer.let_go(owner_of(pool), metadata.finalizers, metadata.resource_version)
+    if FINALIZER not in metadata.finalizers:
         return None
-    status = gpu_pool.status(pool, _seen(world), (), writer.now()).wire()
-    verdict = Verdict(status=False, reason="Deleting", message=some(rest, "; "))
-    status["conditions"] = writer.verdicts(pool, pool.status.conditions, {READY: verdict})
-    writer.status(pool, pool.status.wire(), status)
+    pending = gpu_pool.quota_users(metadata.name, cache.quotas())
+    pending = pending or teardown_pool(client, TeardownTarget(metadata.name, metadata.uid))
+    if not pending:
+        writer.remove_finalizer(owner_of(pool), metadata.finalizers, metadata.resource_version)
+        return None
+    status = gpu_pool.status(pool, _observation(pool, cache), (), writer.now()).wire()
+    ready = ConditionResult(status=False, reason="Deleting", message=join_limited(pending, "; "))
+    status["conditions"] = writer.conditions(pool, pool.status.conditions, {READY: ready})
+    writer.update_status(pool, pool.status.wire(), status)
     return RETRY_SECONDS
 
 
-def _seen(world: World) -> gpu_pool.Seen:
-    pools, projects = world.pools(), world.projects()
-    return gpu_pool.Seen(pools, projects, world.store.all(NODE), world.claims_of(projects, pools))
+def _observation(pool: GPUPool, cache: ClusterCache) -> gpu_pool.PoolObservation:
+    pools, used = cache.pools(), cache.pool_usage(pool.metadata.name, cache.pools())
+    return gpu_pool.PoolObservation(pools, cache.projects(), cache.nodes(), used)

@@ -1,6 +1,6 @@
-"""What the cluster shall hold for a custom resource: pure functions from a spec to objects."""
+"""Renders the desired objects of custom resources: pure functions of the spec."""
 
 from typing import Any
 
 Object = dict[str, Any]
-"""A Kubernetes object as JSON: what server-side apply sends. It holds the fields that Windlass owns, and no others."""
+"""A Kubernetes object as JSON, for server-side apply: only the fields that Windlass owns."""

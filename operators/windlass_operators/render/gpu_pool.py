@@ -1,4 +1,4 @@
-"""GPUPool -> ResourceFlavors, and a Topology where the pool names its domains."""
+"""GPUPool -> ResourceFlavors, without a Topology: Kueue would admit only workloads that request one (docs/adr/0048)."""
 
 from windlass.kube.names import host_flavor_of, labels
 from windlass.kube.resources import GPUPool
@@ -8,16 +8,14 @@ KUEUE = "kueue.x-k8s.io/v1beta2"
 
 
 def flavor(pool: GPUPool) -> Object:
-    """Return the pool's ResourceFlavor: Kueue gives its node labels and tolerations to the pods that it admits."""
+    """Return the pool's ResourceFlavor: Kueue adds its node labels and tolerations to admitted pods."""
     spec: Object = {
         "nodeLabels": dict(pool.spec.node_labels),
-        # a pod that lacks the toleration is still admitted: Kueue adds it, which nodeTaints alone would refuse
+        # with tolerations Kueue admits a pod without them and adds them; nodeTaints would reject it
         "tolerations": [
             {"key": taint.key, "effect": taint.effect} | _matching(taint.value) for taint in pool.spec.taints
         ],
     }
-    if pool.spec.topology_labels:
-        spec["topologyName"] = pool.metadata.name
     return {
         "apiVersion": KUEUE,
         "kind": "ResourceFlavor",
@@ -27,7 +25,7 @@ def flavor(pool: GPUPool) -> Object:
 
 
 def host_flavor(pool: GPUPool) -> Object:
-    """Return the flavor of cpu and memory: it binds a pod to no node, as a Ray head need not stand beside GPUs."""
+    """Return the flavor of cpu and memory, without node labels: a Ray head may run on any node."""
     return {
         "apiVersion": KUEUE,
         "kind": "ResourceFlavor",
@@ -36,22 +34,9 @@ def host_flavor(pool: GPUPool) -> Object:
     }
 
 
-def topology(pool: GPUPool) -> Object | None:
-    """Return the pool's Topology, widest domain first, or None without one."""
-    if not pool.spec.topology_labels:
-        return None
-    return {
-        "apiVersion": KUEUE,
-        "kind": "Topology",
-        "metadata": {"name": pool.metadata.name, "labels": labels(pool=pool.metadata.name)},
-        "spec": {"levels": [{"nodeLabel": label} for label in pool.spec.topology_labels]},
-    }
-
-
 def objects(pool: GPUPool) -> list[Object]:
-    """Return all that a pool needs, in the order to apply it."""
-    found = topology(pool)
-    return [*([found] if found else []), flavor(pool), host_flavor(pool)]
+    """Return the pool's objects, in the order to apply them."""
+    return [flavor(pool), host_flavor(pool)]
 
 
 def _matching(value: str) -> Object:

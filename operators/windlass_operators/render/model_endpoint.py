@@ -1,155 +1,203 @@
-"""ModelEndpoint -> RayService: one Ray Serve application for each version that the control plane has resolved.
+"""ModelEndpoint -> one RayService for each served version (ADR 0046).
 
-The format is KubeRay's ray.io/v1 (1.6.2). What Kueue writes is not ours to own: ``suspend``, and the node selector and
-tolerations of the flavor. Ray's own autoscaler stays off: Kueue admits a fixed number of pods, and more of them only by
-a new admission.
+The format is KubeRay's ray.io/v1 (1.6.2). Fields that Kueue writes are not set: ``suspend``, and the flavor's node
+selector and tolerations. Ray's autoscaler is off: it needs a token of the API server in the namespace of a project.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from windlass.kube.names import ENDPOINT_LABEL, QUEUE_LABEL, SERVER_ACCOUNT, labels, local_queue_of
-from windlass.kube.priorities import class_of
+from windlass.domain.endpoints import ReplicaRange, ServedApp
+from windlass.kube.jobs.pod_spec import CONTEXT_PATH, WORKSPACE_PATH, RestrictedPod, cpu_threads
+from windlass.kube.names import (
+    APPLICATION_ANNOTATION,
+    ENDPOINT_LABEL,
+    PRIORITY_LABEL,
+    QUEUE_LABEL,
+    SERVER_ACCOUNT,
+    SERVICE_LABEL,
+    labels,
+    local_queue_of,
+)
+from windlass.kube.priority_classes import priority_class_name
+from windlass.kube.ray_nodes import RAY_READINESS_PROBE, ray_resources
 from windlass.kube.resources import GPUPool, ModelEndpoint, Project
-from windlass.kube.resources.model_endpoint import ReplicaResources, ResolvedVersion
+from windlass.kube.resources.model_endpoint import ReplicaResources, ServedVersion
+from windlass.kube.serving.names import REPLICA_CONTAINER, SERVE_PORT, credentials_of
+from windlass.runtime.context import TRANSFER_TOKEN_VARIABLE, TRANSFER_URL_VARIABLE
+from windlass.serving.environment import (
+    APPLICATION,
+    CACHE_VARIABLE,
+    CREDENTIALS_VARIABLE,
+    DEPLOYMENT_NAME,
+    TOKEN_FILE,
+)
 from windlass_operators.render import Object
 
-PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
-APPLICATION = "windlass_pipelines.serve.application:build"
-"""What Ray Serve imports. No user's word is ever part of it."""
-_HEAD: Mapping[str, str] = {"cpu": "1", "memory": "4Gi"}
+ELASTIC_ANNOTATION = "kueue.x-k8s.io/elastic-job"
+"""Kueue's annotation: another number of replicas is admitted beside the running ones, instead of evicting them."""
 _WORKERS = "replicas"
+_SERVE_PORTS = ({"name": "serve", "containerPort": SERVE_PORT},)
+_PROXY_READINESS_PROBE: Object = {
+    "httpGet": {"path": "/-/healthz", "port": SERVE_PORT},
+    "periodSeconds": 2,
+    "timeoutSeconds": 5,
+    "failureThreshold": 2,
+}
+"""For a pod with a proxy of Ray Serve: KubeRay's own probe waits ten seconds first."""
+_DRAIN_SECONDS = 10
+"""How long a pod that is deleted still answers the requests that it has accepted."""
+_GRACE_SECONDS = 30
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """What the installation serves with."""
-
-    image: str
-    ray_version: str
-
-
-def service_name(endpoint: str) -> str:
-    """Return the RayService of an endpoint: with the endpoint's 40 characters within KubeRay's 47."""
-    return f"ep-{endpoint}"
+def gpus_by_pool(endpoint: ModelEndpoint) -> Counter[str]:
+    """Return the total number of GPUs that the endpoint requests of each pool."""
+    total: Counter[str] = Counter()
+    for version in endpoint.spec.versions:
+        if version.pool is not None:
+            total[version.pool] += version.gpus * (version.replicas + version.draining)
+    return total
 
 
-def replicas(endpoint: ModelEndpoint) -> int:
-    """Return how many replicas each served version has."""
-    return 0 if endpoint.spec.stopped else endpoint.spec.min_replicas
+def objects(endpoint: ModelEndpoint, project: Project, pools: Mapping[str, GPUPool]) -> list[Object]:
+    """Return the RayServices; a version that is scaled to zero has none, so that its head and quota are free."""
+    return [_service(endpoint, version, project, pools) for version in endpoint.spec.versions if version.replicas]
 
 
-def gpus(endpoint: ModelEndpoint) -> int:
-    """Return how many GPUs the endpoint asks for in all."""
-    return endpoint.spec.resources.gpus * replicas(endpoint) * len(endpoint.status.resolved)
-
-
-def objects(endpoint: ModelEndpoint, project: Project, pools: Mapping[str, GPUPool], serving: Serving) -> list[Object]:
-    """Return the RayService, or nothing where the endpoint is stopped, asleep or not resolved yet."""
-    if not endpoint.status.resolved or not replicas(endpoint):
-        return []
-    name, owner = endpoint.metadata.name, project.metadata.name
-    marks = labels(owner, endpoint.spec.pool) | {ENDPOINT_LABEL: name}
-    if endpoint.spec.pool is not None:
-        marks |= {
-            QUEUE_LABEL: local_queue_of(endpoint.spec.pool),
-            PRIORITY_LABEL: class_of(min(0, project.spec.jobs.priority_ceiling)),
+def _service(endpoint: ModelEndpoint, version: ServedVersion, project: Project, pools: Mapping[str, GPUPool]) -> Object:
+    pool, owner = version.pool, project.metadata.name
+    metadata: Object = {
+        "name": version.service,
+        "namespace": endpoint.metadata.namespace,
+        "labels": labels(owner, pool) | {ENDPOINT_LABEL: endpoint.metadata.name},
+        "annotations": {APPLICATION_ANNOTATION: version.key},
+    }
+    if pool is not None:
+        metadata["labels"] |= {
+            QUEUE_LABEL: local_queue_of(pool),
+            PRIORITY_LABEL: priority_class_name(min(0, project.spec.jobs.priority_ceiling)),
         }
-    return [
-        {
-            "apiVersion": "ray.io/v1",
-            "kind": "RayService",
-            "metadata": {"name": service_name(name), "namespace": endpoint.metadata.namespace, "labels": marks},
-            "spec": {
-                # a second cluster beside the first is nothing that Kueue counts
-                "upgradeStrategy": {"type": "None"},
-                "serveConfigV2": json.dumps(_serve_config(endpoint), sort_keys=True),
-                "rayClusterConfig": _cluster(endpoint, pools, serving),
-            },
-        }
-    ]
+        metadata["annotations"] |= {ELASTIC_ANNOTATION: "true"}
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": metadata,
+        "spec": {
+            # Another image is another RayService, which Kueue counts; it does not count a second cluster of this one.
+            "upgradeStrategy": {"type": "None"},
+            "excludeHeadPodFromServeSvc": True,
+            "serveConfigV2": json.dumps(serve_config(endpoint, version), sort_keys=True),
+            "rayClusterConfig": _cluster(endpoint, version, pools),
+        },
+    }
 
 
-def _serve_config(endpoint: ModelEndpoint) -> Object:
-    """Return Ray Serve's own configuration; JSON is the part of YAML in which nothing can be smuggled in."""
+def serve_config(endpoint: ModelEndpoint, version: ServedVersion) -> Object:
+    """Return Ray Serve's configuration; as JSON, which prevents YAML injection.
+
+    The number of replicas is not an argument of the application: Serve restarts one whose arguments change.
+    """
+    resources = endpoint.spec.resources
+    app = _app(endpoint, version).model_dump(mode="json", exclude={"desired_replicas"})
+    arguments = {"app": app, "threads": cpu_threads(resources.cpu)}
+    if version.gpus:
+        arguments["gpus"] = version.gpus
     return {
         "proxy_location": "EveryNode",
-        "applications": [_application(endpoint, version) for version in endpoint.status.resolved],
-    }
-
-
-def _application(endpoint: ModelEndpoint, version: ResolvedVersion) -> Object:
-    key = f"{version.model}-v{version.number}"
-    return {
-        "name": key,
-        "route_prefix": f"/{key}",
-        "import_path": APPLICATION,
-        "args": {
-            "key": key,
-            "uri": version.uri,
-            "manifest_sha256": version.manifest_sha256,
-            "model_name": endpoint.metadata.name,
-            "replicas": replicas(endpoint),
-            "target_ongoing_requests": endpoint.spec.target_ongoing_requests,
-            "max_batch_size": endpoint.spec.max_batch_size,
-        },
-    }
-
-
-def _cluster(endpoint: ModelEndpoint, pools: Mapping[str, GPUPool], serving: Serving) -> Object:
-    wanted = endpoint.spec.resources
-    pool = pools[endpoint.spec.pool] if endpoint.spec.pool is not None else None
-    each = _resources(wanted, pool)
-    count = replicas(endpoint) * len(endpoint.status.resolved)
-    return {
-        "rayVersion": serving.ray_version,
-        "enableInTreeAutoscaling": False,
-        "authOptions": {"mode": "token"},
-        "headGroupSpec": {
-            # the head runs no replica, so that no model can take the cluster's memory from it
-            "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0", "num-gpus": "0"},  # noqa: S104 - in its pod
-            "template": _pod("ray-head", serving.image, dict(_HEAD)),
-        },
-        "workerGroupSpecs": [
+        "http_options": {"host": "0.0.0.0", "port": SERVE_PORT},  # noqa: S104 - in its pod
+        "logging_config": {"enable_access_log": False},
+        "applications": [
             {
-                "groupName": _WORKERS,
-                "replicas": count,
-                "minReplicas": count,
-                "maxReplicas": count,
-                "rayStartParams": {},
-                "template": _pod("ray-worker", serving.image, each),
+                "name": version.key,
+                "route_prefix": f"/{version.key}",
+                "import_path": APPLICATION,
+                "args": arguments,
+                "deployments": [{"name": DEPLOYMENT_NAME, "num_replicas": version.replicas}],
             }
         ],
     }
 
 
-def _resources(wanted: ReplicaResources, pool: GPUPool | None) -> dict[str, str]:
-    found = {"cpu": wanted.cpu, "memory": wanted.memory}
-    if pool is not None and wanted.gpus:
-        found[pool.spec.resource_name] = str(wanted.gpus)
-    return found
+def _app(endpoint: ModelEndpoint, version: ServedVersion) -> ServedApp:
+    return ServedApp(
+        key=version.key,
+        project=endpoint.spec.project,
+        endpoint=endpoint.spec.endpoint,
+        task=version.task,
+        artifact_uri=version.uri,
+        digest=version.digest,
+        model_name=version.model,
+        replicas=ReplicaRange(),
+        max_batch_size=version.max_batch_size,
+        batch_wait_ms=version.batch_wait_ms,
+    )
 
 
-def _pod(container: str, image: str, amounts: dict[str, str]) -> Object:
-    """Return a pod template that the *restricted* level of Pod Security takes."""
+def _cluster(endpoint: ModelEndpoint, version: ServedVersion, pools: Mapping[str, GPUPool]) -> Object:
+    amounts = _resources(endpoint.spec.resources, version, pools)
+    pods = version.replicas + version.draining
+    # KubeRay would delete any pods, also those with the remaining replicas
+    removed = {"scaleStrategy": {"workersToDelete": list(version.removed_pods)}} if version.removed_pods else {}
     return {
-        "spec": {
-            "serviceAccountName": SERVER_ACCOUNT,
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [
-                {
-                    "name": container,
-                    "image": image,
-                    "resources": {"requests": dict(amounts), "limits": dict(amounts)},
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "capabilities": {"drop": ["ALL"]},
-                        "runAsNonRoot": True,
-                    },
-                }
-            ],
-        }
+        "rayVersion": version.ray_version,
+        "enableInTreeAutoscaling": False,
+        "authOptions": {"mode": "token"},
+        "headGroupSpec": {
+            # the head runs no replicas, so that a model cannot exhaust its memory
+            "rayStartParams": {"dashboard-host": "0.0.0.0", **ray_resources(cpus=0, gpus=0)},  # noqa: S104 - in its pod
+            # without ports of its own, it gets KubeRay's: the operator needs the one of the dashboard
+            "template": _template("ray-head", endpoint, version, endpoint.spec.head.wire(), RAY_READINESS_PROBE),
+        },
+        "workerGroupSpecs": [
+            {
+                "groupName": _WORKERS,
+                "replicas": pods,
+                "minReplicas": pods,
+                "maxReplicas": pods,
+                **removed,
+                # one logical CPU: one replica for each pod
+                "rayStartParams": ray_resources(cpus=1, gpus=version.gpus),
+                "template": _template(
+                    REPLICA_CONTAINER, endpoint, version, amounts, _PROXY_READINESS_PROBE, _SERVE_PORTS
+                ),
+            }
+        ],
     }
+
+
+def _resources(requests: ReplicaResources, version: ServedVersion, pools: Mapping[str, GPUPool]) -> dict[str, str]:
+    amounts = {"cpu": requests.cpu, "memory": requests.memory}
+    if version.pool is not None and version.gpus:
+        amounts[pools[version.pool].spec.resource_name] = str(version.gpus)
+    return amounts
+
+
+def _template(
+    container: str,
+    endpoint: ModelEndpoint,
+    version: ServedVersion,
+    amounts: Mapping[str, str],
+    probe: Object,
+    ports: Sequence[Object] = (),
+) -> Object:
+    template = RestrictedPod(
+        container=container,
+        image=version.image,
+        amounts=amounts,
+        secret=credentials_of(version.service),
+        service_account=SERVER_ACCOUNT,
+        grace_seconds=_GRACE_SECONDS,
+        readiness_probe=probe,
+        variables={
+            CREDENTIALS_VARIABLE: CONTEXT_PATH,
+            CACHE_VARIABLE: WORKSPACE_PATH,
+            TRANSFER_URL_VARIABLE: endpoint.spec.internal_url,
+            TRANSFER_TOKEN_VARIABLE: f"{CONTEXT_PATH}/{TOKEN_FILE}",
+        },
+    )
+    spec = template.spec()
+    spec["containers"][0]["lifecycle"] = {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}}
+    if ports:
+        spec["containers"][0]["ports"] = list(ports)
+    return {"metadata": {"labels": {SERVICE_LABEL: version.service}}, "spec": spec}

@@ -1,4 +1,4 @@
-"""Project -> its namespace and the walls around it: accounts, roles, network, limits."""
+"""Project -> its namespace and isolation: service accounts, roles, network policies, limits."""
 
 from collections.abc import Iterator, Mapping
 
@@ -15,36 +15,24 @@ from windlass.kube.names import (
 )
 from windlass.kube.resources import GPUPool, Project
 from windlass_operators.render import Object
+from windlass_operators.render.network import PlatformNetwork, network_policy_specs
 
-SYSTEM_NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 RBAC = "rbac.authorization.k8s.io"
+_PLATFORM_ROLES = {"windlass-worker": "windlass-project-worker", "windlass-runner": "windlass-project-runner"}
 
 _READ = ["get", "list", "watch"]
-_VIEWER_RULES: list[Object] = [
+_MEMBER_RULES: list[Object] = [
     {"apiGroups": ["ray.io"], "resources": ["rayjobs", "rayclusters", "rayservices"], "verbs": _READ},
     {"apiGroups": ["kueue.x-k8s.io"], "resources": ["workloads", "localqueues"], "verbs": _READ},
     {"apiGroups": ["visibility.kueue.x-k8s.io"], "resources": ["localqueues/pendingworkloads"], "verbs": ["get"]},
     {"apiGroups": ["windlass.dev"], "resources": ["modelendpoints"], "verbs": _READ},
     {"apiGroups": [""], "resources": ["pods", "pods/log", "events", "services", "resourcequotas"], "verbs": _READ},
 ]
-_EDITOR_RULES: list[Object] = [
-    *_VIEWER_RULES,
-    {
-        "apiGroups": ["windlass.dev"],
-        "resources": ["modelendpoints", "modelendpoints/scale"],
-        "verbs": ["create", "update", "patch", "delete"],
-    },
-]
-_RULES: Mapping[Role, list[Object]] = {
-    Role.VIEWER: _VIEWER_RULES,
-    Role.EDITOR: _EDITOR_RULES,
-    Role.OWNER: _EDITOR_RULES,
-}
-"""Jobs are submitted through the API, which checks data, budget and quota: nobody may create RayJobs by hand."""
+"""Of every role. Jobs and endpoints are created through the API, which checks files, budget and quota."""
 
 
 def namespace(project: Project, pools: Mapping[str, GPUPool]) -> Object:
-    """Return the namespace, with Pod Security *restricted* enforced, and with what the admission policies go by."""
+    """Return the namespace, with Pod Security *restricted* and the annotations that admission policies read."""
     level = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
     uid = {PROJECT_UID_LABEL: project.metadata.uid}
     return {
@@ -62,69 +50,64 @@ def namespace(project: Project, pools: Mapping[str, GPUPool]) -> Object:
 
 
 def _queues(project: Project, pools: Mapping[str, GPUPool]) -> Iterator[str]:
-    """Yield the queues with the one resource that each counts; what a queue does not count is nothing to Kueue."""
+    """Yield each queue with the resource that it counts; Kueue ignores resources that a queue does not count."""
     for quota in project.spec.quotas:
         if pool := pools.get(quota.pool):
             yield f"{local_queue_of(quota.pool)}={pool.spec.resource_name}"
 
 
 def accounts(project: Project) -> list[Object]:
-    """Return the accounts of pods: none of them gets a token, the namespace's default one neither."""
+    """Return the pods' service accounts, including the default one; none mounts a token."""
     return [
-        _inside(project, "v1", "ServiceAccount", name) | {"automountServiceAccountToken": False}
+        _namespaced(project, "v1", "ServiceAccount", name) | {"automountServiceAccountToken": False}
         for name in ("default", TRAINER_ACCOUNT, SERVER_ACCOUNT)
     ]
 
 
 def roles(project: Project) -> list[Object]:
-    """Return a Role and a RoleBinding for each role; one without members is bound to nobody."""
-    found: list[Object] = []
-    for role, rules in _RULES.items():
+    """Return a Role and a RoleBinding per project role, without subjects if it has no members."""
+    result: list[Object] = []
+    for role in Role:
         name = f"windlass-{role.value}"
-        found.append(_inside(project, f"{RBAC}/v1", "Role", name) | {"rules": rules})
+        result.append(_namespaced(project, f"{RBAC}/v1", "Role", name) | {"rules": _MEMBER_RULES})
         subjects = [
             {"apiGroup": RBAC, "kind": member.kind, "name": member.name}
             for member in project.spec.members
             if member.role == role.value
         ]
         reference = {"apiGroup": RBAC, "kind": "Role", "name": name}
-        found.append(_inside(project, f"{RBAC}/v1", "RoleBinding", name) | {"roleRef": reference, "subjects": subjects})
-    return found
+        result.append(
+            _namespaced(project, f"{RBAC}/v1", "RoleBinding", name) | {"roleRef": reference, "subjects": subjects}
+        )
+    return result
 
 
-def network_policies(project: Project, system: str) -> list[Object]:
-    """Return default deny both ways, and the holes that Ray needs.
-
-    Pods of the namespace speak with each other, ask DNS, and reach the control plane and the object store in
-    ``system``; the operator of Ray and the control plane reach the pods. Nothing else comes in or goes out.
-    """
-    here: Object = {"podSelector": {}}
-    dns = {"namespaceSelector": {"matchLabels": {SYSTEM_NAMESPACE_LABEL: "kube-system"}}}
-    house = {"namespaceSelector": {"matchLabels": {SYSTEM_NAMESPACE_LABEL: system}}}
-    both = ["Ingress", "Egress"]
-    # the empty lists are said, so that a rule that somebody adds is drift and no addition
-    deny: Object = {"podSelector": {}, "policyTypes": both, "ingress": [], "egress": []}
-    holes = {
-        "podSelector": {},
-        "policyTypes": both,
-        "ingress": [{"from": [here]}, {"from": [house]}],
-        "egress": [
-            {"to": [here]},
-            {"to": [house]},
-            {"to": [dns], "ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]},
-        ],
-    }
-    kind = ("networking.k8s.io/v1", "NetworkPolicy")
+def network_policies(project: Project, network: PlatformNetwork) -> list[Object]:
+    """Return default deny for ingress and egress, and the exceptions."""
     return [
-        _inside(project, *kind, "windlass-deny") | {"spec": deny},
-        _inside(project, *kind, "windlass-ray") | {"spec": holes},
+        _namespaced(project, "networking.k8s.io/v1", "NetworkPolicy", name) | {"spec": spec}
+        for name, spec in network_policy_specs(network).items()
     ]
 
 
-def resource_quota(project: Project, pools: Mapping[str, GPUPool]) -> Object:
-    """Return the backstop behind Kueue: pods never hold more GPUs than nominal quota and permitted borrowing.
+def platform_bindings(project: Project, network: PlatformNetwork) -> list[Object]:
+    """Return the RoleBindings of the worker and the runner, which write only in namespaces of projects.
 
-    A borrowing without limit has none here either: the sum of the cohort is Kueue's to keep.
+    Their ClusterRoles are part of the Helm chart; the operators may bind them without having their permissions.
+    """
+    result: list[Object] = []
+    for account, role in _PLATFORM_ROLES.items():
+        subject = {"kind": "ServiceAccount", "name": account, "namespace": network.namespace}
+        reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}
+        binding = _namespaced(project, f"{RBAC}/v1", "RoleBinding", account)
+        result.append(binding | {"roleRef": reference, "subjects": [subject]})
+    return result
+
+
+def resource_quota(project: Project, pools: Mapping[str, GPUPool]) -> Object:
+    """Return a limit independent of Kueue: pods use at most the nominal quota plus the borrowing limit.
+
+    Without a borrowing limit there is none here either: Kueue enforces the cohort's total.
     """
     hard: dict[str, str] = {}
     unlimited: set[str] = set()
@@ -139,13 +122,13 @@ def resource_quota(project: Project, pools: Mapping[str, GPUPool]) -> Object:
     for resource in sorted({pool.spec.resource_name for pool in pools.values()}):
         if resource not in unlimited:
             hard[f"requests.{resource}"] = str(sums.get(resource, 0))
-    # Jobs are queued by Kueue, and an admission policy says whose they are; nothing queues these
+    # Kueue queues Jobs, and an admission policy restricts who creates them; nothing queues these kinds
     hard |= {"count/deployments.apps": "0", "count/statefulsets.apps": "0"}
-    return _inside(project, "v1", "ResourceQuota", "windlass") | {"spec": {"hard": hard}}
+    return _namespaced(project, "v1", "ResourceQuota", "windlass") | {"spec": {"hard": hard}}
 
 
 def limit_range(project: Project) -> Object:
-    """Return what a container gets that asks for nothing, so that every pod counts somewhere."""
+    """Return default requests and limits for containers without them."""
     limits = [
         {
             "type": "Container",
@@ -153,22 +136,23 @@ def limit_range(project: Project) -> Object:
             "defaultRequest": {"cpu": "250m", "memory": "512Mi"},
         }
     ]
-    return _inside(project, "v1", "LimitRange", "windlass") | {"spec": {"limits": limits}}
+    return _namespaced(project, "v1", "LimitRange", "windlass") | {"spec": {"limits": limits}}
 
 
-def objects(project: Project, pools: Mapping[str, GPUPool], system: str) -> list[Object]:
-    """Return the namespace and all that stands in it, in the order to apply it: the walls before the tenants."""
+def objects(project: Project, pools: Mapping[str, GPUPool], network: PlatformNetwork) -> list[Object]:
+    """Return the namespace and its objects, in the order to apply them: isolation before access."""
     return [
         namespace(project, pools),
-        *network_policies(project, system),
+        *network_policies(project, network),
         resource_quota(project, pools),
         limit_range(project),
         *accounts(project),
         *roles(project),
+        *platform_bindings(project, network),
     ]
 
 
-def _inside(project: Project, api_version: str, kind: str, name: str) -> Object:
+def _namespaced(project: Project, api_version: str, kind: str, name: str) -> Object:
     owner = project.metadata.name
     return {
         "apiVersion": api_version,

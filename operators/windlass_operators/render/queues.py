@@ -1,9 +1,8 @@
 """Project -> Kueue objects: a Cohort, and per pool a ClusterQueue with the quota and a LocalQueue for jobs.
 
-One strict queue per project and pool: a job that waits for one kind of GPU never blocks another kind, and within a kind
-the oldest job of the highest priority is next. GPUs are what is counted. The queue also covers cpu and memory, with
-more than any cluster has: Kueue 0.19 admits no workload of several kinds of pods of which one, as a Ray head, asks for
-nothing that its queue covers. Nothing but the nodes bounds cpu and memory.
+One StrictFIFO queue per project and pool: a job never blocks jobs of another pool, and within a pool the oldest job of
+the highest priority is next. Only GPUs are limited. The queue also covers cpu and memory, with more than any cluster
+has: Kueue 0.19 rejects a workload if a pod set, as a Ray head, requests none of the queue's resources.
 """
 
 from collections.abc import Mapping
@@ -21,12 +20,12 @@ from windlass.kube.resources import GPUPool, Project, ProjectQuota
 from windlass_operators.render import Object
 from windlass_operators.render.gpu_pool import KUEUE
 
-_UNCOUNTED: Mapping[str, str] = {"cpu": "1M", "memory": "100Ti"}
-"""As the API server writes these quantities."""
+_UNLIMITED: Mapping[str, str] = {"cpu": "1M", "memory": "100Ti"}
+"""In the API server's normalized form."""
 
 
 def cohort(project: Project) -> Object | None:
-    """Return the project's Cohort. It is shared, so that it carries no owner: it goes when its last project goes."""
+    """Return the project's Cohort. It is shared and has no owner; it is deleted with its last project."""
     if project.spec.cohort is None:
         return None
     return {
@@ -38,10 +37,10 @@ def cohort(project: Project) -> Object | None:
 
 
 def cluster_queue(project: Project, quota: ProjectQuota, pool: GPUPool) -> Object:
-    """Return the queue that holds a project's quota of a pool.
+    """Return the queue with a project's quota of a pool.
 
-    A lender takes back what it lent from whoever borrows (``reclaimWithinCohort: Any``); inside the project a higher
-    priority takes the place of a lower one.
+    Lent quota is reclaimed from any borrower (``reclaimWithinCohort: Any``); within the project, jobs of higher
+    priority preempt jobs of lower priority.
     """
     name = project.metadata.name
     resource: Object = {"name": pool.spec.resource_name, "nominalQuota": quota.nominal}
@@ -72,15 +71,15 @@ def cluster_queue(project: Project, quota: ProjectQuota, pool: GPUPool) -> Objec
 
 
 def _host(project: Project, pool: GPUPool) -> Object:
-    """Cpu and memory without an end, and nothing of them lent or borrowed."""
-    alone = {"borrowingLimit": "0", "lendingLimit": "0"} if project.spec.cohort is not None else {}
-    resources = [{"name": name, "nominalQuota": much} | alone for name, much in _UNCOUNTED.items()]
+    """Return practically unlimited cpu and memory, not lent or borrowed."""
+    no_lending = {"borrowingLimit": "0", "lendingLimit": "0"} if project.spec.cohort is not None else {}
+    resources = [{"name": name, "nominalQuota": amount} | no_lending for name, amount in _UNLIMITED.items()]
     name = host_flavor_of(pool.metadata.name)
-    return {"coveredResources": list(_UNCOUNTED), "flavors": [{"name": name, "resources": resources}]}
+    return {"coveredResources": list(_UNLIMITED), "flavors": [{"name": name, "resources": resources}]}
 
 
 def local_queue(project: Project, quota: ProjectQuota) -> Object:
-    """Return the queue in the project's namespace whose name a job carries."""
+    """Return the LocalQueue in the project's namespace, which jobs name."""
     name = project.metadata.name
     return {
         "apiVersion": KUEUE,
@@ -95,11 +94,11 @@ def local_queue(project: Project, quota: ProjectQuota) -> Object:
 
 
 def objects(project: Project, pools: Mapping[str, GPUPool]) -> list[Object]:
-    """Return the project's queues, in the order to apply them; a quota of a pool that is not there has none."""
-    found: list[Object] = []
+    """Return the project's queues, in the order to apply them; none for quotas of missing pools."""
+    result: list[Object] = []
     if shared := cohort(project):
-        found.append(shared)
+        result.append(shared)
     for quota in project.spec.quotas:
         if pool := pools.get(quota.pool):
-            found += [cluster_queue(project, quota, pool), local_queue(project, quota)]
-    return found
+            result += [cluster_queue(project, quota, pool), local_queue(project, quota)]
+    return result

@@ -1,1 +1,1 @@
-"""Dataset files in, internal form and validation report out, in a process that hostile bytes cannot outgrow."""
+"""Converts dataset files to the internal form and validates them, in a process with resource limits."""

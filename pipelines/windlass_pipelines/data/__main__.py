@@ -1,9 +1,13 @@
-"""``python -m windlass_pipelines.data REQUEST.json``: carries out one DataRequest under limits of its own.
+"""``python -m windlass_pipelines.data REQUEST.json``: processes one DataRequest under resource limits.
 
-Exit status: 0 when there is a result, accepted or rejected; 2 for a request that cannot be read; 70 when this
-program fails; 74 when the disk does. What it prints never quotes the data.
+The folder ``--work``, by default that of the request, is for temporary files and for ``result.json``. With
+``--publish-result URI`` the result is also published there; when it is published already, nothing is done.
+
+Exit status: 0 with a result, accepted or rejected; 2 for an invalid request; 70 for an internal error; 74 for an I/O
+error. The output never contains dataset content.
 """
 
+import argparse
 import errno
 import os
 import shutil
@@ -14,9 +18,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from windlass.domain.datasets import DataRequest
+from windlass.domain.errors import NotFoundError, UnavailableError
+from windlass.orchestration.task_result import is_published, publish_result
+from windlass.storage.transfers import folder_transfer
 
-# The libraries read these when they are imported below. Threads and Arrow's own pool map far more than they use,
-# which the limit of the address space counts.
+# The libraries imported below read these at import. Threads and Arrow's own memory pool map far more address space
+# than they use, and the address space is limited.
 os.environ.update(
     ARROW_DEFAULT_MEMORY_POOL="system",
     OMP_NUM_THREADS="1",
@@ -32,31 +39,46 @@ _EXIT_REQUEST, _EXIT_SOFTWARE, _EXIT_IO = 2, 70, 74
 
 
 def main(arguments: list[str]) -> int:
-    """Run one request and return the exit status."""
-    if len(arguments) != 1:
-        print("usage: python -m windlass_pipelines.data REQUEST.json", file=sys.stderr)  # noqa: T201 - a program
-        return _EXIT_REQUEST
+    """Process one request and return the exit status."""
+    parser = argparse.ArgumentParser(prog="windlass_pipelines.data", description=__doc__)
+    parser.add_argument("request", type=Path)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--publish-result", metavar="URI", default="")
+    options = parser.parse_args(arguments)
+    work: Path = (options.work or options.request.parent).resolve()
     try:
-        request = DataRequest.model_validate_json(Path(arguments[0]).read_bytes())
+        request = DataRequest.model_validate_json(options.request.read_bytes())
+        os.chdir(work)
     except (OSError, ValidationError) as error:
-        print(f"the request cannot be read: {type(error).__name__}", file=sys.stderr)  # noqa: T201 - a program
+        print(f"cannot read the request: {type(error).__name__}", file=sys.stderr)  # noqa: T201 - a program
         return _EXIT_REQUEST
-    disk = next(folder for folder in Path(request.output).resolve().parents if folder.exists())
-    room = max(0, shutil.disk_usage(disk).free - request.reserve_bytes)
-    apply_limits(min(largest_file(request.max_bytes), room))
+    free_bytes = max(0, shutil.disk_usage(work).free - request.min_free_disk_bytes)
+    apply_limits(min(largest_file(request.max_bytes), free_bytes))
     try:
-        process(request)
-    except OSError as error:
-        said = error.strerror or type(error).__name__
-        if error.errno in (errno.ENOSPC, errno.EFBIG):
-            said = f"no space left: {room >> 20} MiB were free for it"
-        print(f"cannot read or write: {said}", file=sys.stderr)  # noqa: T201 - a program
+        _process(request, work, options.publish_result)
+    except (NotFoundError, UnavailableError) as error:
+        print(f"cannot read or write: {error.message}", file=sys.stderr)  # noqa: T201 - a program
         return _EXIT_IO
-    except Exception as error:  # noqa: BLE001 - the last resort; an exception's own message may quote rows
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        if error.errno in (errno.ENOSPC, errno.EFBIG):
+            reason = f"no space left: {free_bytes >> 20} MiB were available"
+        print(f"cannot read or write: {reason}", file=sys.stderr)  # noqa: T201 - a program
+        return _EXIT_IO
+    except Exception as error:  # noqa: BLE001 - an exception's message may contain rows
         frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)[-4:]))
         print(f"{frames}{type(error).__name__}", file=sys.stderr)  # noqa: T201 - a program
         return _EXIT_SOFTWARE
     return 0
+
+
+def _process(request: DataRequest, work: Path, result: str) -> None:
+    transfer = folder_transfer()
+    if result and is_published(result, work, transfer):
+        return  # its version may be in use by now
+    process(request, work, transfer)
+    if result:
+        publish_result(work, result, transfer)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,41 @@
-"""The cleaning steps: each reads one row set and writes another, in order and without chance but its seed's."""
+"""Cleaning steps: each reads one row store and writes another; order is kept, randomness is seeded."""
 
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from windlass.dataset_files.findings import Findings, name_list
 from windlass.domain.datasets import (
     CleaningStep,
     CopySplit,
     Deduplicate,
     DropMissing,
     FillMissing,
+    MapLabels,
     MaskPersonalData,
+    MergeLabels,
     NormalizeText,
     Split,
     SplitRows,
 )
-from windlass_pipelines.data import keys, personal
-from windlass_pipelines.data.findings import Findings
-from windlass_pipelines.data.near import CLEANING_ROWS, NearIndex
-from windlass_pipelines.data.rows import Row, is_incomplete
-from windlass_pipelines.data.rowset import RowSet, RowWriter
-from windlass_pipelines.data.splitting import SPLITS, TooFewError, assign_splits
+from windlass.kit.numbers import count
+from windlass_pipelines.data import hashing, pii
+from windlass_pipelines.data.hashing import IntArray
+from windlass_pipelines.data.labels import merged_labels
+from windlass_pipelines.data.near_duplicates import MAX_CLEANING_ROWS, NearDuplicateIndex
+from windlass_pipelines.data.row_store import RowStore, RowWriter
+from windlass_pipelines.data.splitting import SPLITS, TooFewUnitsError, assign_splits
+from windlass_pipelines.rows import Row, is_incomplete
 
-_Placed = Iterator[tuple[Split, Row]]
+_RowStream = Iterator[tuple[Split, Row]]
 
 
-def apply_step(step: CleaningStep, rows: RowSet, folder: Path, findings: Findings) -> tuple[RowSet, dict[str, Any]]:
-    """Write what ``step`` makes of ``rows`` into the new ``folder``; return it and the record for the report."""
+def apply_step(step: CleaningStep, rows: RowStore, folder: Path, findings: Findings) -> tuple[RowStore, dict[str, Any]]:
+    """Apply ``step`` to ``rows``, write the result to the new ``folder``; return it and a record for the report."""
     with RowWriter(folder) as writer:
         for split, row in _steps(step, rows, findings):
             writer.add(split, row)
@@ -37,10 +43,10 @@ def apply_step(step: CleaningStep, rows: RowSet, folder: Path, findings: Finding
     return writer.rows, record
 
 
-def _steps(step: CleaningStep, rows: RowSet, findings: Findings) -> _Placed:
+def _steps(step: CleaningStep, rows: RowStore, findings: Findings) -> _RowStream:
     match step:
         case DropMissing():
-            changed: _Placed = ((split, row) for split, row in rows.read_all() if not is_incomplete(row))
+            changed: _RowStream = ((split, row) for split, row in rows.read_all() if not is_incomplete(row))
         case FillMissing():
             changed = _fill(step, rows, findings)
         case Deduplicate():
@@ -48,7 +54,11 @@ def _steps(step: CleaningStep, rows: RowSet, findings: Findings) -> _Placed:
         case NormalizeText():
             changed = _map_texts(rows, lambda text: normalize(text, lowercase=step.lowercase))
         case MaskPersonalData():
-            changed = _map_texts(rows, lambda text: personal.mask(text, step.kinds)[0])
+            changed = _map_texts(rows, lambda text: pii.mask(text, step.kinds)[0])
+        case MapLabels():
+            changed = _replace_labels(rows, dict(step.labels), findings)
+        case MergeLabels():
+            changed = _replace_labels(rows, merged_labels(_label_counts(rows)), findings)
         case SplitRows():
             changed = _split(step, rows, findings)
         case CopySplit():
@@ -58,99 +68,143 @@ def _steps(step: CleaningStep, rows: RowSet, findings: Findings) -> _Placed:
 
 def normalize(text: str, *, lowercase: bool) -> str:
     """Return the text in NFC, without control characters, with single spaces, stripped; lower-case on request."""
-    kept = "".join(char for char in text if char.isspace() or unicodedata.category(char) != "Cc")
+    cleaned = "".join(char for char in text if char.isspace() or unicodedata.category(char) != "Cc")
     if lowercase:
-        kept = kept.lower()
-    return unicodedata.normalize("NFC", " ".join(kept.split()))
+        cleaned = cleaned.lower()
+    return unicodedata.normalize("NFC", " ".join(cleaned.split()))
 
 
-def _map_texts(rows: RowSet, change: Callable[[str], str]) -> _Placed:
+def _map_texts(rows: RowStore, change: Callable[[str], str]) -> _RowStream:
     for split, row in rows.read_all():
         if "messages" in row:
-            row["messages"] = [{**turn, "content": change(turn["content"])} for turn in row["messages"]]
+            row["messages"] = [{**message, "content": change(message["content"])} for message in row["messages"]]
         else:
             row["text"] = change(row["text"])
         yield split, row
 
 
-def _fill(step: FillMissing, rows: RowSet, findings: Findings) -> _Placed:
-    """Fill blank texts, or missing labels; of a conversation, ``text`` means each blank message."""
-    told = False
+def _fill(step: FillMissing, rows: RowStore, findings: Findings) -> _RowStream:
+    """Fill blank texts or missing labels; in a conversation, ``text`` means each blank message."""
+    reported = False
     for split, row in rows.read_all():
         if step.field == "text" and "messages" in row:
-            for turn in row["messages"]:
-                turn["content"] = turn["content"] if turn["content"].strip() else step.value
+            for message in row["messages"]:
+                message["content"] = message["content"] if message["content"].strip() else step.value
         elif step.field == "text":
             row["text"] = row["text"] if row["text"].strip() else step.value
         elif "label" in row:
             row["label"] = step.value if row["label"] is None else row["label"]
-        elif not told:
-            told = True
+        elif not reported:
+            reported = True
             findings.add("error", "no-labels", "fill-missing of label: conversations have no label")
         yield split, row
 
 
-def _deduplicate(step: Deduplicate, rows: RowSet, findings: Findings) -> _Placed:
-    first = keys.first_of_equal(keys.gather(keys.row_key(row) for _, row in rows.read_all()))
-    index = NearIndex(step.threshold) if step.near else None
-    left = 0
+def _label_counts(rows: RowStore) -> Counter[str]:
+    labels = (row.get("label") for _, row in rows.read_all())
+    return Counter(label for label in labels if label is not None)
+
+
+def _replace_labels(rows: RowStore, new_labels: Mapping[str, str], findings: Findings) -> _RowStream:
+    known = _label_counts(rows)
+    if not known:
+        findings.add("error", "no-labels", "the labels cannot be changed: no row has a label")
+    elif unknown := tuple(label for label in new_labels if label not in known):
+        message = f"no row has the label {name_list(unknown)}; the labels are {name_list(tuple(sorted(known)))}"
+        findings.add("error", "unknown-label", message, action="map labels that exist")
+    for split, row in rows.read_all():
+        if (label := row.get("label")) is not None:
+            row["label"] = new_labels.get(label, label)
+        yield split, row
+
+
+def _deduplicate(step: Deduplicate, rows: RowStore, findings: Findings) -> _RowStream:
+    first = hashing.first_occurrences(hashing.hash_array(hashing.row_hash(row) for _, row in rows.read_all()))
+    index = NearDuplicateIndex(step.threshold) if step.near else None
+    skipped = 0
     for number, (split, row) in enumerate(rows.read_all()):
         if not first[number]:
             continue
-        if index is not None and len(index) < CLEANING_ROWS:
+        if index is not None and len(index) < MAX_CLEANING_ROWS:
             if index.add(number, row) is not None:
                 continue
         elif index is not None:
-            left += 1
+            skipped += 1
         yield split, row
-    if left:
-        message = f"near duplicates were looked for among {CLEANING_ROWS:,} rows; {left:,} later rows were kept unseen"
+    if skipped:
+        message = (
+            f"near duplicates were searched among {MAX_CLEANING_ROWS:,} rows; {skipped:,} later rows were not checked"
+        )
         findings.add("warning", "near-duplicates-partial", message)
 
 
-def _split(step: SplitRows, rows: RowSet, findings: Findings) -> _Placed:
-    numbers: dict[str | None, int] = {}
-    labels, groups = np.zeros(rows.total, np.int64), bytearray()
-    grouped = 0
-    for number, (_, row) in enumerate(rows.read_all()):
-        if step.stratify:
-            labels[number] = numbers.setdefault(row.get("label"), len(numbers))
-        if step.by_group:
-            group = row.get("group")
-            grouped += group is not None
-            # the NUL keeps a row without a group apart from every group, which holds none
-            groups += keys.text_key(f"\0{number}" if group is None else group)
-    if not _can_split(step, rows, grouped, labelled=any(label is not None for label in numbers), findings=findings):
+def _split(step: SplitRows, rows: RowStore, findings: Findings) -> _RowStream:
+    divided = [split for split in rows.counts if step.source in {None, split}]
+    labels, units, grouped = _split_units(step, rows, divided)
+    if not _can_split(step, len(labels), grouped, labelled=bool(labels.any()), findings=findings):
         yield from rows.read_all()
         return
     try:
-        assigned = assign_splits(step, labels, keys.from_bytes(groups) if step.by_group else None)
-    except TooFewError as error:
-        what = "groups" if step.by_group else "rows"
-        message = f"too small to split: {error.units} {what} for {error.wanted} splits"
-        findings.add("error", "too-small-to-split", message, action="upload more data, or wish for fewer splits")
+        assigned = assign_splits(step, labels, units)
+    except TooFewUnitsError as error:
+        findings.add(
+            "error", "too-small-to-split", _too_few(step, error), action="upload more data, or use fewer splits"
+        )
         yield from rows.read_all()
         return
-    for number, (_, row) in enumerate(rows.read_all()):
+    number = 0
+    for split, row in rows.read_all():
+        if split not in divided:
+            yield split, row
+            continue
         yield SPLITS[int(assigned[number])], row
+        number += 1
 
 
-def _can_split(step: SplitRows, rows: RowSet, grouped: int, *, labelled: bool, findings: Findings) -> bool:
+def _split_units(step: SplitRows, rows: RowStore, divided: list[Split]) -> tuple[IntArray, IntArray, int]:
+    """Return label codes (0: no label), codes of the rows that must stay together, and the number of rows with a group.
+
+    Rows with equal text stay together, so that no text is in two splits; with ``by_group`` rows of a group do too.
+    """
+    numbers: dict[str | None, int] = {None: 0}
+    labels: list[int] = []
+    groups, inputs = bytearray(), bytearray()
+    grouped = 0
+    for split in divided:
+        for row in rows.read(split):
+            # group names contain no NUL, so a row of its own never equals a group
+            own = hashing.text_hash(f"\0{len(labels)}")
+            labels.append(numbers.setdefault(row.get("label"), len(numbers)))
+            inputs += own if is_incomplete(row) else hashing.input_hash(row)
+            group = row.get("group") if step.by_group else None
+            grouped += group is not None
+            groups += own if group is None else hashing.text_hash(group)
+    units = hashing.merge(*(hashing.factorize(hashing.from_bytes(hashes))[0] for hashes in (groups, inputs)))
+    return np.array(labels, np.int64), units, grouped
+
+
+def _too_few(step: SplitRows, error: TooFewUnitsError) -> str:
+    unit = "groups" if step.by_group else "distinct texts"
+    labels = ", so that each label is in train" if step.stratify else ""
+    return f"too few {unit} to split: {error.units:,} of the {error.required:,} that are needed{labels}"
+
+
+def _can_split(step: SplitRows, total: int, grouped: int, *, labelled: bool, findings: Findings) -> bool:
     if step.by_group and not grouped:
-        action = 'name the column when you upload: options.columns {"group": "<column>"}'
-        findings.add("error", "no-groups", "split by group: no row has a group", action=action)
+        action = 'map the group column at upload: options.columns {"group": "<column>"}'
+        findings.add("error", "no-groups", "by_group is set, but no row has a group", action=action)
         return False
-    if step.stratify and rows.total and not labelled:
+    if step.stratify and total and not labelled:
         action = "split without stratify"
-        findings.add("error", "no-labels", "split with stratify: no row has a label", action=action)
+        findings.add("error", "no-labels", "stratify is set, but no row has a label", action=action)
         return False
-    if step.by_group and grouped < rows.total:
-        message = f"{rows.total - grouped:,} rows have no group; each counts as a group of its own"
-        findings.add("warning", "rows-without-group", message)
+    if step.by_group and grouped < total:
+        message = f"{count(total - grouped, 'row')} without a group: each is its own group"
+        findings.add("warning", "rows-without-group", message, count=total - grouped)
     return True
 
 
-def _copy(step: CopySplit, rows: RowSet) -> _Placed:
+def _copy(step: CopySplit, rows: RowStore) -> _RowStream:
     for split, row in rows.read_all():
         if split is not step.target or step.source is step.target:
             yield split, row

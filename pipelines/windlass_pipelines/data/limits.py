@@ -1,4 +1,4 @@
-"""Operating-system limits that the data process puts on itself before it touches a tenant's byte."""
+"""Resource limits (setrlimit) that the data process sets before it reads untrusted input."""
 
 import resource
 import signal
@@ -8,31 +8,28 @@ from pathlib import Path
 from types import FrameType
 
 ADDRESS_SPACE = 2 << 30
-"""Bytes that may be mapped beyond what the interpreter and its libraries map at start: 10^7 rows need about half."""
+"""Bytes of address space beyond what the interpreter and libraries map at start; 10^7 rows need about half."""
 READING_SPACE = 1 << 30
-"""The same while files are parsed, which needs little however large they are."""
-CPU_SECONDS = 3600
+"""The same while files are parsed, which needs little memory for any file size."""
+CPU_SECONDS = 1800
 OPEN_FILES = 256
-
-
 _GROWTH = 4
-"""Escaping in JSON may lengthen what was read; the internal form is never longer than this many times the input."""
+"""Maximum ratio of the internal form to the input: JSON escaping makes text longer."""
 
 
 def largest_file(max_bytes: int) -> int:
-    """Return how long a written file may become when ``max_bytes`` may be read."""
+    """Return the size limit of a written file for an input of at most ``max_bytes``."""
     return _GROWTH * max_bytes + (64 << 20)
 
 
 class CpuTimeError(Exception):
-    """The process has used its CPU seconds."""
+    """The process has exceeded its CPU time limit."""
 
 
 def apply_limits(file_bytes: int, *, address_space: int = ADDRESS_SPACE, cpu_seconds: int = CPU_SECONDS) -> None:
-    """Limit this process: address space, CPU seconds, length of a written file, open files, and no core dump.
+    """Limit address space, CPU time, size of written files and open files of this process; disable core dumps.
 
-    Past the CPU seconds, ``CpuTimeError`` is raised wherever Python code runs; code that does not come back to
-    Python is killed 30 seconds later.
+    After ``cpu_seconds``, ``CpuTimeError`` is raised in Python code; 30 seconds later the kernel kills the process.
     """
     signal.signal(signal.SIGXCPU, _out_of_time)
     _limit(resource.RLIMIT_CORE, 0, 0)
@@ -43,13 +40,13 @@ def apply_limits(file_bytes: int, *, address_space: int = ADDRESS_SPACE, cpu_sec
 
 
 def limited_by_disk(max_bytes: int) -> bool:
-    """Tell whether the disk, and not the size of the data, bounds what this process may write."""
+    """Return whether the file size limit results from free disk space, not from ``max_bytes``."""
     return resource.getrlimit(resource.RLIMIT_FSIZE)[0] not in (resource.RLIM_INFINITY, largest_file(max_bytes))
 
 
 @contextmanager
 def reading_limits() -> Iterator[None]:
-    """Lower the address space to what parsing may use; without ``apply_limits`` before, nothing is limited."""
+    """Lower the address space limit while parsing; a no-op without ``apply_limits`` before."""
     before, hard = resource.getrlimit(resource.RLIMIT_AS)
     if before != resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_AS, (min(before, _mapped() + READING_SPACE), hard))
@@ -60,7 +57,7 @@ def reading_limits() -> Iterator[None]:
 
 
 def _out_of_time(_signal: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # it comes again every second, also while the answer is written
+    signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # the signal repeats every second, also while the result is written
     raise CpuTimeError
 
 
@@ -74,5 +71,5 @@ def _limit(kind: int, soft: int, hard: int | None = None) -> None:
 
 def _mapped() -> int:
     statm = Path("/proc/self/statm")
-    # Without /proc (macOS) nothing is known of the libraries' share, and 1 GiB covers it.
+    # Without /proc (macOS) the share of the libraries is unknown; 1 GiB covers it.
     return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 1 << 30

@@ -1,4 +1,4 @@
-"""Reads Parquet a few rows at a time, so that a small file that unpacks without end stays a small problem."""
+"""Reads Parquet in small batches, so that memory stays bounded for files with extreme compression ratios."""
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -7,40 +7,45 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from windlass_pipelines.data.findings import FileFindings, pointer_to, printable
-from windlass_pipelines.data.sources import Budget, UnreadableError
-from windlass_pipelines.data.tables import Record, Table
+from windlass.dataset_files.findings import FileFindings, pointer_to, printable
+from windlass.dataset_files.streams import Budget, UnreadableError
+from windlass.dataset_files.tables import Record, Table
+from windlass.domain.ingest import FileFormat
+from windlass_pipelines.data.class_names import class_names, named_classes
 
 _FLAT_BATCH, _NESTED_BATCH = 256, 32
 _METADATA_BYTES = 32 << 20
 _METADATA_ITEMS = 1_000_000
-_ODD = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError)
-"""What pyarrow raises on files that are not what they claim. Its messages may quote content: they are not passed on."""
+_PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError)
+"""Raised by pyarrow on invalid files. The messages may contain row content, so they are not reported."""
 
 
 def open_parquet(stream: BinaryIO, budget: Budget, findings: FileFindings) -> Table:
     """Open a file.
 
     Raises:
-        UnreadableError: not Parquet, or cut.
+        UnreadableError: not Parquet, or truncated.
     """
     try:
         schema = _open(stream, ()).schema_arrow
         types: dict[str, pa.DataType] = dict(zip(schema.names, schema.types, strict=True))
     except MemoryError:
         raise
-    except _ODD:
+    except _PARQUET_ERRORS:
         raise _not_parquet(stream) from None
     if len(types) < len(schema.names):
         raise UnreadableError("duplicate-column", "two columns have the same name")
+
+    names = class_names(schema)
 
     def read(wanted: frozenset[str]) -> Iterator[Record]:
         kinds = {name: kind for name, kind in types.items() if name in wanted}
         for name, kind in kinds.items():
             _check_type(name, kind)
-        return _records(stream, kinds, budget, findings)
+        records = _records(stream, kinds, budget, findings)
+        return named_classes(records, {name: names[name] for name in kinds if name in names}, findings)
 
-    return Table(tuple(schema.names), read)
+    return Table(dict.fromkeys(schema.names), read, FileFormat.PARQUET)
 
 
 def _open(stream: BinaryIO, dictionary: tuple[str, ...]) -> pq.ParquetFile:
@@ -57,8 +62,10 @@ def _open(stream: BinaryIO, dictionary: tuple[str, ...]) -> pq.ParquetFile:
 def _not_parquet(stream: BinaryIO) -> UnreadableError:
     stream.seek(0)
     if stream.read(4) == b"PAR1":
-        return UnreadableError("truncated-file", "the Parquet file has no valid end", action="upload the whole file")
-    return UnreadableError("wrong-format", "the file is not Parquet", action="name the file by its content")
+        return UnreadableError("truncated-file", "the Parquet file has no valid footer", action="upload the whole file")
+    return UnreadableError(
+        "wrong-format", "the file is not Parquet", action="use the file extension of the actual format"
+    )
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -77,7 +84,7 @@ def _check_type(name: str, kind: pa.DataType) -> None:
         return
     raise UnreadableError(
         "wrong-type",
-        f"column {pointer_to(name)[1:]} has a Parquet type that is neither text, number nor a list",
+        f"column {pointer_to(name)[1:]} has an unsupported Parquet type (not text, number, boolean or list)",
         action="write the column as text",
     )
 
@@ -85,7 +92,7 @@ def _check_type(name: str, kind: pa.DataType) -> None:
 def _records(
     stream: BinaryIO, types: dict[str, pa.DataType], budget: Budget, findings: FileFindings
 ) -> Iterator[Record]:
-    # A text column is kept as dictionary and indices, so that one long value in 10^9 rows costs no more than one.
+    # Text columns are read as dictionaries, so that one long value repeated in 10^9 rows is stored once.
     flat = tuple(name for name, kind in types.items() if _is_text(kind) and not pa.types.is_dictionary(kind))
     size = _FLAT_BATCH if all(_is_scalar(kind) for kind in types.values()) else _NESTED_BATCH
     number = 0
@@ -100,18 +107,18 @@ def _records(
                 if record is not None:
                     yield number, record
     except MemoryError:
-        message, action = "a part of the file needs more memory than allowed", "write smaller row groups and pages"
+        message, action = "a row group or page needs more memory than allowed", "write smaller row groups and pages"
         raise UnreadableError("needs-too-much-memory", message, action=action, line=number + 1) from None
-    except _ODD:
-        message, action = "the file is damaged from here on", "write the file again"
+    except _PARQUET_ERRORS:
+        message, action = "the file is corrupted from this row on", "write the file again"
         raise UnreadableError("broken-parquet", message, action=action, line=number + 1) from None
 
 
 def _check_lengths(columns: dict[str, pa.Array], budget: Budget, before: int) -> None:
-    """Refuse a batch with a text over the limit, before any of it becomes a Python object.
+    """Check text lengths of a batch before its values become Python objects.
 
     Raises:
-        UnreadableError: there is one.
+        UnreadableError: a text exceeds the limit.
     """
     for name, column in columns.items():
         longest = max((pc.max(pc.binary_length(leaf)).as_py() or 0 for leaf in _text_leaves(column)), default=0)

@@ -1,6 +1,6 @@
-"""The fine-tuning pipeline, `train -> register -> deploy if asked for`, authored once for every back end.
+"""The fine-tuning pipeline, train, register and optionally deploy, for all back ends.
 
-No parameter holds a secret or a path: steps read the run's context from their environment.
+Parameters contain no secrets and no paths: steps read the run context from their environment.
 """
 
 from kfp import dsl
@@ -11,11 +11,11 @@ from windlass import __version__
 DEFAULT_IMAGE = f"windlass-pipelines:{__version__}"
 
 
-# The bodies below are copied by kfp into programs of their own: they may use nothing of this module.
+# kfp copies the function bodies below into standalone programs, so they must not use names of this module.
 
 
 def train() -> str:
-    """Train and return how it ended: succeeded or stopped."""
+    """Train; return the outcome: succeeded or stopped."""
     from windlass_pipelines.steps.train import train  # noqa: PLC0415 - see above
 
     return train()
@@ -29,19 +29,19 @@ def register() -> str:
 
 
 def deploy() -> None:
-    """Ask for the endpoint of the job's spec."""
+    """Deploy to the endpoint of the job's spec."""
     from windlass_pipelines.steps.deploy import deploy  # noqa: PLC0415 - see above
 
     deploy()
 
 
 def fine_tune(image: str = DEFAULT_IMAGE) -> BaseComponent:
-    """Return the pipeline; its one parameter ``deploy`` says whether a registered candidate is to be served.
+    """Return the pipeline; its parameter ``deploy`` enables the deployment of a registered candidate.
 
     Args:
-        image: container image of the steps; a back end that runs them as processes ignores it.
+        image: container image of the steps; ignored by a back end that runs them as processes.
     """
-    # Without install_kfp_package=False every step would begin with a pip install.
+    # By default every step would start with a pip install of kfp.
     train_step, register_step, deploy_step = (
         dsl.component(body, base_image=image, install_kfp_package=False) for body in (train, register, deploy)
     )
@@ -53,5 +53,5 @@ def fine_tune(image: str = DEFAULT_IMAGE) -> BaseComponent:
             with dsl.If(deploy == True), dsl.If(registered.output == "candidate"):  # noqa: E712 - builds a condition
                 deploy_step().set_caching_options(enable_caching=False)
 
-    description = "Fine-tune a model, register the result, serve it if asked for."
+    description = "Fine-tune a model, register the result, optionally serve it."
     return dsl.pipeline(name="fine-tune", description=description)(pipeline)

@@ -1,21 +1,20 @@
-"""The report and the model card of a training attempt, drawn from facts alone: no model, no data, no network."""
+"""The files of a training report, written from a ``TrainingReport`` alone: no model, no dataset, no network."""
 
-import os
 from pathlib import Path
 
-from windlass_pipelines.report import card, training
-from windlass_pipelines.report.facts import ReportFacts
+from windlass.domain.training_report import REPORT_NAME, TrainingReport
+from windlass.kit.files import write_atomic
+from windlass_pipelines.report import model_card, training
 
-__all__ = ["ReportFacts", "write"]
+__all__ = ["FILES", "TrainingReport", "write"]
+
+FILES = ("report.html", REPORT_NAME, "README.md")
+"""Names of the files that ``write`` writes."""
 
 
-def write(folder: Path, facts: ReportFacts) -> None:
-    """Write ``report.html`` and ``README.md`` into ``folder``, each whole or not at all."""
+def write(folder: Path, report: TrainingReport) -> None:
+    """Write ``report.html``, ``report.json`` and the model card ``README.md`` to ``folder``, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("report.html", training.render(facts)), ("README.md", card.render(facts))):
-        draft = folder / f".{name}.tmp"
-        with draft.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(folder / name)
+    texts = (training.render(report), report.model_dump_json(indent=2) + "\n", model_card.render(report))
+    for name, text in zip(FILES, texts, strict=True):
+        write_atomic(folder / name, text, durable=False)  # the publication of the folder makes it durable

@@ -1,14 +1,16 @@
-"""The validation report of a dataset version as a page."""
+"""Validation report of a dataset version as an HTML page."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from windlass.domain.datasets import Finding, Split, SplitReport, ValidationReport
+from windlass.domain.ingest import FileReport
+from windlass.kit import numbers
 from windlass_pipelines.report.charts import bar
-from windlass_pipelines.report.figures import count, number, percent, rows
+from windlass_pipelines.report.formatting import count, number, percent, row_count
 from windlass_pipelines.report.markup import Html, el, join
-from windlass_pipelines.report.page import document, figure, grid, said, section, table
+from windlass_pipelines.report.page import document, figure, grid, section, table, user_text
 from windlass_pipelines.report.training import label_balance, token_chart
 
 FINDINGS_SHOWN = 100
@@ -16,43 +18,40 @@ _SEVERITIES = {"error": ("Error", "bad"), "warning": ("Warning", "third"), "info
 
 
 def render_dataset(report: ValidationReport, name: str) -> str:
-    """Return the page. ``name`` is how people call the version, e.g. ``reviews, version 2``."""
+    """Return the HTML page. ``name`` is the display name of the version, e.g. ``reviews, version 2``."""
     total = sum(split.rows for split in report.splits.values())
     body = [
         el(
             "header",
-            el("p", "Validation report  \u00b7  ", el("b", name), class_="kicker"),
+            el("p", "Validation report  \u00b7  ", el("b", name), class_="overline"),
             el("h1", _headline(report, name)),
-            el("p", _dek(report, total), class_="dek"),
+            el("p", _summary(report, total), class_="summary"),
         ),
         el(
             "main",
             _findings(report.findings),
+            _files(report.files),
             section("Splits", _splits(report)),
-            section("Labels", label_balance({split: found.labels for split, found in report.splits.items()})),
-            section("Row lengths", _lengths(report), lead=f"Tokens as counted by {report.tokenizer}."),
+            section("Labels", label_balance({split: stats.labels for split, stats in report.splits.items()})),
+            section("Row lengths", _lengths(report), lead=f"Tokens counted with {report.tokenizer}."),
             _personal(report.personal_data, total),
             _steps(report.steps),
         ),
-        el("footer", "Findings marked as errors keep a version from being used; warnings do not."),
+        el("footer", "A version with errors cannot be used; warnings do not prevent its use."),
     ]
     return document(f"{name}: validation report", body)
-
-
-def _plural(found: int, noun: str) -> str:
-    return f"{count(found)} {noun}" if found == 1 else f"{count(found)} {noun}s"
 
 
 def _headline(report: ValidationReport, name: str) -> str:
     warnings = sum(finding.severity == "warning" for finding in report.findings)
     if report.errors:
-        return f"{name} cannot be used yet: {_plural(len(report.errors), 'error')}"
-    return f"{name} can be used" + (f", with {_plural(warnings, 'warning')}" if warnings else ": nothing to correct")
+        return f"{name} cannot be used: {numbers.count(len(report.errors), 'error')}"
+    return f"{name} can be used" + (f", with {numbers.count(warnings, 'warning')}" if warnings else ": no warnings")
 
 
-def _dek(report: ValidationReport, total: int) -> str:
-    parts = [f"{rows(found.rows)} in {split}" for split, found in report.splits.items()]
-    return f"{rows(total)}: {', '.join(parts)}." if parts else "No row could be read."
+def _summary(report: ValidationReport, total: int) -> str:
+    parts = [f"{row_count(stats.rows)} in {split}" for split, stats in report.splits.items()]
+    return f"{row_count(total)}: {', '.join(parts)}." if parts else "No rows could be read."
 
 
 def _findings(findings: Sequence[Finding]) -> Html:
@@ -61,38 +60,50 @@ def _findings(findings: Sequence[Finding]) -> Html:
     lines = (
         [
             el("span", _SEVERITIES[finding.severity][0], class_=f"badge {_SEVERITIES[finding.severity][1]}"),
-            join([said(finding.message), el("div", said(finding.action), class_="soft") if finding.action else Html()]),
-            said(place, 200) if place else "",
+            join(
+                [
+                    user_text(finding.message),
+                    el("div", user_text(finding.action), class_="soft") if finding.action else Html(),
+                ]
+            ),
+            user_text(location, 200) if location else "",
             count(finding.count),
         ]
         for finding in ranked[:FINDINGS_SHOWN]
-        for place in (_place(finding),)
+        for location in (_location(finding),)
     )
-    headers = ["Severity", "What, and what to do", "Where first", "Times"]
+    headers = ["Severity", "Finding and action", "Location", "Count"]
     rest = len(ranked) - FINDINGS_SHOWN
     lead = f"The first {FINDINGS_SHOWN}; {count(rest)} more are in the report's JSON." if rest > 0 else ""
     content = table(headers, lines, caption="Findings", numeric=(3,), class_="findings stack")
     return section("Findings", content, lead=lead)
 
 
-def _place(finding: Finding) -> str:
+def _location(finding: Finding) -> str:
     parts = [finding.file, f"line {count(finding.line)}" if finding.line is not None else None, finding.pointer]
     return ", ".join(part for part in parts if part)
 
 
+def _files(files: Sequence[FileReport]) -> Html:
+    if not files:
+        return Html()
+    lines = ([user_text(file.name), user_text(file.properties), count(file.rows)] for file in files)
+    return section("Files", table(["File", "Read as", "Rows"], lines, caption="How the files were read", numeric=(2,)))
+
+
 def _splits(report: ValidationReport) -> Html:
-    def line(split: Split, found: SplitReport) -> list[str]:
+    def line(split: Split, stats: SplitReport) -> list[str]:
         overlap = report.overlap.get(split)
         return [
             split,
-            count(found.rows),
-            count(found.missing),
-            count(found.exact_duplicates),
-            count(found.near_duplicates),
-            "\u2013" if overlap is None else f"{count(overlap)} ({percent(overlap, found.rows)})",
-            "\u2013" if found.groups is None else count(found.groups),
-            number(found.tokens_mean) if found.tokens_mean else "\u2013",
-            count(found.tokens_max) if found.tokens_max else "\u2013",
+            count(stats.rows),
+            count(stats.missing),
+            count(stats.exact_duplicates),
+            count(stats.near_duplicates),
+            "\u2013" if overlap is None else f"{count(overlap)} ({percent(overlap, stats.rows)})",
+            "\u2013" if stats.groups is None else count(stats.groups),
+            number(stats.tokens_mean) if stats.tokens_mean else "\u2013",
+            count(stats.tokens_max) if stats.tokens_max else "\u2013",
         ]
 
     headers = [
@@ -104,32 +115,32 @@ def _splits(report: ValidationReport) -> Html:
         "Also in train",
         "Groups",
         "Mean tokens",
-        "Most tokens",
+        "Max tokens",
     ]
-    lines = (line(split, found) for split, found in report.splits.items())
+    lines = (line(split, stats) for split, stats in report.splits.items())
     return table(headers, lines, caption="Rows of each split", numeric=range(1, 9), class_="stack")
 
 
 def _lengths(report: ValidationReport) -> Html:
-    charts = [token_chart(split, found.tokens) for split, found in report.splits.items() if found.tokens]
+    charts = [token_chart(split, stats.tokens) for split, stats in report.splits.items() if stats.tokens]
     return grid(*charts, width="halves")
 
 
-def _personal(found: Mapping[str, int], total: int) -> Html:
-    ranked = sorted(((kind, n) for kind, n in found.items() if n), key=lambda item: (-item[1], item[0]))
+def _personal(counts: Mapping[str, int], total: int) -> Html:
+    ranked = sorted(((kind, n) for kind, n in counts.items() if n), key=lambda item: (-item[1], item[0]))
     if not ranked:
         return Html()
     most = ranked[0][1]
-    lines = ([said(kind.replace("-", " "), 80), bar(n / most, tone="bad"), count(n)] for kind, n in ranked)
+    lines = ([user_text(kind.replace("-", " "), 80), bar(n / most, tone="bad"), count(n)] for kind, n in ranked)
     content = table(
-        ["Kind", "Share of the most frequent", "Found"],
+        ["Kind", "Relative to the most frequent", "Occurrences"],
         lines,
-        caption="Personal data found",
+        caption="Personal data",
         numeric=(2,),
         class_="bars",
     )
-    title = f"{count(sum(found.values()))} places in {rows(total)} look like personal data"
-    note = "Found by patterns, so some may be harmless. The cleaning step mask-personal-data replaces them by tags."
+    title = f"{count(sum(counts.values()))} possible occurrences of personal data in {row_count(total)}"
+    note = "Detected by patterns, so false positives are possible. The cleaning step mask-personal-data masks them."
     return section("Personal data", figure(title, content, note=note))
 
 
@@ -137,13 +148,15 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> Html:
     lines = (
         [
             f"{position}. {clean_name}",
-            said("; ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in step.items() if key != "op")),
+            user_text(
+                "; ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in step.items() if key != "op")
+            ),
         ]
         for position, step in enumerate(steps, start=1)
         for clean_name in (str(step.get("op", "step")),)
     )
-    content = table(["Step", "What it did"], lines, caption="Cleaning steps in order")
-    return section("How it was cleaned", content)
+    content = table(["Step", "Settings and result"], lines, caption="Cleaning steps in order")
+    return section("Cleaning", content)
 
 
 def _value(value: object) -> str:

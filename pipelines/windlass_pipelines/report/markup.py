@@ -1,16 +1,16 @@
-"""Builds HTML and inline SVG. Every string is escaped unless it is Html: what is forgotten shows as text, not code."""
+"""Builds HTML and inline SVG. Every string is escaped unless it is ``Html``."""
 
 import html
 import re
 from collections.abc import Iterable
 
 _VOID = frozenset({"br", "hr", "meta", "wbr"})
-# Not characters of an HTML document, or (bidirectional overrides) able to make text read as something else.
+# Characters that are invalid in HTML, and bidirectional overrides, which can spoof text.
 _UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 class Html(str):
-    """Markup that may stand in a page as it is. What ``+`` and ``format`` make of it is plain text again."""
+    """Escaped markup. The results of ``+`` and ``format`` are plain text again."""
 
     __slots__ = ()
 
@@ -19,33 +19,33 @@ Attribute = str | float | bool | None
 
 
 def clean(text: str) -> str:
-    """Replace control characters, lone surrogates and direction overrides by U+FFFD; keep tabs and newlines."""
+    """Replace control characters, lone surrogates and bidirectional overrides by U+FFFD; keep tabs and newlines."""
     return _UNWANTED.sub("\ufffd", text)
 
 
-def cut(text: str, limit: int) -> str:
+def truncate(text: str, limit: int) -> str:
     """Return ``text``, or its first ``limit - 1`` characters and an ellipsis."""
     return text if len(text) <= limit else text[: limit - 1] + "\u2026"
 
 
 def escape(text: str) -> Html:
-    """Return ``text`` as markup that shows it; markup passes unchanged."""
+    """Escape ``text``; markup is returned unchanged."""
     return text if isinstance(text, Html) else Html(html.escape(clean(text)))
 
 
 def join(parts: Iterable[str]) -> Html:
-    """Concatenate, escaping what is not markup."""
+    """Concatenate, escaping strings that are not markup."""
     return Html("".join(escape(part) for part in parts))
 
 
 def coordinate(value: float) -> str:
-    """Write a number for an SVG attribute: at most two decimals, no trailing zeros, never ``-0``."""
+    """Format a number for an SVG attribute: at most two decimals, no trailing zeros, never ``-0``."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 
 
 def el(name: str, /, *children: str | None, **attributes: Attribute) -> Html:
-    """Build one element. ``class_`` is ``class``, ``aria_label`` is ``aria-label``; None and False leave out."""
+    """Build one element. ``class_`` is ``class``, ``aria_label`` is ``aria-label``; None and False are omitted."""
     written = []
     for key, value in attributes.items():
         if value is None or value is False:

@@ -1,22 +1,22 @@
-"""The shell of a report page, its tables and small pieces. The page loads nothing and runs no script."""
+"""Report page layout, tables and components. The page loads no resources and runs no scripts."""
 
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
-from windlass_pipelines.report.markup import Html, cut, el, join
+from windlass_pipelines.report.markup import Html, el, join, truncate
 
 STYLE = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; "
     f"style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
 )
-"""Allows the one style sheet by its hash and nothing else: no script, no image, no inline style, no request."""
+"""Allows only the style sheet, by hash: no scripts, images, inline styles or requests."""
 
 
 def document(title: str, body: Iterable[str]) -> str:
-    """Return the whole page."""
+    """Return the HTML document."""
     head = el(
         "head",
         el("meta", charset="utf-8"),
@@ -30,13 +30,13 @@ def document(title: str, body: Iterable[str]) -> str:
     return "<!DOCTYPE html>\n" + el("html", head, el("body", join(body)), lang="en") + "\n"
 
 
-def said(text: str, limit: int = 600) -> Html:
-    """Show a tenant's text, cut to ``limit`` characters and isolated from the direction of the text around it."""
-    return el("bdi", cut(text, limit))
+def user_text(text: str, limit: int = 600) -> Html:
+    """Return user-provided text, truncated to ``limit`` characters and isolated in text direction."""
+    return el("bdi", truncate(text, limit))
 
 
 def section(title: str, *children: str, lead: str = "") -> Html:
-    """Return a titled part of the page; nothing when it has no content."""
+    """Return a section with a title; empty when it has no content."""
     content = join(children)
     if not content:
         return Html()
@@ -44,7 +44,7 @@ def section(title: str, *children: str, lead: str = "") -> Html:
 
 
 def figure(title: str, drawing: Html, *, note: str = "", more: Html | None = None) -> Html:
-    """Return a chart with its finding as title; nothing when there is no drawing."""
+    """Return a chart with its main result as title; empty without a drawing."""
     if not drawing:
         return Html()
     caption = el("figcaption", el("h3", title), el("p", note, class_="note") if note else None)
@@ -52,7 +52,7 @@ def figure(title: str, drawing: Html, *, note: str = "", more: Html | None = Non
 
 
 def grid(*children: Html, width: str = "") -> Html:
-    """Lay figures side by side where there is room; ``halves`` or ``thirds`` keep a single one from filling the row."""
+    """Arrange figures in a responsive grid; ``halves`` or ``thirds`` limit the width of each."""
     content = join(children)
     return el("div", content, class_=f"grid {width}".strip()) if content else content
 
@@ -65,7 +65,7 @@ def table(
     numeric: Sequence[int] = (),
     class_: str = "",
 ) -> Html:
-    """Return a table whose first column names its rows. ``numeric`` columns align right; ``caption`` is for readers."""
+    """Return a table with row headers in the first column. ``numeric`` columns align right."""
 
     def align(column: int) -> str | None:
         return "number" if column in numeric else None
@@ -86,12 +86,12 @@ def table(
 
 
 def details(summary: str, content: Html) -> Html:
-    """Fold content away; nothing when there is none."""
+    """Return collapsible content; empty without content."""
     return el("details", el("summary", summary), content) if content else content
 
 
 def pairs(title: str, values: Mapping[str, str], *, columns: bool = False) -> Html:
-    """Return a list of names and values, on request in as many columns as fit."""
+    """Return a list of names and values, optionally in multiple columns."""
     if not values:
         return Html()
     items = (el("div", el("dt", name), el("dd", value)) for name, value in values.items() if value)

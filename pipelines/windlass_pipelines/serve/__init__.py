@@ -1,1 +1,1 @@
-"""Serving: a host process keeps Ray Serve equal to a wish on disk; one application answers for one model version."""
+"""Model serving on Ray Serve: a controller process deploys one application per desired model version."""

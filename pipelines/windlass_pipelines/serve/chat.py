@@ -1,4 +1,4 @@
-"""Chat over HTTP in OpenAI's shapes, whole or streamed."""
+"""Chat completions over HTTP, compatible with the OpenAI API, with and without streaming."""
 
 import asyncio
 import json
@@ -7,6 +7,7 @@ import weakref
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -14,11 +15,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from windlass.domain.endpoints import ServedApp
 from windlass.domain.errors import UpstreamError, WindlassError
-from windlass_pipelines.serve.artifact import Card
-from windlass_pipelines.serve.generation import Delta, Engine, Generation, Sampling
-from windlass_pipelines.serve.limits import SLOTS, WAITING
+from windlass_pipelines.prompts import PromptTokenizer
+from windlass_pipelines.serve.artifact import ArtifactMetadata
+from windlass_pipelines.serve.generation import Delta, Engine, Generation, SamplingParams
+from windlass_pipelines.serve.limits import MAX_QUEUED, SLOTS
 from windlass_pipelines.serve.loading import end_tokens, load
-from windlass_pipelines.serve.openai_shapes import Answer, ChatRequest, error_body, error_response, usage
+from windlass_pipelines.serve.openai_schema import ChatRequest, CompletionBuilder, error_body, error_response, usage
 from windlass_pipelines.serve.templates import render
 from windlass_pipelines.serve.web import dispatch, read_json
 
@@ -31,25 +33,28 @@ def sse(content: dict[str, Any]) -> bytes:
 SSE_DONE = b"data: [DONE]\n\n"
 
 
-class Chat:
+class ChatApp:
     """The served application: ``POST /chat/completions``, ``GET /healthz``."""
 
-    def __init__(self, app: ServedApp, card: Card, threads: int, hosts: Sequence[str]) -> None:
-        """Load the model of an admitted artifact.
+    def __init__(
+        self, app: ServedApp, folder: Path, metadata: ArtifactMetadata, threads: int, hosts: Sequence[str]
+    ) -> None:
+        """Load the model of a verified artifact in ``folder``.
 
         Raises:
             ModelLoadError: see ``windlass_pipelines.serve.loading.load``.
         """
-        loaded = load(app.artifact, card, threads)
+        loaded = load(folder, metadata, threads)
         self._tokenizer, self._context = loaded.tokenizer, loaded.max_length
+        self._prompts = PromptTokenizer(loaded.tokenizer)
         self._model_name, self._hosts = app.model_name, hosts
         end = end_tokens(loaded.tokenizer, loaded.model.generation_config.eos_token_id)
-        self._engine = Engine(loaded.model, self._decode, end, slots=SLOTS, waiting=WAITING)
-        # Templates and long texts take milliseconds that the event loop has not.
-        self._prepare = ThreadPoolExecutor(1, thread_name_prefix="render")
+        self._engine = Engine(loaded.model, self._decode, end, slots=SLOTS, max_queued=MAX_QUEUED)
+        # Rendering and tokenizing long texts would block the event loop for milliseconds.
+        self._render_executor = ThreadPoolExecutor(1, thread_name_prefix="render")
 
     async def __call__(self, request: Request) -> Response:
-        """Answer one HTTP request."""
+        """Handle an HTTP request."""
         routes = {("POST", "/chat/completions"): self._complete, ("GET", "/healthz"): self._healthz}
         try:
             return await dispatch(request, routes, self._hosts)
@@ -57,7 +62,7 @@ class Chat:
             return error_response(error)
 
     def check_health(self) -> None:
-        """Tell Serve, which calls this, whether the replica still decodes."""
+        """Raise when the decoding thread has ended; called by Serve."""
         if not self._engine.alive:
             raise RuntimeError("the decoding thread has ended")
 
@@ -68,9 +73,9 @@ class Chat:
         body = await read_json(request, ChatRequest)
         messages = [message.for_template() for message in body.messages]
         loop = asyncio.get_running_loop()
-        prompt = await loop.run_in_executor(self._prepare, render, self._tokenizer, messages, self._context)
-        sampling = Sampling(
-            max_tokens=min(body.wanted_tokens, self._context - len(prompt)),
+        prompt = await loop.run_in_executor(self._render_executor, render, self._prompts, messages, self._context)
+        sampling = SamplingParams(
+            max_tokens=min(body.max_new_tokens, self._context - len(prompt)),
             temperature=body.temperature,
             top_p=body.top_p,
             seed=body.seed,
@@ -80,9 +85,9 @@ class Chat:
         generation = self._engine.submit(
             prompt, sampling, lambda delta: loop.call_soon_threadsafe(arrived.put_nowait, delta)
         )
-        answer = Answer(f"chatcmpl-{secrets.token_hex(12)}", self._model_name)
+        answer = CompletionBuilder(f"chatcmpl-{secrets.token_hex(12)}", self._model_name)
         deltas = _deltas(generation, arrived)
-        # A reader that leaves before the first event never starts the generator, whose own end then does not run.
+        # When the client disconnects before the first event, the generator never starts, and its finally never runs.
         weakref.finalize(deltas, generation.cancel)
         if not body.stream:
             return await _whole(answer, deltas, len(prompt))
@@ -95,7 +100,7 @@ class Chat:
 
 
 async def _deltas(generation: Generation, arrived: "asyncio.Queue[Delta]") -> AsyncGenerator[Delta, None]:
-    """Yield until the answer ends; when the reader leaves earlier, so does the generation."""
+    """Yield deltas until the answer ends; cancel the generation when the client disconnects."""
     try:
         while True:
             delta = await arrived.get()
@@ -108,7 +113,7 @@ async def _deltas(generation: Generation, arrived: "asyncio.Queue[Delta]") -> As
         generation.cancel()
 
 
-async def _whole(answer: Answer, deltas: AsyncGenerator[Delta, None], prompt_tokens: int) -> Response:
+async def _whole(answer: CompletionBuilder, deltas: AsyncGenerator[Delta, None], prompt_tokens: int) -> Response:
     text, last = [], Delta()
     async with aclosing(deltas) as stream:
         async for last in stream:
@@ -117,9 +122,9 @@ async def _whole(answer: Answer, deltas: AsyncGenerator[Delta, None], prompt_tok
 
 
 async def _events(
-    answer: Answer, deltas: AsyncGenerator[Delta, None], usage_prompt: int | None
+    answer: CompletionBuilder, deltas: AsyncGenerator[Delta, None], usage_prompt: int | None
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the stream; ``usage_prompt`` is the prompt's length when the usage was asked for."""
+    """Yield the server-sent events; ``usage_prompt`` is the prompt's length when usage was requested."""
     try:
         async with aclosing(deltas) as stream:
             yield sse(answer.chunk({"role": "assistant", "content": ""}))

@@ -1,9 +1,10 @@
-"""Text classification over HTTP: requests are answered together in batches that Serve gathers."""
+"""Text classification over HTTP, with dynamic request batching by Ray Serve."""
 
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 
 from ray import serve
 from starlette.requests import Request
@@ -11,42 +12,44 @@ from starlette.responses import JSONResponse, Response
 
 from windlass.domain.endpoints import ServedApp
 from windlass.domain.errors import WindlassError
-from windlass_pipelines.serve.artifact import Card
-from windlass_pipelines.serve.classifier import Classifier, PredictRequest, Scored, prediction
+from windlass_pipelines.serve.artifact import ArtifactMetadata
+from windlass_pipelines.serve.classifier import Classifier, PredictRequest, TextScores, prediction
 from windlass_pipelines.serve.loading import load
-from windlass_pipelines.serve.web import dispatch, problem, read_json
+from windlass_pipelines.serve.web import dispatch, problem_response, read_json
 
 
-class TextClassification:
+class TextClassificationApp:
     """The served application: ``POST /predict``, ``GET /healthz``."""
 
-    def __init__(self, app: ServedApp, card: Card, threads: int, hosts: Sequence[str]) -> None:
-        """Load the model of an admitted artifact.
+    def __init__(
+        self, app: ServedApp, folder: Path, metadata: ArtifactMetadata, threads: int, hosts: Sequence[str]
+    ) -> None:
+        """Load the model of a verified artifact in ``folder``.
 
         Raises:
             ModelLoadError: see ``windlass_pipelines.serve.loading.load``.
         """
-        self._classifier = Classifier(load(app.artifact, card, threads))
+        self._classifier = Classifier(load(folder, metadata, threads))
         self._model_name, self._hosts = app.model_name, hosts
-        # One thread: passes follow each other, while the event loop gathers the next batch.
-        self._compute = ThreadPoolExecutor(1, thread_name_prefix="predict")
-        self._score_together.set_max_batch_size(app.max_batch_size)
-        self._score_together.set_batch_wait_timeout_s(app.batch_wait_ms / 1000)
+        # One thread: forward passes run one at a time, while the event loop collects the next batch.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="predict")
+        self._score_batch.set_max_batch_size(app.max_batch_size)
+        self._score_batch.set_batch_wait_timeout_s(app.batch_wait_ms / 1000)
 
     async def __call__(self, request: Request) -> Response:
-        """Answer one HTTP request."""
+        """Handle an HTTP request."""
         routes = {("POST", "/predict"): self._predict, ("GET", "/healthz"): self._healthz}
         try:
             return await dispatch(request, routes, self._hosts)
         except WindlassError as error:
-            return problem(error)
+            return problem_response(error)
 
     def check_health(self) -> None:
-        """Nothing to see from outside: a pass that fails, fails its request."""
+        """Do nothing: a failed forward pass fails only its request."""
 
     async def _predict(self, request: Request) -> Response:
         body = await read_json(request, PredictRequest)
-        scored: list[Scored] = await self._score_together(body.inputs)
+        scored: list[TextScores] = await self._score_batch(body.inputs)
         content = {
             "model": self._model_name,
             "predictions": [prediction(self._classifier.labels, item, body.top_k) for item in scored],
@@ -58,7 +61,7 @@ class TextClassification:
         return JSONResponse({"status": "ok", "model": self._model_name})
 
     @serve.batch  # type: ignore[untyped-decorator]  # Ray ships no types
-    async def _score_together(self, requests: list[list[str]]) -> list[list[Scored]]:
+    async def _score_batch(self, requests: list[list[str]]) -> list[list[TextScores]]:
         texts = [text for inputs in requests for text in inputs]
-        scored = iter(await asyncio.get_running_loop().run_in_executor(self._compute, self._classifier.score, texts))
+        scored = iter(await asyncio.get_running_loop().run_in_executor(self._executor, self._classifier.score, texts))
         return [list(islice(scored, len(inputs))) for inputs in requests]

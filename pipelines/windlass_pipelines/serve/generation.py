@@ -1,4 +1,4 @@
-"""Chat generation: one thread per replica decodes for a few requests at once, a token each in turn, with KV caches."""
+"""Chat generation: one thread per replica decodes several requests round-robin, one token each, with KV caches."""
 
 import threading
 from collections import deque
@@ -13,14 +13,14 @@ from windlass.domain.errors import BusyError
 from windlass_pipelines.serve.text_stream import Detokenizer, StopScanner
 
 PREFILL_TOKENS = 512
-"""A long prompt is read in pieces of this many tokens, so that the other requests get their turns in between."""
+"""Chunk size of the prefill in tokens; between two chunks, the other requests decode."""
 
 FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How to choose tokens: ``temperature`` 0 takes the most likely one; ``seed`` makes a run repeatable."""
+class SamplingParams:
+    """Sampling options: ``temperature`` 0 is greedy decoding; ``seed`` makes the output reproducible."""
 
     max_tokens: int
     temperature: float = 1.0
@@ -31,21 +31,21 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Delta:
-    """What a step yields: new text, and at the end why it ended or what went wrong."""
+    """The output of a decoding step: new text, and at the end the finish reason or the error."""
 
     text: str = ""
     tokens: int = 0
-    """Generated so far."""
+    """Number of tokens generated so far."""
     finish: FinishReason | None = None
     error: str | None = None
 
 
 @dataclass(eq=False)
 class Generation:
-    """One answer in the making. ``cancel`` may be called from any thread, at any time, more than once."""
+    """A running generation. ``cancel`` may be called from any thread, more than once."""
 
     prompt: Sequence[int]
-    sampling: Sampling
+    sampling: SamplingParams
     listener: Callable[[Delta], object]
     detokenizer: Detokenizer
     scanner: StopScanner
@@ -56,12 +56,12 @@ class Generation:
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
-        """Give the slot back; nothing more is reported."""
+        """Release the slot; the listener is not called again."""
         self.cancelled.set()
 
 
 class Engine:
-    """Decodes for at most ``slots`` requests in turn and keeps at most ``waiting`` more in line."""
+    """Decodes at most ``slots`` requests round-robin and queues at most ``max_queued`` more."""
 
     def __init__(
         self,
@@ -70,13 +70,13 @@ class Engine:
         end_tokens: Iterable[int],
         *,
         slots: int,
-        waiting: int,
+        max_queued: int,
     ) -> None:
-        """Take a model in evaluation mode; ``decode`` turns ids into text, ``end_tokens`` end an answer."""
+        """``model`` is in evaluation mode; ``decode`` converts ids to text; ``end_tokens`` end an answer."""
         self._model = model
         self._decode = decode
         self._end = frozenset(end_tokens)
-        self._slots, self._waiting = slots, waiting
+        self._slots, self._max_queued = slots, max_queued
         self._queue: deque[Generation] = deque()
         self._active: list[Generation] = []
         self._changed = threading.Condition()
@@ -91,15 +91,17 @@ class Engine:
 
     @property
     def ongoing(self) -> int:
-        """Requests that decode or wait."""
+        """Number of active and queued requests, without cancelled ones."""
         with self._changed:
-            return len(self._queue) + len(self._active)
+            return self._count()
 
-    def submit(self, prompt: Sequence[int], sampling: Sampling, listener: Callable[[Delta], object]) -> Generation:
+    def submit(
+        self, prompt: Sequence[int], sampling: SamplingParams, listener: Callable[[Delta], object]
+    ) -> Generation:
         """Queue a prompt; ``listener`` is called in the decoding thread and must not block.
 
         Raises:
-            BusyError: every slot and every place in line is taken.
+            BusyError: all slots are in use and the queue is full.
         """
         random = torch.Generator()
         random.seed() if sampling.seed is None else random.manual_seed(sampling.seed)
@@ -107,14 +109,17 @@ class Engine:
             prompt, sampling, listener, Detokenizer(self._decode), StopScanner(sampling.stops), random
         )
         with self._changed:
-            if len(self._queue) + len(self._active) >= self._slots + self._waiting:
-                raise BusyError(f"{self._slots} answers are being written and {self._waiting} wait already")
+            if self._count() >= self._slots + self._max_queued:
+                raise BusyError(f"{self._slots} answers are being written and {self._max_queued} wait already")
             self._queue.append(generation)
             self._changed.notify()
         return generation
 
+    def _count(self) -> int:
+        return sum(not generation.cancelled.is_set() for generation in (*self._queue, *self._active))
+
     def close(self) -> None:
-        """End the thread; answers in the making are dropped."""
+        """Stop the thread; running generations are dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -129,21 +134,23 @@ class Engine:
                             self._active.remove(generation)
 
     def _admit(self) -> bool:
-        """Fill the slots from the line, waiting while there is nothing to do; False when the engine closes."""
+        """Fill the slots from the queue, waiting while there are no requests; returns False when the engine closes."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._queue or self._active)
             while self._queue and len(self._active) < self._slots:
-                self._active.append(self._queue.popleft())
+                generation = self._queue.popleft()
+                if not generation.cancelled.is_set():
+                    self._active.append(generation)
             return not self._closed
 
     def _advance(self, generation: Generation) -> bool:
-        """Do one step of one answer; False when it has ended."""
+        """Do one decoding step; returns False when the generation has ended."""
         if generation.cancelled.is_set():
             return False
         try:
             delta = self._step(generation)
-        # One request's failure (out of memory, a token id out of range) must not take the others down.
-        except Exception as error:  # noqa: BLE001 - reported to the one who asked
+        # The failure of one request (out of memory, a token id out of range) must not stop the others.
+        except Exception as error:  # noqa: BLE001 - reported to the listener
             generation.listener(Delta(error=f"{type(error).__name__}: {error}", tokens=len(generation.tokens)))
             return False
         if delta.text or delta.finish:
@@ -156,7 +163,7 @@ class Engine:
         generation.read += 0 if generation.tokens else len(piece)
         if generation.read < len(generation.prompt):
             return Delta()
-        token = choose(logits, generation.sampling, generation.random)
+        token = sample_token(logits, generation.sampling, generation.random)
         count = len(generation.tokens) + 1
         ended, full, text = token in self._end, count >= generation.sampling.max_tokens, ""
         if not ended:
@@ -170,17 +177,17 @@ class Engine:
 
     def _forward(self, piece: Sequence[int], cache: DynamicCache) -> torch.Tensor:
         ids = torch.tensor([list(piece)], device=self._model.device)
-        # The model's class is known at run time only; every causal model of transformers takes these.
+        # The model's class is only known at run time; all causal LMs of transformers accept these arguments.
         model: Any = self._model
         output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         logits: torch.Tensor = output.logits[0, -1]
         return logits.float().cpu()
 
 
-def choose(logits: torch.Tensor, sampling: Sampling, random: torch.Generator) -> int:
-    """Choose the next token from the logits of all tokens (shape ``[vocabulary]``).
+def sample_token(logits: torch.Tensor, sampling: SamplingParams, random: torch.Generator) -> int:
+    """Sample the next token from logits of shape (vocabulary,).
 
-    Nucleus sampling after Holtzman et al. (2020): the smallest set of tokens whose probabilities reach ``top_p``.
+    Nucleus sampling (Holtzman et al., 2020): from the smallest set of tokens whose probabilities reach ``top_p``.
     """
     if sampling.temperature == 0:
         return int(logits.argmax())

@@ -1,4 +1,4 @@
-"""Models from verified artifacts: local safetensors only, no code from the folder, enough memory or a clear refusal."""
+"""Loads models from verified artifacts: safetensors only, no remote code, with a check of the free memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,82 +15,82 @@ from transformers import (
 
 from windlass.domain.errors import InvalidError, UnavailableError
 from windlass.domain.specs import Task
-from windlass_pipelines.serve.artifact import Card, ModelLoadError, ModelMemoryError
+from windlass_pipelines.serve.artifact import ArtifactMetadata, ModelLoadError, ModelMemoryError
 
 _DEFAULT_LENGTH = 512
 _HEADROOM_BYTES = 128 * 1024 * 1024
-"""Activations, caches and the interpreter's own growth."""
-_NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
-"""What torch and the operating system say of it, under whatever class of error."""
+"""Memory for activations, caches and the interpreter."""
+_OUT_OF_MEMORY_MARKERS = ("out of memory", "allocate memory", "not enough memory")
+"""Parts of the out-of-memory messages of torch and the operating system, which use several error classes."""
 _UNBOUNDED = 10**9
-"""Tokenizers without a limit of their own say a number far above this one."""
+"""Tokenizers without a maximum length report a number far above this one."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in evaluation mode, its tokenizer, and how many tokens it reads."""
+    """A model in evaluation mode, its tokenizer and its maximum length in tokens."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    card: Card
+    metadata: ArtifactMetadata
     max_length: int
     """Classification: tokens per text, as in training. Chat: tokens of prompt and answer together."""
 
 
-def load(folder: Path, card: Card, threads: int) -> LoadedModel:
-    """Load from an admitted folder, computing with ``threads`` CPU threads.
+def load(folder: Path, metadata: ArtifactMetadata, threads: int) -> LoadedModel:
+    """Load a verified artifact; the model uses ``threads`` CPU threads.
 
     Raises:
-        ModelLoadError: the weights are not those of the configured model.
-        ModelMemoryError: they do not fit into the memory that is free now.
+        ModelLoadError: the weights do not match the model's configuration.
+        ModelMemoryError: the free memory is too small.
     """
     try:
         check_memory(sum(path.stat().st_size for path in folder.rglob("*.safetensors")), available_memory())
         torch.set_num_threads(threads)
-        return _load(folder, card)
+        return _load(folder, metadata)
     except Exception as error:
-        # Libraries raise whatever they like on a bad file; the deployer needs the sentence, not their stack.
-        raise (ModelMemoryError if _lacks_memory(error) else ModelLoadError)(error) from error
+        # Libraries can raise anything on a bad file; the user needs the message, not the traceback.
+        raise (ModelMemoryError if _is_out_of_memory(error) else ModelLoadError)(error) from error
 
 
-def _load(folder: Path, card: Card) -> LoadedModel:
+def _load(folder: Path, metadata: ArtifactMetadata) -> LoadedModel:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
-        # As in training; the attention mask hides what is padded.
+        # As in training; the attention mask covers the padding.
         tokenizer.pad_token = tokenizer.eos_token
-    kind = AutoModelForSequenceClassification if card.task is Task.TEXT_CLASSIFICATION else AutoModelForCausalLM
+    kind = AutoModelForSequenceClassification if metadata.task is Task.TEXT_CLASSIFICATION else AutoModelForCausalLM
     model, report = kind.from_pretrained(
         folder,
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
-        # Evaluation ran in float32 on a CPU; half precision there is slow and would answer differently.
+        # The evaluation on a CPU uses float32; half precision is slow there and gives other results.
         dtype="auto" if torch.cuda.is_available() else torch.float32,
         output_loading_info=True,
     )
-    # A weight that the file lacks is initialised at random: such a model answers, and answers nonsense.
+    # transformers initializes missing weights randomly; the model would respond with nonsense.
     if report["missing_keys"] or report["mismatched_keys"]:
         missing = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
         raise InvalidError(f"the artifact lacks weights of the model, first {missing[0]}")
     model.eval()
     if torch.cuda.is_available():
         model.to("cuda")
-    return LoadedModel(model, tokenizer, card, _length(model, tokenizer, card))
+    return LoadedModel(model, tokenizer, metadata, _length(model, tokenizer, metadata))
 
 
-def _length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: Card) -> int:
+def _length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, metadata: ArtifactMetadata) -> int:
     positions = getattr(model.config, "max_position_embeddings", None)
     limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and limit < _UNBOUNDED]
-    if card.task is Task.TEXT_CLASSIFICATION and card.max_length:
-        limits.append(card.max_length)
+    if metadata.task is Task.TEXT_CLASSIFICATION and metadata.max_length:
+        limits.append(metadata.max_length)
     return min(limits, default=_DEFAULT_LENGTH)
 
 
 def check_memory(weights: int, available: int) -> None:
-    """Refuse a model that does not fit into the memory that is free now, before the kernel kills for it.
+    """Check that the model fits into the free memory, before the OOM killer terminates a process.
 
     Raises:
-        UnavailableError: too little; says how much is needed and how much there is.
+        UnavailableError: the free memory is too small; the message has both sizes.
     """
     needed = weights + _HEADROOM_BYTES
     if needed > available:
@@ -100,12 +100,14 @@ def check_memory(weights: int, available: int) -> None:
         )
 
 
-def _lacks_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | UnavailableError) or any(words in str(error).lower() for words in _NO_MEMORY)
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | UnavailableError) or any(
+        marker in str(error).lower() for marker in _OUT_OF_MEMORY_MARKERS
+    )
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Return the bytes that may still be used: what the machine has (proc(5)) and this cgroup (v2) allows."""
+    """Return the available bytes: the minimum of MemAvailable (proc(5)) and the rest of the cgroup v2 limit."""
     lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
     free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     try:
@@ -117,7 +119,7 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, generation_end: int | Sequence[int] | None) -> frozenset[int]:
-    """Return the tokens that end an answer: the model's own, the tokenizer's, and the template's end of turn."""
+    """Return the tokens that end an answer: of the generation config, the tokenizer and the template's end of turn."""
     declared = [generation_end] if isinstance(generation_end, int) else list(generation_end or ())
     marker = "windlass"
     turns = [{"role": "user", "content": marker}, {"role": "assistant", "content": marker}]

@@ -1,4 +1,4 @@
-"""Rendering of chat templates with a time and a size limit: a template is a program that comes with a model."""
+"""Renders chat templates with a time limit and a size limit: a template is untrusted code of the model."""
 
 import sys
 import time
@@ -9,45 +9,52 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from windlass.domain.errors import ContextLengthError, InvalidError
+from windlass_pipelines.prompts import PromptTokenizer
 
 _SECONDS = 2.0
 _CHARACTERS_PER_TOKEN = 64
-"""Far more than any tokenizer yields on text; a rendering beyond it cannot fit the model anyway."""
+"""Upper bound of characters per token; a longer text cannot fit the context."""
 
 
-class _OutOfTimeError(BaseException):
-    """Not an ``Exception``: a template's own error handling must not catch it."""
+class _TemplateTimeoutError(BaseException):
+    """Not an ``Exception``, so that error handling in a template does not catch it."""
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]], limit: int, seconds: float = _SECONDS
+    prompts: PromptTokenizer, messages: Sequence[dict[str, str]], limit: int, seconds: float = _SECONDS
 ) -> list[int]:
-    """Return the prompt's token ids, up to and with the opening of the assistant's turn.
+    """Return the prompt's token ids, including the generation prompt.
 
-    transformers renders in Jinja's immutable sandbox; this adds what the sandbox lacks, an end.
+    transformers renders in Jinja's immutable sandbox; this adds a time limit. Special tokens typed in a message are
+    ordinary text, as in training.
 
     Args:
-        tokenizer: has the chat template.
+        prompts: of a tokenizer with the chat template.
         messages: ``role`` and ``content`` of each turn.
-        limit: tokens that the model reads; a prompt must leave room for an answer.
-        seconds: time for the template's program.
+        limit: the model's context length in tokens; the prompt must be shorter.
+        seconds: time limit of the template.
 
     Raises:
-        InvalidError: the template refuses the conversation, runs too long, or the prompt is too long.
+        InvalidError: the template rejects the conversation, or exceeds the limit of time or memory.
+        ContextLengthError: the prompt is too long.
     """
     try:
-        text = _within(seconds, tokenizer, messages)
-    except _OutOfTimeError:
-        raise InvalidError(f"the model's chat template did not end within {seconds:g} s") from None
-    # Templates raise errors of their own on a turn order they do not know; Jinja's, and whatever they call.
+        text = prompts.render(messages, lambda escaped: _within(seconds, prompts.tokenizer, escaped))
+    except _TemplateTimeoutError:
+        raise InvalidError(f"the model's chat template did not finish within {seconds:g} s") from None
+    except MemoryError:
+        raise InvalidError("the model's chat template needs too much memory for these messages") from None
+    # A template can raise anything, for example on an unsupported order of roles.
     except Exception as error:
-        raise InvalidError(f"the model's chat template refuses these messages: {error}") from error
+        raise InvalidError(f"the model's chat template rejects these messages: {error}") from error
     too_long = len(text) > limit * _CHARACTERS_PER_TOKEN
-    ids: list[int] = [] if too_long else tokenizer.encode(text, add_special_tokens=False, verbose=False)
+    ids: list[int] = [] if too_long else prompts.tokenize(text).ids
     if too_long or len(ids) >= limit:
         count = f"{len(ids)} tokens" if ids else f"{len(text)} characters"
         raise ContextLengthError.field(
-            "/messages", f"the prompt has {count}, the model reads {limit} tokens with the answer", hint="shorten it"
+            "/messages",
+            f"the prompt has {count}, the model's context is {limit} tokens including the answer",
+            hint="shorten the messages",
         )
     return ids
 
@@ -57,11 +64,11 @@ def _within(seconds: float, tokenizer: PreTrainedTokenizerBase, messages: Sequen
 
     def watch(_frame: FrameType, _event: str, _argument: Any) -> Any:
         if time.monotonic() > deadline:
-            raise _OutOfTimeError
+            raise _TemplateTimeoutError
         return watch
 
     before = sys.gettrace()
-    # Jinja compiles to Python: a trace function sees each of its lines and can end it, which no thread can be told to.
+    # Jinja compiles to Python, so a trace function runs at each line and can abort it; a thread cannot be aborted.
     sys.settrace(watch)
     try:
         return str(tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False))

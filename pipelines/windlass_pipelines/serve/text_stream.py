@@ -1,4 +1,4 @@
-"""From token ids to text, piece by piece: incremental decoding and stop sequences, both without touching a model."""
+"""Incremental detokenization and stop sequences for streamed text."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,18 +6,18 @@ _REPLACEMENT = "\ufffd"
 
 
 class Detokenizer:
-    """Turns token ids into text as they arrive.
+    """Converts token ids to text incrementally.
 
-    The pieces, and the rest that ``flush`` returns, add up to ``decode`` of all ids: a character whose UTF-8 bytes
-    are spread over several tokens comes out once, whole, with the token that completes it.
+    The returned texts, including that of ``flush``, concatenate to ``decode`` of all ids. A character whose UTF-8 bytes
+    span several tokens is returned with the token that completes it.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
-        """Take the tokenizer's ``decode``: ids to text, special tokens left out."""
+        """``decode`` converts ids to text without special tokens."""
         self._decode = decode
         self._ids: list[int] = []
-        # ids[_start:_read] were emitted already and are decoded again as context: a tokenizer may strip or join
-        # blanks at the beginning of what it decodes, so that a token alone does not show its true text.
+        # ids[_start:_read] are already emitted and are decoded again as context: a tokenizer may strip or join blanks
+        # at the beginning of the decoded text.
         self._start = 0
         self._read = 0
 
@@ -27,7 +27,7 @@ class Detokenizer:
         return self._take(final=False)
 
     def flush(self) -> str:
-        """Return what was held back: bytes that no later token completed, as replacement characters."""
+        """Return the buffered rest: incomplete characters, as replacement characters."""
         return self._take(final=True)
 
     def _take(self, *, final: bool) -> str:
@@ -40,39 +40,39 @@ class Detokenizer:
 
 
 class StopScanner:
-    """Passes text on up to the first stop sequence, whatever pieces the text comes in.
+    """Returns text up to the first stop sequence, independent of how the text is split.
 
-    The stop sequence whose last character comes first ends the text; of two that end together, the longer. Text
-    that may yet turn out to be the beginning of a stop sequence is held back.
+    The stop sequence whose last character comes first ends the text; of two that end together, the longer one. Text
+    that may be the beginning of a stop sequence is buffered.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        """Take the stop sequences; empty ones are not allowed."""
+        """Raise ``ValueError`` if a stop sequence is empty."""
         if not all(stops):
             raise ValueError("a stop sequence must not be empty")
         self._stops = tuple(stops)
-        self._held = ""
+        self._buffer = ""
         self.stopped = False
 
     def add(self, piece: str) -> str:
-        """Return the text that is safe to show; nothing any more once ``stopped``."""
+        """Return the text before any possible stop sequence; empty once ``stopped``."""
         if self.stopped:
             return ""
-        self._held += piece
-        found = [(start + len(stop), start) for stop in self._stops if (start := self._held.find(stop)) >= 0]
-        if found:
+        self._buffer += piece
+        matches = [(start + len(stop), start) for stop in self._stops if (start := self._buffer.find(stop)) >= 0]
+        if matches:
             self.stopped = True
-            shown, self._held = self._held[: min(found)[1]], ""
-            return shown
+            released, self._buffer = self._buffer[: min(matches)[1]], ""
+            return released
         keep = max((self._overlap(stop) for stop in self._stops), default=0)
-        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return shown
+        released, self._buffer = self._buffer[: len(self._buffer) - keep], self._buffer[len(self._buffer) - keep :]
+        return released
 
     def flush(self) -> str:
-        """Return what was held back, when no more text comes."""
-        shown, self._held = self._held, ""
-        return shown
+        """Return the buffered text at the end of the input."""
+        released, self._buffer = self._buffer, ""
+        return released
 
     def _overlap(self, stop: str) -> int:
-        longest = min(len(stop) - 1, len(self._held))
-        return next((size for size in range(longest, 0, -1) if self._held.endswith(stop[:size])), 0)
+        longest = min(len(stop) - 1, len(self._buffer))
+        return next((size for size in range(longest, 0, -1) if self._buffer.endswith(stop[:size])), 0)

@@ -1,5 +1,6 @@
-"""The HTTP edge of a served application: routes, size limits and who may ask. Every error is an object, no page."""
+"""HTTP handling of a served application: routing, body size limit, host check and JSON errors."""
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -7,10 +8,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from windlass.domain.endpoints import MAX_REQUEST_BYTES
 from windlass.domain.errors import (
-    FieldProblem,
     ForbiddenError,
-    InvalidError,
     MethodNotAllowedError,
     NotFoundError,
     TooLargeError,
@@ -18,57 +18,57 @@ from windlass.domain.errors import (
     WindlassError,
 )
 from windlass.wire.problems import headers_of, problem_of
-from windlass_pipelines.serve.limits import MAX_BODY_BYTES
+from windlass.wire.validation import field_problems, invalid, json_pointer
 
 Handler = Callable[[Request], Awaitable[Response]]
 Body = TypeVar("Body", bound=BaseModel)
 
 
-def problem(error: WindlassError) -> Response:
+def problem_response(error: WindlassError) -> Response:
     """Render an error as RFC 9457 problem details."""
-    said = problem_of(error)
-    return JSONResponse(said.model_dump(), said.status, headers_of(error), media_type="application/problem+json")
+    details = problem_of(error)
+    return JSONResponse(details.model_dump(), details.status, headers_of(error), media_type="application/problem+json")
 
 
 async def dispatch(request: Request, routes: Mapping[tuple[str, str], Handler], hosts: Sequence[str]) -> Response:
-    """Find the handler for the path below the application's prefix and run it.
+    """Call the handler for the path below the application's prefix.
 
     Args:
         request: the request; its path starts with the prefix that Serve put into ``root_path``.
         routes: handlers by method and path.
-        hosts: names by which this server may be addressed. A web page that rebinds its own name to the loopback
-            address is refused by them, and one that posts across origins by the JSON content type.
+        hosts: accepted host names, as a protection against DNS rebinding. (Cross-origin posts are rejected by the
+            required JSON content type.)
 
     Raises:
-        NotFoundError: no such path.
+        NotFoundError: the path does not exist.
         MethodNotAllowedError: the path has other methods.
-        ForbiddenError: addressed by a name that is not ours.
+        ForbiddenError: the host name is not accepted.
     """
     if hosts and request.url.hostname not in hosts:
-        raise ForbiddenError("this server is addressed by a name that is not its own")
+        raise ForbiddenError("the request's host name is not accepted by this server")
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     handler = routes.get((request.method, path))
     if handler is not None:
         return await handler(request)
-    methods = sorted(method for method, known in routes if known == path)
+    methods = sorted(method for method, route_path in routes if route_path == path)
     if methods:
-        raise MethodNotAllowedError(f"{path} answers {', '.join(methods)}, not {request.method}")
-    raise NotFoundError(f"there is no {path} here", hint=f"use one of {', '.join(sorted({p for _, p in routes}))}")
+        raise MethodNotAllowedError(f"{path} accepts {', '.join(methods)}, not {request.method}")
+    raise NotFoundError(f"path {path} does not exist", hint=f"use one of {', '.join(sorted({p for _, p in routes}))}")
 
 
-async def read_json(request: Request, model: type[Body], limit: int = MAX_BODY_BYTES) -> Body:
+async def read_json(request: Request, model: type[Body], limit: int = MAX_REQUEST_BYTES) -> Body:
     """Read a JSON body of at most ``limit`` bytes and validate it.
 
     Raises:
         UnsupportedMediaTypeError: the content type is not JSON.
-        TooLargeError: more bytes than ``limit``; reading stops there.
-        InvalidError: not JSON, or fields that do not fit; the JSON pointer of each is given.
+        TooLargeError: the body exceeds ``limit``; reading stops there.
+        InvalidError: the body is not JSON, or fields are invalid; the error has the JSON pointer of each.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaTypeError("send the body as application/json")
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit:
-        raise TooLargeError(f"the body has {announced} bytes, the limit is {limit}")
+    content_length = request.headers.get("content-length", "0")
+    if content_length.isdecimal() and int(content_length) > limit:
+        raise TooLargeError(f"the body has {content_length} bytes, the limit is {limit}")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -77,14 +77,6 @@ async def read_json(request: Request, model: type[Body], limit: int = MAX_BODY_B
     try:
         return model.model_validate_json(bytes(body))
     except ValidationError as error:
-        raise _invalid(error) from None
-
-
-def _invalid(error: ValidationError) -> InvalidError:
-    fields = [
-        FieldProblem("".join(f"/{part}" for part in item["loc"]), item["msg"])
-        for item in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    first = fields[0]
-    name = first.pointer.lstrip("/").replace("/", ".") or "body"
-    return InvalidError(f"{name}: {first.problem}", fields=fields[:20])
+        details = error.errors(include_url=False)
+        value = None if details[0]["type"] == "json_invalid" else json.loads(body)
+        raise invalid(field_problems(details, lambda location: json_pointer(location, value))) from None

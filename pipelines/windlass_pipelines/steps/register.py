@@ -1,60 +1,51 @@
-"""The register step: compares the stored artifact with its manifest, then asks the control plane to register it."""
+"""The register step: verifies the published artifact against the reported manifest, then registers it."""
 
-from pathlib import Path
-
-from windlass.domain.artifacts import MANIFEST_NAME, Manifest
-from windlass.domain.errors import ChecksumMismatchError, ConflictError
-from windlass.domain.reports import Outcome, ResultItem
-from windlass.runtime.artifacts import read_manifest, verify
-from windlass.runtime.context import RunContext
-from windlass_pipelines.steps.client import ControlPlane
+from windlass.domain.artifacts import Manifest
+from windlass.domain.errors import ConflictError
+from windlass.domain.reports import ResultStatus
+from windlass.ports import FolderTransfer
+from windlass.runtime.artifacts import verify
+from windlass.runtime.client import RunApiClient
+from windlass.runtime.context import RunEnvironment
+from windlass.storage.transfers import folder_transfer
+from windlass.wire.runs import RunStatusOut
+from windlass_pipelines.code_scan import check_content
 from windlass_pipelines.steps.progress import step
 from windlass_pipelines.steps.settings import StepSettings
 
 
 def register() -> str:
-    """Run the step; return what the evaluation gates decided: ``candidate`` or ``rejected``."""
-    context, settings = RunContext.load(), StepSettings.load()
-    with ControlPlane(context, settings.patience) as plane, step("register", context, plane) as progress:
-        folder, manifest = artifact_of(context, plane.look().result)
-        verify_artifact(folder, manifest)
-        progress.log.line(f"verified {len(manifest.files)} files, {manifest.bytes} bytes")
-        done = plane.register()
-        progress.log.line(f"{done.model} version {done.number} is {done.decision} {done.reason}".rstrip())
-        progress.outcome = done.decision
-        return done.decision
+    """Run the step; return the decision of the evaluation gates: ``candidate`` or ``rejected``."""
+    environment, settings = RunEnvironment.load(), StepSettings.load()
+    with (
+        RunApiClient(environment, retry_seconds=settings.control_plane_timeout_seconds) as client,
+        step("register", environment.workspace, client) as step_context,
+    ):
+        manifest = verify_artifact(environment, client.get_run(), folder_transfer(environment))
+        step_context.log.line(f"verified {len(manifest.files)} files, {manifest.bytes} bytes")
+        reply = client.register()
+        step_context.log.line(f"{reply.model} version {reply.number} is {reply.decision} {reply.reason}".rstrip())
+        step_context.outcome = reply.decision
+        return reply.decision
 
 
-def artifact_of(context: RunContext, result: ResultItem | None) -> tuple[Path, Manifest]:
-    """Return where the result's artifact lies and what it should hold.
+def verify_artifact(environment: RunEnvironment, run: RunStatusOut, transfer: FolderTransfer) -> Manifest:
+    """Check that the published artifact is the one that the run's attempt reported, and contains no code.
 
     Raises:
-        ConflictError: the run has no artifact, or one outside of the prefix that it was given.
+        ConflictError: the run has no artifact.
+        ChecksumMismatchError: a file differs; the message names the first one.
+        NotFoundError: the artifact was not published.
+        InvalidError: a file can contain code.
     """
-    if result is None or result.outcome is not Outcome.SUCCEEDED:
+    result = run.result
+    if run.attempt is None or result is None or result.outcome is not ResultStatus.SUCCEEDED:
         raise ConflictError("the run has no result to register")
-    if result.artifact_prefix is None or result.manifest is None:
-        raise ConflictError("the run's result names no artifact")
-    root = (context.store_root / context.artifact_prefix).resolve()
-    folder = (context.store_root / result.artifact_prefix).resolve()
-    if root not in folder.parents:
-        raise ConflictError("the run's result names an artifact outside of the prefix that the run was given")
-    return folder, result.manifest
-
-
-def verify_artifact(folder: Path, manifest: Manifest) -> None:
-    """Require exactly the manifest's files, as regular files, with its lengths and hashes.
-
-    Raises:
-        ChecksumMismatchError: names the first file that differs.
-        NotFoundError: the artifact was never committed.
-    """
-    if read_manifest(folder) != manifest:
-        raise ChecksumMismatchError("the artifact's manifest is not the one that the trainer reported")
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            raise ChecksumMismatchError(f"{folder.name}/{name} is a link")
-        if not path.is_dir() and name not in manifest.files and name != MANIFEST_NAME:
-            raise ChecksumMismatchError(f"{folder.name}/{name} is not in the manifest")
-    verify(folder, manifest)
+    if result.manifest is None:
+        raise ConflictError("the run's result has no artifact")
+    uri = environment.context.locations.artifact(run.attempt)
+    folder = transfer.fetch(uri, environment.workspace / "artifact")
+    manifest = verify(folder, digest=result.manifest.digest())
+    for name in manifest.files:
+        check_content(folder / name)
+    return manifest

@@ -1,4 +1,4 @@
-"""How the steps behave: set by whoever runs the server, through the environment; never by a tenant."""
+"""Settings of the steps, set by the server's operator through the environment, not by tenants."""
 
 import os
 import sys
@@ -16,18 +16,18 @@ class StepSettings(BaseModel):
 
     trainer: tuple[str, ...] = (sys.executable, "-m", "windlass_pipelines.train")
     """Program and arguments of the trainer."""
-    lives: int = Field(default=3, ge=1)
-    """How often one run starts its trainer before it gives up."""
-    pauses: tuple[float, ...] = (1.0, 10.0)
-    """Before the second life, the third, ...; the last one repeats."""
-    hang_grace: float = 600.0
-    """Beyond the job's maximum duration: start-up, waiting for the fence, evaluation, a server that is away."""
-    stop_grace: float = 60.0
+    max_trainer_starts: int = Field(default=3, ge=1)
+    """Maximum number of trainer starts in a row without a new checkpoint."""
+    restart_backoff_seconds: tuple[float, ...] = (1.0, 10.0)
+    """Delays after the first failure without a new checkpoint, the second and so on; the last one repeats."""
+    hang_timeout_seconds: float = 600.0
+    """Time beyond the job's maximum duration for start-up, acquiring an attempt, evaluation and server outages."""
+    termination_grace_seconds: float = 60.0
     """From SIGTERM to SIGKILL."""
-    patience: float = 86_400.0
-    """How long a step waits for a control plane that is away."""
+    control_plane_timeout_seconds: float = 86_400.0
+    """How long a step retries while the control plane is unavailable."""
 
     @classmethod
     def load(cls) -> "StepSettings":
-        """Read them from the environment."""
+        """Read the settings from the environment."""
         return cls.model_validate_json(os.environ.get(SETTINGS_VARIABLE, "{}"))

@@ -1,221 +1,268 @@
-"""The train step: keeps a trainer alive until it has a result, is told to stop, or has died too often."""
+"""The train step: launches the trainer, and launches it again until there is a result, a stop or too many failures."""
 
-import contextlib
-import os
+import codecs
+import itertools
 import signal
 import time
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
 from windlass.domain.errors import UnavailableError, WindlassError
-from windlass.domain.reports import Outcome, ResultItem
-from windlass.orchestration import processes
-from windlass.orchestration.processes import ProcessRecord
-from windlass.runtime.context import RunContext
-from windlass.runtime.draining import drain
-from windlass.runtime.reach import refuses
-from windlass_pipelines.steps.client import RUN_IS_OVER, ControlPlane
-from windlass_pipelines.steps.progress import STOPPED, RunLostError, StepLog, step
+from windlass.domain.jobs import Reason
+from windlass.domain.reasons import CATALOGUE
+from windlass.domain.reports import Command, ResultItem, ResultStatus
+from windlass.kit.backoff import Backoff
+from windlass.ports import Launcher, RunLostError, TrainerState, TrainerStatus
+from windlass.runtime.client import RUN_ENDED_ERRORS, RunApiClient
+from windlass.runtime.context import RunEnvironment
+from windlass.runtime.flush import flush_reports
+from windlass.wire.runs import RunStatusOut
+from windlass_pipelines.steps.launchers import new_launcher, trainers_outlive_run
+from windlass_pipelines.steps.progress import STOPPED, StepFailedError, StepLog, step
 from windlass_pipelines.steps.settings import StepSettings
 
 SUCCEEDED = "succeeded"
-TRAINER_RECORD = "trainer.json"
-"""File in the workspace: the ``ProcessRecord`` of the trainer."""
-ATTEMPT_FILE = "attempt.json"
-"""File in the workspace that the trainer writes once it won the fence: ``{"attempt": n, "trainer": name}``."""
 FENCED_EXIT = 3
-"""Exit code of a trainer that was refused: the job or the run has ended."""
-_LOOK_SECONDS = 0.1
-_RAY_LOOK_SECONDS = 1.0
-_RAY_REFUSALS = 3
-"""So often in a row must Ray's address refuse before Ray counts as gone."""
-_SHIP_SECONDS = 1.0
-_DRAIN_SECONDS = 5.0
-_DRAIN_TRIES = 6
-_STOPPED_PATIENCE = 5.0
-_PIECE = 1 << 20
+"""Exit code of a fenced trainer: the job or the run has ended."""
+_POLL_SECONDS = 0.1
+_TIME_LIMIT_EXCEEDED = "time limit exceeded"
+_STOPPED_WHILE_PENDING = "the run was stopped while it waited for its resources"
+_PENDING_CHECK_SECONDS = 2.0
+_LAUNCH_BACKOFF = Backoff(1.0, 30.0)
+_LOG_UPLOAD_SECONDS = 1.0
+_FLUSH_TIMEOUT_SECONDS = 5.0
+_MAX_FLUSHES = 6
+_STOPPING_TIMEOUT_SECONDS = 5.0
 
 
 def train() -> str:
     """Run the step; return ``succeeded`` or ``stopped``."""
-    context, settings = RunContext.load(), StepSettings.load()
-    with ControlPlane(context, settings.patience) as plane, step("train", context, plane) as progress:
-        progress.outcome = TrainStep(context, settings, plane, progress.log).run()
-        return progress.outcome
+    environment, settings = RunEnvironment.load(), StepSettings.load()
+    launcher = new_launcher(environment, settings)
+    with (
+        RunApiClient(environment, retry_seconds=settings.control_plane_timeout_seconds) as client,
+        step("train", environment.workspace, client) as step_context,
+    ):
+        step_context.outcome = TrainStep(environment, settings, launcher, client, step_context.log).run()
+        return step_context.outcome
 
 
 class TrainStep:
-    """One run's trainer over its lives. Takes SIGTERM while ``run`` runs, and passes it on."""
+    """Supervises the trainer of one run.
 
-    def __init__(self, context: RunContext, settings: StepSettings, plane: ControlPlane, log: StepLog) -> None:
-        self._context = context
-        self._settings = settings
-        self._plane = plane
-        self._log = log
-        self._workspace = context.workspace
-        self._output = self._workspace / "trainer.log"
-        self._shipped = 0
+    While ``run`` runs, it forwards SIGTERM to the trainer, except where trainers outlive their run: there SIGTERM ends
+    only this process, and the next process of the run adopts the trainer.
+    """
+
+    def __init__(
+        self,
+        environment: RunEnvironment,
+        settings: StepSettings,
+        launcher: Launcher,
+        client: RunApiClient,
+        log: StepLog,
+    ) -> None:
+        self._environment, self._settings, self._launcher = environment, settings, launcher
+        self._client, self._log = client, log
+        self._name = environment.context.identity.name
+        self._uploaded_bytes = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop_at: float | None = None
-        self._trainer: ProcessRecord | None = None
+        self._failures = 0
+        self._checkpoint: int | None = None
+        """Failed starts since the newest checkpoint, and its step."""
 
     def run(self) -> str:
-        """Supervise until the end.
+        """Run the trainer to its end; returns ``succeeded`` or ``stopped``.
 
         Raises:
-            WindlassError: training failed; the message says why.
-            RunLostError: Ray is gone. Its successor has another address, which only another run is told.
+            WindlassError, StepFailedError: training failed; the message gives the reason.
+            RunLostError: what the trainer needs is lost; only a new run gets it again.
         """
-        before = signal.signal(signal.SIGTERM, self._on_sigterm)
+        previous = signal.getsignal(signal.SIGTERM)
+        if not trainers_outlive_run():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
             return self._run()
         finally:
-            if self._trainer is not None:
-                processes.kill(self._trainer)
-            signal.signal(signal.SIGTERM, before)
+            self._launcher.kill(self._name)
+            signal.signal(signal.SIGTERM, previous)
 
     def _run(self) -> str:
-        end = None
-        for life in range(1, self._settings.lives + 1):
-            if life > 1:
-                self._pause(life)
+        run = self._client.get_run()
+        if run.result is not None and run.result.outcome is ResultStatus.SUCCEEDED:
+            self._log.line("the training of the job has finished already")
+            return _outcome_of(run.result, run.command)
+        limit = self._settings.max_trainer_starts
+        adopted = self._launcher.poll(self._name).start  # by an earlier process of this run, whose pod was replaced
+        first = max(1, adopted)
+        self._checkpoint, self._failures = run.checkpoint, min(run.lost_attempts, limit - 1)
+        running_seconds = (run.attempt_seconds or 0.0) if adopted else None
+        for start in itertools.count(first):
+            if start > first:
+                self._backoff()
             if self._stop_at is not None:
                 return STOPPED
-            self._require_ray()
-            end = self._live(life)
-            if (outcome := self._outcome(end)) is not None:
+            status = self._run_trainer(start, running_seconds if start == first else None)
+            if (outcome := self._outcome(status)) is not None:
                 return outcome
-        raise WindlassError(
-            f"the trainer died {self._settings.lives} times without a result, the last time with {end}",
-            hint="its last words are in the log of the step",
-        )
+            if self._failures >= limit:
+                raise self._failure(status)
+        raise AssertionError("unreachable: the loop has no end")
 
-    def _require_ray(self) -> None:
-        for _ in range(_RAY_REFUSALS):
-            if not refuses(self._context.ray_address):
-                return
-            time.sleep(_LOOK_SECONDS)
-        raise RunLostError(f"Ray at {self._context.ray_address} is gone")
+    def _failure(self, last: TrainerStatus) -> Exception:
+        """Return the error of a trainer that has failed too often."""
+        limit = self._settings.max_trainer_starts
+        prefix = f"the trainer failed {limit} times without a result or a new checkpoint; last failure"
+        if last.reason is None:
+            return WindlassError(f"{prefix}: {last.message}", hint="see the end of the step's log")
+        message = f"{prefix}: {last.reason.message}"
+        return StepFailedError(message, last.reason.model_copy(update={"message": message}))
 
     def _on_sigterm(self, _number: int, _frame: Any) -> None:
+        # Only remembers the signal: it may interrupt a call of the launcher, which holds a lock.
         if self._stop_at is None:
-            self._stop_at = time.monotonic() + self._settings.stop_grace
-            self._plane.hurry(_STOPPED_PATIENCE)
-            if self._trainer is not None:
-                processes.send(self._trainer, signal.SIGTERM)
+            self._stop_at = time.monotonic() + self._settings.termination_grace_seconds
+            self._client.cap_retries(_STOPPING_TIMEOUT_SECONDS)
 
-    def _pause(self, life: int) -> None:
-        pauses = self._settings.pauses or (0.0,)
-        until = time.monotonic() + pauses[min(life - 2, len(pauses) - 1)]
-        while time.monotonic() < until and self._stop_at is None:
-            time.sleep(_LOOK_SECONDS)
+    def _backoff(self) -> None:
+        backoffs = self._settings.restart_backoff_seconds or (0.0,)
+        deadline = time.monotonic() + backoffs[min(self._failures, len(backoffs)) - 1]
+        while time.monotonic() < deadline and self._stop_at is None:
+            time.sleep(_POLL_SECONDS)
 
-    def _live(self, life: int) -> "_End":
-        """Start the trainer, wait for its end and clear what it left."""
-        (self._workspace / ATTEMPT_FILE).unlink(missing_ok=True)
-        claim = processes.claim()
-        # Not the runner's TMPDIR: it is deep in the workspace, too long for the path of a socket.
-        environment = {name: value for name, value in os.environ.items() if name != "TMPDIR"}
-        trainer = processes.start(self._settings.trainer, environment=environment, log=self._output, record=claim)
-        self._trainer = trainer
-        trainer.save(self._workspace / TRAINER_RECORD)
-        if self._stop_at is not None:  # SIGTERM came before there was anybody to pass it to
-            processes.send(trainer, signal.SIGTERM)
-        self._log.line(f"trainer started (life {life} of {self._settings.lives}, pid {trainer.pid})")
-        end = self._wait(trainer)
-        processes.kill(trainer)
-        self._ship_output()
-        self._log.line(f"trainer ended with {end}")
-        return end
+    def _run_trainer(self, start: int, running_seconds: float | None) -> TrainerStatus:
+        """Launch or adopt the trainer, wait for its end, kill its remaining processes and upload its log.
 
-    def _wait(self, trainer: ProcessRecord) -> "_End":
-        """Wait for the trainer's end, but not longer than it may take, nor for one whose Ray is gone."""
-        limit = time.monotonic() + self._context.spec.max_duration_seconds + self._settings.hang_grace
-        shipped = looked = time.monotonic()
-        refusals = 0
-        while (code := processes.exit_code(trainer)) is None:
+        ``running_seconds``: how long the trainer to adopt has run already; None to launch one.
+        """
+        self._uploaded_bytes = 0
+        self._decoder.reset()
+        self._launch(start)
+        verb = "started" if running_seconds is None else "adopted"
+        self._log.line(f"trainer {verb} (start {start})")
+        status = self._wait_for_end(running_seconds or 0.0)
+        self._launcher.kill(self._name)
+        self._upload_log()
+        reported = status.state is TrainerState.SUCCEEDED
+        ended = status.message if status.reason is None else f"{status.message}: {status.reason.message}"
+        self._log.line("trainer ended after its result" if reported else f"trainer ended: {ended}")
+        return status
+
+    def _launch(self, start: int) -> None:
+        """Launch the trainer; repeat it for as long as what starts trainers may be unavailable."""
+        deadline = time.monotonic() + self._settings.control_plane_timeout_seconds
+        for failures in itertools.count(1):
+            try:
+                return self._launcher.launch(self._environment.context, start)
+            except UnavailableError as error:
+                if self._stop_at is not None or time.monotonic() > deadline:
+                    raise
+                self._log.line(f"the trainer cannot be started now: {error.message}")
+                self._log.flush()
+                time.sleep(_LAUNCH_BACKOFF.delay(failures))
+        raise AssertionError("unreachable: the loop has no end")
+
+    def _wait_for_end(self, running_seconds: float) -> TrainerStatus:
+        """Wait until the trainer ends, exceeds its time limit or loses what it needs.
+
+        The time limit includes the ``running_seconds`` before this process adopted the trainer, and does not include
+        the time in which it waits for its resources. A pending trainer sends no reports, in whose replies it would
+        learn that the run must stop, so the step asks.
+        """
+        started_at = time.monotonic()
+        longest = self._environment.context.spec.max_duration_seconds + self._settings.hang_timeout_seconds
+        limit = started_at + longest - running_seconds
+        uploaded_at = asked_at = polled_at = started_at
+        stop_sent = False
+        while not (status := self._launcher.poll(self._name)).ended:
             now = time.monotonic()
+            if status.state is TrainerState.PENDING:
+                limit += now - polled_at
+                if now > asked_at + _PENDING_CHECK_SECONDS:
+                    asked_at = now
+                    if not self._client.get_run().should_continue:
+                        return status.model_copy(update={"message": _STOPPED_WHILE_PENDING})
+            polled_at = now
             if now > min(limit, self._stop_at or limit):
-                return _End(None, "its time over")
-            if now > shipped + _SHIP_SECONDS:
-                self._ship_output()
-                shipped = now
-            if now > looked + _RAY_LOOK_SECONDS:
-                refusals = refusals + 1 if refuses(self._context.ray_address) else 0
-                looked = now
-            if refusals == _RAY_REFUSALS:  # calls into a Ray that is gone wait for minutes, deaf to signals
-                return _End(None, "its Ray gone")
-            time.sleep(_LOOK_SECONDS)
-        return _End(code)
+                return status.model_copy(update={"message": _TIME_LIMIT_EXCEEDED})
+            if self._stop_at is not None and not stop_sent:
+                self._launcher.stop(self._name)
+                stop_sent = True
+            if now > uploaded_at + _LOG_UPLOAD_SECONDS:
+                self._upload_log()
+                uploaded_at = now
+            time.sleep(_POLL_SECONDS)
+        return status
 
-    def _outcome(self, end: "_End") -> str | None:
-        """Decide what follows from the trainer's end; None: start it again."""
+    def _outcome(self, status: TrainerStatus) -> str | None:
+        """Return the step's outcome after the trainer's end; None to launch it again."""
         try:
-            self._drain()
-            view = self._plane.look()
-            if view.result is not None:
-                return _read(view.result)
-            if end.code == FENCED_EXIT:
+            run = self._deliver_reports(status)
+            if run.result is not None:
+                return _outcome_of(run.result, run.command)
+            if status.exit_code == FENCED_EXIT:
                 self._log.line("the trainer was fenced: the job or this run has ended")
                 return STOPPED
-            self._report_loss()
-        except RUN_IS_OVER as error:
-            self._log.line(f"the control plane has closed this run: {error.message}")
+            if status.state is not TrainerState.SUCCEEDED and run.attempt is not None:
+                # The next attempt need not wait for the heartbeat timeout of one whose trainer was killed.
+                self._client.report_attempt_lost(run.attempt)
+        except RUN_ENDED_ERRORS as error:
+            self._log.line(f"the control plane closed this run: {error.message}")
             return STOPPED
         except UnavailableError:
             if self._stop_at is None:
                 raise
             return STOPPED
-        if not view.wanted or self._stop_at is not None:
+        if not run.should_continue or self._stop_at is not None:
             return STOPPED
-        self._require_ray()
-        if end.code is None:
-            raise WindlassError("the trainer was ended: far beyond the job's maximum duration it still had no result")
+        if status.state is TrainerState.LOST:
+            raise RunLostError(status.message)
+        if not status.ended:
+            raise _too_long()
+        self._failures = self._failures + 1 if run.checkpoint == self._checkpoint else 1
+        self._checkpoint = run.checkpoint
         return None
 
-    def _drain(self) -> None:
-        """Send what the trainer could not; a journal may be held for a moment by a worker that outlives its driver."""
-        for _ in range(_DRAIN_TRIES):
-            if drain(self._context, timeout=_DRAIN_SECONDS):
-                return
-            self._plane.look()  # waits for a control plane that is away
-            time.sleep(_LOOK_SECONDS)
+    def _deliver_reports(self, status: TrainerStatus) -> RunStatusOut:
+        """Send the trainer's pending reports and return the run's status.
 
-    def _report_loss(self) -> None:
-        """Close the attempt of the trainer that died, so that the next one need not wait for the lease to run out."""
-        with contextlib.suppress(FileNotFoundError):
-            attempt = _Attempt.model_validate_json((self._workspace / ATTEMPT_FILE).read_bytes())
-            self._plane.lost(attempt.attempt, attempt.trainer)
+        A spool that may hold the result is retried for as long as the control plane may be unavailable: closing the
+        attempt would discard a finished training. Others are retried briefly, because a worker may outlive its driver.
+        """
+        deadline = time.monotonic() + self._settings.control_plane_timeout_seconds
+        for flushes in itertools.count(1):
+            pending = flush_reports(self._environment, timeout=_FLUSH_TIMEOUT_SECONDS)
+            run = self._client.get_run()  # waits while the control plane is unavailable
+            if run.result is not None or not pending:
+                return run
+            has_result = any(spool.holds_result for spool in pending) or status.state is TrainerState.SUCCEEDED
+            if not has_result and flushes >= _MAX_FLUSHES:
+                return run
+            if flushes == _MAX_FLUSHES:
+                causes = "; ".join(f"{spool.source}: {spool.cause}" for spool in pending)
+                self._log.line(f"the result of the trainer waits to be stored: {causes}")
+                self._log.flush()
+            if time.monotonic() > min(deadline, self._stop_at or deadline):
+                raise UnavailableError("the control plane does not store the result of the trainer")
+            time.sleep(_POLL_SECONDS)
+        raise AssertionError("unreachable: the loop has no end")
 
-    def _ship_output(self) -> None:
-        with contextlib.suppress(FileNotFoundError), self._output.open("rb") as stream:
-            stream.seek(self._shipped)
-            while piece := stream.read(_PIECE):
-                self._shipped += len(piece)
-                self._log.add(piece.decode(errors="replace"))
-                self._log.ship()
-
-
-@dataclass(frozen=True)
-class _End:
-    """How a trainer ended: its exit code, minus a signal's number, or None when it was ended, and why."""
-
-    code: int | None
-    why: str = ""
-
-    def __str__(self) -> str:
-        if self.code is None:
-            return self.why
-        return f"exit code {self.code}" if self.code >= 0 else f"signal {-self.code} ({signal.strsignal(-self.code)})"
+    def _upload_log(self) -> None:
+        while chunk := self._launcher.read_log(self._name, self._uploaded_bytes):
+            self._uploaded_bytes += len(chunk)
+            self._log.add(self._decoder.decode(chunk))
+        self._log.flush()
 
 
-class _Attempt(BaseModel):
-    attempt: int
-    trainer: str
+def _too_long() -> StepFailedError:
+    code, message = "max_duration_exceeded", "the trainer was killed: no result long after the job's maximum duration"
+    entry = CATALOGUE[code]
+    return StepFailedError(message, Reason(code=code, message=message, action_by=entry.action_by, action=entry.action))
 
 
-def _read(result: ResultItem) -> str:
-    if result.outcome is Outcome.FAILED:
-        raise WindlassError(result.message or "training failed", facts={"code": result.code})
-    return SUCCEEDED if result.outcome is Outcome.SUCCEEDED else STOPPED
+def _outcome_of(result: ResultItem, command: Command) -> str:
+    if command is Command.CANCEL:
+        return STOPPED  # the result is not registered
+    if result.outcome is ResultStatus.FAILED:
+        raise WindlassError(result.message or "training failed", context={"code": result.code})
+    return SUCCEEDED if result.outcome is ResultStatus.SUCCEEDED else STOPPED

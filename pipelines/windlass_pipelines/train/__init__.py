@@ -1,1 +1,1 @@
-"""The trainer of one attempt: ``python -m windlass_pipelines.train``. Torch and Ray Train live only here."""
+"""The trainer of one attempt: ``python -m windlass_pipelines.train``, on PyTorch and Ray Train."""

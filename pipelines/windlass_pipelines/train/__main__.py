@@ -1,4 +1,4 @@
-"""``python -m windlass_pipelines.train``: one attempt of the run that ``WINDLASS_RUN_CONTEXT`` names."""
+"""``python -m windlass_pipelines.train`` runs one attempt of the run in ``WINDLASS_RUN_CONTEXT``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The result of a job as a folder: weights, configuration, tokenizer, evaluation, provenance, report, manifest."""
+"""Writes a job's artifact folder: weights, configuration, tokenizer, evaluation, provenance, report, manifest."""
 
 import json
 import logging
@@ -7,86 +7,104 @@ from typing import Any
 
 from torch import nn
 
-from windlass.domain.artifacts import Manifest
-from windlass.runtime.artifacts import commit, seal, staging
+from windlass.domain.artifacts import MODEL_METADATA_FORMAT, MODEL_METADATA_NAME
+from windlass.domain.errors import InvalidError
+from windlass.domain.training_report import REPORT_NAME, TrainingReport
 from windlass.runtime.context import RunContext
 from windlass_pipelines import report
-from windlass_pipelines.report.facts import ReportFacts
-from windlass_pipelines.train.facts import environment
-from windlass_pipelines.train.outcome import TrainingError
-from windlass_pipelines.train.tasks import Judgement, TaskAdapter
+from windlass_pipelines.code_scan import check_content
+from windlass_pipelines.train.report_data import environment
+from windlass_pipelines.train.result import TrainingError
+from windlass_pipelines.train.tasks import EvaluationResult, TaskAdapter
 
-_ENDINGS = frozenset({".safetensors", ".json", ".jinja", ".txt", ".html", ".md"})
+_ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".jinja", ".txt", ".html", ".md"})
 _log = logging.getLogger(__name__)
 
 
-def evaluation_of(judgement: Judgement, facts: ReportFacts) -> dict[str, Any]:
-    """Return the evaluation as it is stored and reported: metrics by name at the top, details beside them."""
-    found: dict[str, Any] = dict(judgement.metrics)
-    found["split"] = facts.evaluated_on.value
-    found["rows"] = facts.data.rows[facts.evaluated_on]
-    if judgement.confusion is not None:
-        found["confusion_matrix"] = judgement.confusion.model_dump(mode="json")
-        found["per_class"] = {label: score.model_dump(mode="json") for label, score in judgement.classes.items()}
-    if facts.evaluation_before:
-        found["before"] = facts.evaluation_before
-    if judgement.samples:
-        found["samples"] = [sample.model_dump(mode="json") for sample in judgement.samples]
-    return found
+def evaluation_summary(evaluation: EvaluationResult, report_data: TrainingReport) -> dict[str, Any]:
+    """Return the evaluation as JSON for the artifact and the result: metrics by name at the top level, then details."""
+    summary: dict[str, Any] = dict(evaluation.metrics)
+    summary["split"] = report_data.evaluated_on.value
+    summary["rows"] = report_data.data.rows[report_data.evaluated_on]
+    summary["also_trained_on"] = report_data.data.also_trained_on
+    if evaluation.unanswered:
+        summary["rows_unanswered"] = evaluation.unanswered
+    if report_data.data.skipped:
+        summary["rows_skipped"] = {split.value: rows for split, rows in report_data.data.skipped.items()}
+    if report_data.data.dropped:
+        summary["rows_dropped"] = {split.value: rows for split, rows in report_data.data.dropped.items()}
+    if report_data.data.truncated:
+        summary["rows_truncated"] = report_data.data.truncated
+    if evaluation.baselines:
+        summary["baselines"] = evaluation.baselines
+    if evaluation.confusion is not None:
+        summary["confusion_matrix"] = evaluation.confusion.model_dump(mode="json")
+        summary["per_class"] = {label: score.model_dump(mode="json") for label, score in evaluation.classes.items()}
+    if report_data.evaluation_before:
+        summary["before"] = report_data.evaluation_before
+    if evaluation.samples:
+        summary["samples"] = [sample.model_dump(mode="json") for sample in evaluation.samples]
+    return summary
 
 
 def write_artifact(
     context: RunContext,
-    target: Path,
+    folder: Path,
     task: TaskAdapter,
     model: nn.Module,
-    evaluation: dict[str, Any],
-    facts: ReportFacts,
-) -> Manifest:
-    """Commit the artifact to ``target`` and return its manifest.
+    report_data: TrainingReport,
+) -> bool:
+    """Write the files of the artifact to ``folder``, which is empty; return whether the report could be written.
 
     Raises:
-        TrainingError: ``artifact_unsafe``: the libraries wrote a file of a kind that the registry refuses.
-        OSError: the disk is full, or the like; nothing of it is left.
+        TrainingError: ``artifact_unsafe``: the libraries wrote a file that the model server refuses.
+        OSError: a write failed, for example on a full disk.
     """
-    with staging(target) as folder:
-        task.save(model, folder)
-        _strip_code(folder)
-        _write_json(folder / "evaluation.json", evaluation)
-        _write_json(folder / "windlass.json", _provenance(context, task))
-        try:
-            report.write(folder, facts)
-        except Exception:  # noqa: BLE001 - a drawing must not cost the model that it draws
-            _log.exception("the report could not be written")
-        manifest = seal(folder)
-        commit(folder, target)
-    return manifest
+    task.save(model, folder)
+    _strip_code(folder)
+    _write_json(folder / MODEL_METADATA_NAME, _provenance(context, task, report_data))
+    try:
+        report.write(folder, report_data)
+        check_content(folder / REPORT_NAME)
+    except Exception:  # noqa: BLE001 - a failed report must not lose the trained model
+        _log.exception("the report could not be written")
+        for name in report.FILES:
+            (folder / name).unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _strip_code(folder: Path) -> None:
     for path in folder.rglob("*"):
-        if path.is_file() and path.suffix not in _ENDINGS:
-            raise TrainingError("artifact_unsafe", f"the model was saved with a file of an unknown kind: {path.name}")
+        if path.is_file() and path.suffix not in _ALLOWED_SUFFIXES:
+            raise TrainingError("artifact_unsafe", f"the model was saved with an unsupported file type: {path.name}")
     for path in folder.glob("*.json"):
         content = json.loads(path.read_bytes())
         if isinstance(content, dict) and content.pop("auto_map", None) is not None:
             _write_json(path, content)
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file():
+                check_content(path)
+        except InvalidError as error:
+            raise TrainingError("artifact_unsafe", f"the model was not saved: {error.message}") from error
 
 
-def _provenance(context: RunContext, task: TaskAdapter) -> dict[str, Any]:
-    spec = context.spec
+def _provenance(context: RunContext, task: TaskAdapter, report_data: TrainingReport) -> dict[str, Any]:
+    spec, training = context.spec, report_data.training.model_dump(mode="json")
     return {
-        "format": 1,
+        "format": MODEL_METADATA_FORMAT,
         "task": spec.task.value,
         "labels": list(task.labels),
         "model": spec.model,
-        "project": context.project,
-        "job": context.job,
-        "base_model": context.base_model,
+        "project": context.identity.project,
+        "job": context.identity.job,
+        "base_model": context.inputs.base_model,
+        "licence": context.inputs.base_model_licence,
         "dataset": spec.dataset,
-        "dataset_version": context.dataset_version,
+        "dataset_version": context.inputs.dataset_version,
         "method": spec.method.model_dump(mode="json"),
-        "training": spec.training.model_dump(mode="json"),
+        "training": training,
         "max_length": spec.training.max_length,
         "environment": environment(),
     }

@@ -1,10 +1,12 @@
-"""One attempt on one rank: data and model in, training, evaluation, artifact out."""
+"""One attempt on one rank: load data and model, train, evaluate, write the artifact."""
 
 import hashlib
+import json
 import logging
 import os
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +15,31 @@ from torch import nn
 
 from windlass.domain.datasets import Split
 from windlass.domain.errors import ChecksumMismatchError, NotFoundError
-from windlass.domain.reports import ClaimReply, Command, Outcome
-from windlass.runtime.artifacts import read_manifest, verify
-from windlass.runtime.context import RunContext
-from windlass_pipelines.report.facts import BaseModelFacts, ReportFacts
-from windlass_pipelines.train.artifact import evaluation_of, write_artifact
-from windlass_pipelines.train.batches import Example
-from windlass_pipelines.train.checkpoints import Checkpoints, Snapshot
-from windlass_pipelines.train.collective import Ranks
-from windlass_pipelines.train.core import Job, Loop, Voice
-from windlass_pipelines.train.facts import Story, data_facts, report_facts
+from windlass.domain.reports import AcquireAttemptReply, Command, JobWarning, ResultStatus
+from windlass.domain.specs import Task
+from windlass.domain.training_defaults import plan_training, resolve_max_length
+from windlass.domain.training_report import BaseModelInfo, TrainingReport
+from windlass.kit.failpoints import failpoint
+from windlass.kit.numbers import count
+from windlass.ports import FolderTransfer
+from windlass.runtime.artifacts import verify
+from windlass.runtime.context import RunContext, RunEnvironment
+from windlass_pipelines.rows import Row
+from windlass_pipelines.train.artifact import evaluation_summary, write_artifact
+from windlass_pipelines.train.baselines import classification_baselines
+from windlass_pipelines.train.batches import EncodedExample
+from windlass_pipelines.train.checkpoints import CheckpointStore, TrainingState
+from windlass_pipelines.train.diagnosis import REPORT_NOT_WRITTEN, data_warnings, diagnose, with_margin
+from windlass_pipelines.train.distributed import DistributedContext
+from windlass_pipelines.train.input_files import fetch_once
 from windlass_pipelines.train.methods import method_for
-from windlass_pipelines.train.outcome import Conclusion, FencedOutError, StoppedError, TrainingError
-from windlass_pipelines.train.rows import Row, read_splits
-from windlass_pipelines.train.tasks import Judgement, TaskAdapter, adapter_for
+from windlass_pipelines.train.models import load_config
+from windlass_pipelines.train.pooling import MEAN, OWN_HEAD, needs_mean_pooling
+from windlass_pipelines.train.report_data import TrainingSummary, build_report_data, describe_dataset
+from windlass_pipelines.train.result import AttemptFencedError, AttemptResult, StoppedError, TrainingError
+from windlass_pipelines.train.rows import read_splits
+from windlass_pipelines.train.tasks import EvaluationResult, TaskAdapter, adapter_for
+from windlass_pipelines.train.trainer import ProgressReporter, Trainer, TrainingInputs
 
 _log = logging.getLogger(__name__)
 
@@ -34,201 +47,321 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class _Data:
     rows: dict[Split, list[Row]]
-    examples: dict[Split, list[Example]]
+    examples: dict[Split, list[EncodedExample]]
     truncated: int
+    skipped: dict[Split, int]
+    """Incomplete rows; they are not in ``rows``."""
+    dropped: dict[Split, int]
+    """Rows of which no target is within ``max_length``; they are not in ``rows``."""
 
     @property
-    def watched(self) -> Split:
-        """The split that is evaluated while training goes on."""
+    def validation_split(self) -> Split:
+        """The split that is evaluated during training."""
         return Split.VALIDATION if Split.VALIDATION in self.rows else Split.TEST
 
     @property
-    def judged(self) -> Split:
-        """The split that the result is judged by: one that early stopping has not looked at, where there is one."""
+    def eval_split(self) -> Split:
+        """The split of the final evaluation: test, which early stopping does not use, or else validation."""
         return Split.TEST if Split.TEST in self.rows else Split.VALIDATION
+
+    def also_trained_on(self) -> int:
+        """Return the number of rows of the final evaluation that are training rows too."""
+        trained = {_content(row) for row in self.rows[Split.TRAIN]}
+        return sum(_content(row) in trained for row in self.rows[self.eval_split])
 
 
 class AttemptRun:
     """Runs one attempt on this rank."""
 
     def __init__(
-        self, context: RunContext, claim: ClaimReply, ranks: Ranks, voice: Voice, wrap: Callable[[nn.Module], nn.Module]
+        self,
+        environment: RunEnvironment,
+        acquired: AcquireAttemptReply,
+        dist: DistributedContext,
+        reporter: ProgressReporter,
+        transfer: FolderTransfer,
+        wrap: Callable[[nn.Module], nn.Module],
     ) -> None:
-        """``wrap`` makes a module data-parallel on its device."""
-        self._context, self._claim, self._ranks, self._voice, self._wrap = context, claim, ranks, voice, wrap
-        self._began = time.monotonic()
+        """``wrap`` wraps a module for data-parallel training on its device."""
+        self._context, self._acquired, self._dist, self._reporter = environment.context, acquired, dist, reporter
+        self._transfer, self._wrap = transfer, wrap
+        attempt_folder = environment.workspace / "attempts" / str(acquired.attempt)
+        self._work, self._inputs = attempt_folder / f"rank{dist.rank}", attempt_folder / "inputs"
+        self._started_at = time.monotonic()
         self._clock: Callable[[], float] = lambda: 0.0
 
     @property
+    def world_size(self) -> int:
+        """Number of training processes."""
+        return self._dist.world_size
+
+    @property
     def trained_seconds(self) -> float:
-        """Training time of this attempt: so far, or in all when it has ended."""
+        """Training time of this attempt so far."""
         return self._clock()
 
-    def run(self) -> Conclusion:
+    def run(self) -> AttemptResult:
         """Train, evaluate, write the artifact.
 
         Raises:
-            TrainingError: it cannot be done, now or in another attempt.
-            StoppedError: the control plane said so.
-            FencedOutError: this attempt may write no more.
+            TrainingError: training failed; another attempt would fail the same way.
+            StoppedError: the control plane requested a stop.
+            AttemptFencedError: this attempt is fenced and must not write.
         """
-        spec = self._context.spec
-        base = self._verified(self._context.base_model_prefix)
+        self._delete_earlier_work()
+        try:
+            return self._run()
+        finally:
+            shutil.rmtree(self._work, ignore_errors=True)
+            if self._dist.is_main:  # the last process that reads them
+                shutil.rmtree(self._inputs, ignore_errors=True)
+
+    def _delete_earlier_work(self) -> None:
+        """Delete the temporary files of killed attempts."""
+        if self._dist.is_main and (attempts := self._work.parents[1]).is_dir():
+            for folder in attempts.iterdir():
+                if folder.name != str(self._acquired.attempt):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _run(self) -> AttemptResult:
+        spec, locations = self._context.spec, self._context.locations
+        base = self._fetch_input("base model", locations.base_model)
         data, task = self._read(base)
-        torch.manual_seed(spec.training.seed)
-        model = task.load(base).to(self._ranks.device)
-        checkpoints = Checkpoints(
-            self._context.store_root, self._context.checkpoint_prefix, self._claim.attempt, _identity(self._context)
+        plan = plan_training(spec, len(data.rows[Split.TRAIN]), self.world_size).training
+        torch.manual_seed(plan.seed)
+        model = task.load(base).to(self._dist.device)
+        checkpoints = CheckpointStore(
+            self._transfer, locations, self._work, self._inputs, self._acquired.attempt, _fingerprint(self._context)
         )
-        start = self._resumed(checkpoints)
-        before = start.progress.before if start else self._before(task, model, data)
+        start = self._resume_state(checkpoints)
+        baseline = start.progress.baseline if start else self._evaluate_baseline(task, model, data)
         method = method_for(spec.method)
         model = method.prepare(model)
-        job = Job(
+        inputs = TrainingInputs(
             task=task,
             model=model,
-            train=task.arrange(data.examples[Split.TRAIN]),
-            held_out=data.examples[data.watched],
-            spec=spec.training,
+            train=task.prepare_examples(data.examples[Split.TRAIN]),
+            eval_examples=data.examples[data.validation_split],
+            spec=plan,
             max_seconds=spec.max_duration_seconds,
-            earlier_seconds=self._claim.trained_seconds,
+            previous_seconds=self._acquired.trained_seconds,
             wrap=self._wrap,
         )
-        loop = Loop(job, self._ranks, self._voice, checkpoints if self._ranks.first else None, start)
-        loop.progress.before = before
-        sizes = _sizes(self._context.base_model, model)
-        self._announce(loop, sizes, data)
-        early = self._train(loop)
+        trainer = Trainer(inputs, self._dist, self._reporter, checkpoints if self._dist.is_main else None, start)
+        trainer.progress.baseline = baseline
+        model_info = _describe_model(self._context, base, model)
+        self._log_plan(trainer, model_info, data)
+        early = self._train(trainer)
         merged = method.merge(model).eval()
-        judgement = self._judge(task, merged, data, before)
-        if not self._ranks.first:
-            return Conclusion(outcome=Outcome.SUCCEEDED)
-        facts = self._facts(data, sizes, loop, judgement, stopped_early=early)
-        return self._write(task, merged, judgement, facts)
+        evaluation = self._evaluate(task, merged, data, baseline)
+        if not self._dist.is_main:
+            return AttemptResult(outcome=ResultStatus.SUCCEEDED)
+        evaluation = with_margin(baseline, self._compare(task, data, evaluation))
+        diagnosed = diagnose(spec, plan.epochs, trainer.progress, evaluation)
+        for warning in diagnosed:
+            self._reporter.event(warning.code, f"warning: {warning.message}")
+        report = self._report_data(data, model_info, trainer, evaluation, stopped_early=early)
+        warnings = (*data_warnings(report), *diagnosed)
+        report = report.model_copy(update={"warnings": (*self._context.inputs.warnings, *warnings)})
+        return self._write(task, merged, evaluation, report, warnings)
 
-    def _resumed(self, checkpoints: Checkpoints) -> Snapshot | None:
-        """Return where to go on from, the same on every rank, and tell what the control plane has not heard of it."""
-        resume = self._claim.resume
+    def _resume_state(self, checkpoints: CheckpointStore) -> TrainingState | None:
+        """Load the same checkpoint on every rank; report its metrics that the control plane does not have yet."""
+        resume = self._acquired.resume
         start = checkpoints.load(resume)
         step = start.progress.step if start else 0
-        common = -self._ranks.highest(-step)
-        if step > common:  # a trainer that has lost the fence may still be writing while the ranks look
-            start = checkpoints.load(resume, at_most=common)
-        heard = resume.step if resume else 0
+        common = -self._dist.all_reduce_max(-step)
+        if step > common:  # a fenced trainer may still write checkpoints while the ranks load
+            start = checkpoints.load(resume, max_step=common)
+        reported = resume.step if resume else 0
         for name, points in start.progress.curves.items() if start else ():
-            for at, value in points:
-                if at > heard:
-                    self._voice.metric(name, at, value)
+            for point_step, value in points:
+                if point_step > reported:
+                    self._reporter.metric(name, point_step, value)
         return start
 
-    def _verified(self, prefix: str) -> Path:
-        folder = self._context.store_root / prefix
+    def _fetch_input(self, name: str, uri: str) -> Path:
         try:
-            verify(folder, read_manifest(folder))
+            folder = fetch_once(self._transfer, uri, self._inputs / name.replace(" ", "-"))
+            verify(folder)
         except (ChecksumMismatchError, NotFoundError) as error:
-            raise TrainingError("input_damaged", f"{prefix}: {error.message}") from error
+            raise TrainingError("input_damaged", f"the {name} is damaged: {error.message}") from error
         return folder
 
     def _read(self, base: Path) -> tuple[_Data, TaskAdapter]:
-        rows = read_splits(self._verified(self._context.dataset_prefix))
+        rows, skipped = read_splits(self._fetch_input("dataset", self._context.locations.dataset))
         task = adapter_for(self._context.spec, base, rows[Split.TRAIN])
-        encoded = {split: task.encode(content) for split, content in rows.items()}
-        examples = {split: found for split, (found, _) in encoded.items()}
-        return _Data(rows, examples, sum(cut for _, cut in encoded.values())), task
+        used_rows: dict[Split, list[Row]] = {}
+        examples: dict[Split, list[EncodedExample]] = {}
+        dropped: dict[Split, int] = {}
+        truncated = 0
+        for split, content in rows.items():
+            encoded, too_long = task.encode(content)
+            used = [i for i, example in enumerate(encoded) if example.weight]
+            used_rows[split], examples[split] = [content[i] for i in used], [encoded[i] for i in used]
+            truncated += max(0, too_long - (len(content) - len(used)))
+            if len(used) < len(content):
+                dropped[split] = len(content) - len(used)
+        return _Data(used_rows, examples, truncated, skipped, dropped), task
 
-    def _before(self, task: TaskAdapter, model: nn.Module, data: _Data) -> Judgement | None:
+    def _evaluate_baseline(self, task: TaskAdapter, model: nn.Module, data: _Data) -> EvaluationResult | None:
+        split = data.eval_split
         model.eval()
-        return _finite(task.before(model, data.rows[data.judged], data.examples[data.judged], self._ranks))
+        return _drop_non_finite(task.evaluate_baseline(model, data.rows[split], data.examples[split], self._dist))
 
-    def _announce(self, loop: Loop, sizes: BaseModelFacts, data: _Data) -> None:
-        step = loop.progress.step
-        facts = {"steps": loop.total, "rows": len(data.rows[Split.TRAIN]), "trainable": sizes.trainable}
+    def _log_plan(self, trainer: Trainer, model_info: BaseModelInfo, data: _Data) -> None:
+        step = trainer.progress.step
+        total, rows = trainer.total_steps, len(data.rows[Split.TRAIN])
+        details = {"steps": total, "rows": rows, "trainable": model_info.trainable}
+        limit = resolve_max_length(self._context.spec.training)
+        for split, number in data.dropped.items():
+            message = f"training skips {count(number, 'row')} of split {split}: no answer begins within {limit} tokens"
+            self._reporter.event("rows_dropped", message, split=split.value, rows=number, max_length=limit)
+            self._reporter.metric(f"rows_dropped_{split.value}", step, number)
+        if data.truncated:
+            message = f"training truncates {count(data.truncated, 'row')} to {limit} tokens"
+            self._reporter.event("rows_truncated", message, rows=data.truncated, max_length=limit)
         if step:
-            self._voice.event("training_resumed", f"goes on after step {step} of {loop.total}", step=step, **facts)
+            self._reporter.event("training_resumed", f"resumed after step {step} of {total}", step=step, **details)
         else:
-            self._voice.event("training_started", f"{loop.total} steps over {facts['rows']} rows", **facts)
+            self._reporter.event("training_started", f"{count(total, 'step')} over {count(rows, 'row')}", **details)
 
-    def _train(self, loop: Loop) -> bool:
-        self._clock = loop.attempt_seconds
-        early = loop.run()
-        trained = loop.attempt_seconds()
+    def _train(self, trainer: Trainer) -> bool:
+        self._clock = trainer.attempt_seconds
+        early = trainer.run()
+        trained = trainer.attempt_seconds()
         self._clock = lambda: trained
-        step = loop.progress.step
-        self._voice.event("training_finished", f"trained {step} steps", step=step, stopped_early=early)
+        step, best = trainer.progress.step, trainer.progress.best
+        kept = f", keeps the weights of step {best.step}" if best is not None and best.step != step else ""
+        self._reporter.event(
+            "training_finished", f"trained {count(step, 'step')}{kept}", step=step, stopped_early=early
+        )
         return early
 
-    def _judge(self, task: TaskAdapter, model: nn.Module, data: _Data, before: Judgement | None) -> Judgement:
-        split = data.judged
-        judgement = task.judge(model, data.rows[split], data.examples[split], self._ranks, before)
-        kept = _finite(judgement) or judgement
-        self._voice.event("evaluation_finished", f"judged on the {split.value} split", **kept.metrics)
-        return kept
+    def _evaluate(
+        self, task: TaskAdapter, model: nn.Module, data: _Data, baseline: EvaluationResult | None
+    ) -> EvaluationResult:
+        split = data.eval_split
+        evaluation = task.evaluate(model, data.rows[split], data.examples[split], self._dist, baseline)
+        evaluation = _drop_non_finite(evaluation) or evaluation
+        rows, seen = len(data.rows[split]), data.also_trained_on()
+        message = f"evaluated on {count(rows, 'row')} of the {split} split"
+        if seen:
+            message += ", the rows it was trained on" if seen == rows else f", {seen:,} of them also in train"
+        self._reporter.event("evaluation_finished", message, also_trained_on=seen, **evaluation.metrics)
+        return evaluation
 
-    def _facts(
-        self, data: _Data, sizes: BaseModelFacts, loop: Loop, judgement: Judgement, *, stopped_early: bool
-    ) -> ReportFacts:
-        lengths = {split: [len(example.ids) for example in found] for split, found in data.examples.items()}
-        device = self._ranks.device
-        story = Story(
-            base=sizes,
-            data=data_facts(self._context, data.rows, lengths, data.truncated),
-            progress=loop.progress,
-            judgement=judgement,
-            evaluated_on=data.judged,
+    def _compare(self, task: TaskAdapter, data: _Data, evaluation: EvaluationResult) -> EvaluationResult:
+        """Add the scores of simple models on the same rows."""
+        if not task.labels:
+            return evaluation
+        rows = data.rows[data.eval_split]
+        scores = classification_baselines(data.rows[Split.TRAIN], rows, task.labels)
+        return evaluation.model_copy(update={"baselines": scores})
+
+    def _report_data(
+        self,
+        data: _Data,
+        model_info: BaseModelInfo,
+        trainer: Trainer,
+        evaluation: EvaluationResult,
+        *,
+        stopped_early: bool,
+    ) -> TrainingReport:
+        lengths = {split: [len(example.ids) for example in examples] for split, examples in data.examples.items()}
+        device = self._dist.device
+        summary = TrainingSummary(
+            base=model_info,
+            data=describe_dataset(self._context, data.rows, lengths, data.truncated).model_copy(
+                update={"skipped": data.skipped, "dropped": data.dropped, "also_trained_on": data.also_trained_on()}
+            ),
+            progress=trainer.progress,
+            evaluation=evaluation,
+            evaluated_on=data.eval_split,
             stopped_early=stopped_early,
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            wall_seconds=time.monotonic() - self._began,
+            world_size=self.world_size,
+            wall_seconds=time.monotonic() - self._started_at,
         )
-        return report_facts(self._context, story)
+        return build_report_data(self._context, summary)
 
-    def _write(self, task: TaskAdapter, model: nn.Module, judgement: Judgement, facts: ReportFacts) -> Conclusion:
-        if self._voice.fenced:
-            raise FencedOutError
-        if self._voice.command is Command.CANCEL:
+    def _write(
+        self,
+        task: TaskAdapter,
+        model: nn.Module,
+        evaluation: EvaluationResult,
+        report: TrainingReport,
+        warnings: Sequence[JobWarning],
+    ) -> AttemptResult:
+        if self._reporter.fenced:
+            raise AttemptFencedError
+        if self._reporter.command is Command.CANCEL:
             raise StoppedError("cancelled")
-        evaluation = evaluation_of(judgement, facts)
-        prefix = f"{self._context.artifact_prefix}/{self._claim.attempt}"
-        manifest = write_artifact(self._context, self._context.store_root / prefix, task, model, evaluation, facts)
-        return Conclusion(
-            outcome=Outcome.SUCCEEDED,
-            artifact_prefix=prefix,
+        summary = evaluation_summary(evaluation, report)
+        folder = self._work / "artifact"
+        folder.mkdir(parents=True)
+        if not write_artifact(self._context, folder, task, model, report):
+            self._reporter.event(REPORT_NOT_WRITTEN.code, f"warning: {REPORT_NOT_WRITTEN.message}")
+            warnings = (*warnings, REPORT_NOT_WRITTEN)
+        failpoint("artifact.written")
+        manifest = self._transfer.publish(folder, self._context.locations.artifact(self._acquired.attempt))
+        failpoint("artifact.published")
+        return AttemptResult(
+            outcome=ResultStatus.SUCCEEDED,
             manifest=manifest,
-            evaluation=evaluation,
+            evaluation=summary,
+            warnings=tuple(warnings),
             trained_seconds=self.trained_seconds,
         )
 
 
-def threads_for(slots: int) -> int:
-    """Return how many threads a worker of ``slots`` CPU slots computes with: a machine has two slots."""
-    return max(1, len(os.sched_getaffinity(0)) // 2 * slots)
+def torch_threads(environment: RunEnvironment) -> int:
+    """Return the number of torch threads of a training process.
+
+    It is set in a pod, where the CPUs of the node say nothing. A machine without a cluster has two CPU slots; the
+    processes of several GPUs share its CPUs.
+    """
+    context, cpus = environment.context, len(os.sched_getaffinity(0))
+    slots = context.spec.resources.gpus // context.inputs.world_size
+    return environment.cpu_threads or max(1, min(cpus // 2 * slots, cpus // context.inputs.world_size))
 
 
-def _finite(judgement: Judgement | None) -> Judgement | None:
-    """Drop what JSON cannot carry; a gate on a metric that is missing does not pass."""
-    if judgement is None:
+def _drop_non_finite(evaluation: EvaluationResult | None) -> EvaluationResult | None:
+    """Drop metrics that are not finite, which JSON cannot hold; a gate on a missing metric does not pass."""
+    if evaluation is None:
         return None
-    kept = {name: value for name, value in judgement.metrics.items() if abs(value) < float("inf")}
-    return judgement.model_copy(update={"metrics": kept})
+    finite = {name: value for name, value in evaluation.metrics.items() if abs(value) < float("inf")}
+    dropped = tuple(name for name in evaluation.metrics if name not in finite)
+    return evaluation.model_copy(update={"metrics": finite, "not_finite": dropped})
 
 
-def _identity(context: RunContext) -> str:
-    """Return a digest of all that the course of training depends on: another one cannot go on from its checkpoints."""
+def _fingerprint(context: RunContext) -> str:
+    """Return a digest of the job, data and training settings; checkpoints with another digest are not resumed."""
     spec = context.spec
     parts = (
-        context.job,
-        context.dataset_version,
-        context.base_model,
+        context.identity.job,
+        context.inputs.dataset_version,
+        context.inputs.base_model,
         spec.method.model_dump_json(),
         spec.training.model_dump_json(),
-        str(spec.resources.workers),
+        str(context.inputs.world_size),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _sizes(name: str, model: nn.Module) -> BaseModelFacts:
+def _content(row: Row) -> str:
+    return json.dumps({name: value for name, value in row.items() if name != "group"}, sort_keys=True)
+
+
+def _describe_model(context: RunContext, base: Path, model: nn.Module) -> BaseModelInfo:
+    pooling = ""
+    if context.spec.task is Task.TEXT_CLASSIFICATION:
+        pooling = MEAN if needs_mean_pooling(base, load_config(base)) else OWN_HEAD
     parameters = list(model.parameters())
-    return BaseModelFacts(
-        name=name,
+    return BaseModelInfo(
+        name=context.inputs.base_model,
+        licence=context.inputs.base_model_licence,
+        pooling=pooling,
         parameters=sum(parameter.numel() for parameter in parameters),
         trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
     )

@@ -1,7 +1,7 @@
-"""Which rows make up which optimiser step: a pure function of seed and step, so that resuming continues exactly.
+"""Assigns rows to optimizer steps as a pure function of seed and step, so a resumed training sees the same batches.
 
-Rows of like length share a batch, to pad little: an epoch is shuffled, cut into pools of ``POOL`` batches, each pool
-sorted by length and cut into batches, and the batches shuffled.
+Rows of similar length share a batch, to reduce padding: an epoch is shuffled and split into pools of ``POOL`` batches,
+each pool is sorted by length and split into batches, and the batches are shuffled.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 POOL = 16
-Rows = NDArray[np.int64]
+RowIndices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Example:
-    """One encoded row: token ids and what each must predict, ``-100`` where nothing (classification: one label).
+class EncodedExample:
+    """One tokenized row.
 
-    ``positions`` restart at 0 with each document of a packed row; None in a row that is one document.
+    ``ids`` has shape (tokens,). ``targets`` has the same shape, with ``-100`` at tokens without loss; for
+    classification it is one label, shape (1,). ``positions`` restart at 0 with each document of a packed row; None in
+    a row with one document.
     """
 
     ids: NDArray[np.int32]
@@ -28,30 +30,30 @@ class Example:
 
     @property
     def weight(self) -> int:
-        """How many targets count in the loss."""
+        """Number of targets that count in the loss."""
         return int((self.targets >= 0).sum())
 
 
 class BatchPlan:
-    """The batches of a training set, for every rank alike."""
+    """The batches of a training set, identical on every rank."""
 
     def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
-        """``batch`` is rows per optimiser step over all ranks."""
+        """``batch`` is the number of rows per optimizer step over all ranks."""
         self._lengths = np.asarray(lengths)
         self._batch, self._seed = batch, seed
         self.steps_per_epoch = -(-len(lengths) // batch)
-        # one epoch is looked at a time; the bound method's cache would keep the plan alive, which lives as long anyway
+        # The cache of a bound method references the plan, which has the same lifetime as the cache.
         self._epoch = lru_cache(maxsize=1)(self._make_epoch)
 
-    def rows(self, step: int) -> Rows:
-        """Return the row numbers of optimiser step ``step``, counted from 1; the last of an epoch may have fewer."""
+    def rows(self, step: int) -> RowIndices:
+        """Return the row indices of optimizer step ``step``, counted from 1; an epoch's last batch may be smaller."""
         epoch, index = divmod(step - 1, self.steps_per_epoch)
         return self._epoch(epoch)[index]
 
-    def _make_epoch(self, epoch: int) -> list[Rows]:
+    def _make_epoch(self, epoch: int) -> list[RowIndices]:
         random = np.random.default_rng([self._seed, epoch])
         order = random.permutation(len(self._lengths))
-        batches: list[Rows] = []
+        batches: list[RowIndices] = []
         for start in range(0, len(order), POOL * self._batch):
             pool = order[start : start + POOL * self._batch]
             pool = pool[np.argsort(self._lengths[pool], kind="stable")]
@@ -59,16 +61,16 @@ class BatchPlan:
         return [batches[i] for i in random.permutation(len(batches))]
 
 
-def share(rows: Rows, rank: int, size: int, parts: int) -> list[Rows]:
-    """Return the micro-batches of one rank: every ``size``-th row, in ``parts`` runs, none of them empty lists.
+def rank_micro_batches(rows: RowIndices, rank: int, world_size: int, parts: int) -> list[RowIndices]:
+    """Return the ``parts`` micro-batches of one rank, from every ``world_size``-th row of the batch.
 
-    A part without a row repeats the first row of the batch: the caller must give it weight 0, as every rank has to
-    take part in every gradient exchange.
+    A micro-batch may be empty. The caller must then compute any row with weight 0, because every rank must take part
+    in every gradient all-reduce.
     """
-    return list(np.array_split(rows[rank::size], parts))
+    return list(np.array_split(rows[rank::world_size], parts))
 
 
-def by_length(lengths: Sequence[int], batch: int) -> list[Rows]:
-    """Return all rows in batches of like length, longest first, so that memory runs out at once or never."""
+def length_sorted_batches(lengths: Sequence[int], batch: int) -> list[RowIndices]:
+    """Return all rows in batches of similar length, longest first, so that a lack of memory shows at once."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     return [order[i : i + batch] for i in range(0, len(order), batch)]

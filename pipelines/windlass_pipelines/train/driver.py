@@ -1,4 +1,4 @@
-"""The trainer's driver: wins the fence, runs one attempt on Ray Train, reports how it ended."""
+"""The trainer's driver process: acquires an attempt, runs it on Ray Train, reports the result."""
 
 import logging
 import os
@@ -11,148 +11,147 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from windlass.domain.errors import AttemptHeldError, FencedError, UnavailableError
-from windlass.domain.reports import ClaimReply, Outcome, ResultItem
-from windlass.runtime.artifacts import write_synced
-from windlass.runtime.client import claim_fence
-from windlass.runtime.context import CONTEXT_VARIABLE, RunContext
-from windlass.runtime.draining import drain
-from windlass.runtime.reach import refuses
+from windlass.domain.errors import AttemptActiveError, FencedError, UnavailableError
+from windlass.domain.reports import AcquireAttemptReply, ResultItem, ResultStatus
+from windlass.kit.tracebacks import summarize_traceback
+from windlass.runtime.client import acquire_attempt
+from windlass.runtime.context import RAY_ADDRESS_VARIABLE, RunEnvironment
+from windlass.runtime.flush import flush_reports
+from windlass.runtime.net import is_connection_refused
 from windlass.runtime.reporter import Reporter
-from windlass_pipelines.train.outcome import Conclusion
+from windlass_pipelines.train.result import AttemptResult
 
 REPORTED, LOST, FENCED = 0, 1, 3
-"""Exit codes: a result is reported or in the spool; no result, another attempt may do better; stop for good."""
+"""Exit codes: result reported or spooled; no result, another attempt may succeed; fenced, do not restart."""
 
-_RAY_TRAIN = {
-    # teardown waits for one of these intervals (seconds)
+_RAY_TRAIN_ENVIRONMENT = {
+    # the shutdown waits for one interval (seconds)
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
-    # each of these would be one more process to start; the control plane watches, and preempts, by itself
+    # each of these starts one more process; the control plane has its own monitoring and preemption
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
 }
-_DRAIN_SECONDS = 20.0
+_FLUSH_SECONDS, _CLOSE_SECONDS = 20.0, 30.0
 _JOIN_SECONDS = 120.0
-"""Joining Ray takes seconds; one that takes connections and answers nothing would be waited for without end."""
-_CPUS = 0.001
-"""Windlass has admitted the job already; Ray must not make it wait for logical CPUs."""
-_PEER_LOST = ("[gloo/", "[/gloo", "NCCL", "DistBackendError", "DistNetworkError", "Connection reset by peer")
-"""What a worker says whose peer has died."""
+"""Timeout of ``ray.init``, which otherwise blocks forever when Ray accepts connections and never replies."""
+_LOGICAL_CPUS = 0.001
+"""The job is already admitted; Ray must not queue it for logical CPUs."""
+_PEER_FAILURE_MARKERS = ("[gloo/", "[/gloo", "NCCL", "DistBackendError", "DistNetworkError", "Connection reset by peer")
+"""Parts of the error messages of a worker whose peer died."""
 _log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Run one attempt of the run that the environment names; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    """Run one attempt of the run in the environment's run context; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    context = RunContext.load()
+    environment = RunEnvironment.load()
     trainer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        claim = claim_fence(context, trainer)
+        acquired = acquire_attempt(environment, trainer)
     except FencedError as error:
         _log.warning("fenced: %s", error.message)
         return FENCED
-    except (AttemptHeldError, UnavailableError) as error:
-        _log.error("the fence was not won: %s", error.message)
+    except (AttemptActiveError, UnavailableError) as error:
+        _log.error("no attempt was acquired: %s", error.message)
         return LOST
-    write_attempt(context, claim.attempt, trainer)
-    reporter = Reporter(context, claim.attempt, "driver", on_fenced=_exit_fenced)
-    reporter.event("trainer_started", f"attempt {claim.attempt} of run {context.run_number} joins Ray")
+    reporter = Reporter(environment, acquired.attempt, "driver", on_fenced=_exit_fenced)
+    number = environment.context.identity.number
+    reporter.event("trainer_started", f"attempt {acquired.attempt} of run {number} connects to Ray")
     try:
-        conclusion = run_on_ray(context, claim)
-    except Exception:  # noqa: BLE001 - whatever Ray raises, the attempt is lost and the step may start another
+        result = run_on_ray(environment, acquired)
+    except Exception:  # noqa: BLE001 - any error of Ray loses the attempt; the step may start another
         _log.exception("the attempt is lost")
         reporter.close()
         return LOST
-    return finish(context, reporter, conclusion)
+    return report_result(environment, reporter, result)
 
 
-def write_attempt(context: RunContext, attempt: int, trainer: str) -> None:
-    """Leave word in the workspace which attempt this process is, for the step that watches it."""
-    path = context.workspace / "attempt.json"
-    draft = path.with_suffix(".tmp")
-    write_synced(draft, f'{{"attempt": {attempt}, "trainer": "{trainer}"}}\n'.encode())
-    draft.replace(path)
+def report_result(environment: RunEnvironment, reporter: Reporter, result: AttemptResult) -> int:
+    """Report the result after all other reports of the attempt: a result closes the attempt for further reports.
 
-
-def finish(context: RunContext, reporter: Reporter, conclusion: Conclusion) -> int:
-    """Report the result after all else of the attempt: it ends the attempt, and later reports would be refused."""
-    if conclusion.fenced:
+    Returns ``LOST`` if the result was not accepted and ends with this process.
+    """
+    if result.fenced:
         return FENCED
     item = ResultItem(
-        outcome=conclusion.outcome,
-        code=conclusion.code,
-        message=conclusion.message,
-        artifact_prefix=conclusion.artifact_prefix,
-        manifest=conclusion.manifest,
-        evaluation=conclusion.evaluation,
-        trained_seconds=conclusion.trained_seconds,
+        outcome=result.outcome,
+        code=result.code,
+        message=result.message,
+        manifest=result.manifest,
+        evaluation=result.evaluation,
+        warnings=result.warnings,
+        trained_seconds=result.trained_seconds,
         time=datetime.now(UTC),
     )
-    if drain(context, timeout=_DRAIN_SECONDS, but="driver"):
-        reporter.put(item)
-        reporter.close(timeout=30.0)
+    if flush_reports(environment, timeout=_FLUSH_SECONDS, exclude="driver"):
+        reporter.close_with(item)
     else:
-        reporter.leave(item)
+        reporter.put(item)
+        drain = environment.drain_seconds
+        delivered = reporter.close(timeout=_CLOSE_SECONDS if drain is None else drain)
+        if drain is not None and not delivered and not reporter.fenced:
+            return LOST
     return FENCED if reporter.fenced else REPORTED
 
 
-def run_on_ray(context: RunContext, claim: ClaimReply) -> Conclusion:
-    """Train on the cluster at ``context.ray_address``.
+def run_on_ray(environment: RunEnvironment, acquired: AcquireAttemptReply) -> AttemptResult:
+    """Train on the Ray whose address the launcher has set.
 
     Raises:
-        Exception: the cluster or a worker process is lost, so that another attempt may do better.
+        Exception: the cluster or a worker process is lost; another attempt may succeed.
     """
-    os.environ.update({name: value for name, value in _RAY_TRAIN.items() if name not in os.environ})
-    # imported here: a trainer that is fenced must not touch Ray, and the variables above count at import
+    os.environ.update({name: value for name, value in _RAY_TRAIN_ENVIRONMENT.items() if name not in os.environ})
+    # imported here: a fenced trainer must not touch Ray, and Ray reads the variables above at import
     import ray  # noqa: PLC0415 - imported when used: it is slow to load
     from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError  # noqa: PLC0415 - imported when used: it is slow to load
 
-    from windlass_pipelines.train.ray_trainer import trainer_of  # noqa: PLC0415 - as above
+    from windlass_pipelines.train.ray_trainer import build_trainer  # noqa: PLC0415 - as above
 
-    if refuses(context.ray_address):
-        raise ConnectionError(f"nobody listens at Ray's address {context.ray_address}")
-    with limited(_JOIN_SECONDS):
-        ray.init(address=context.ray_address, log_to_driver=False, logging_level=logging.WARNING)
-    resources = context.spec.resources
+    context, address = environment.context, os.environ[RAY_ADDRESS_VARIABLE]
+    if is_connection_refused(address):
+        raise ConnectionError(f"connection refused by Ray at {address}")
+    with exit_on_timeout(_JOIN_SECONDS):
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    world_size = context.inputs.world_size
     gpu = ray.cluster_resources().get("GPU", 0) > 0
-    storage = context.workspace / "ray"
+    storage = environment.workspace / "ray"
     storage.mkdir(parents=True, exist_ok=True)
-    trainer = trainer_of(
-        resources.workers,
-        _worker_entry,
-        train_loop_config={"context": os.environ[CONTEXT_VARIABLE], "claim": claim.model_dump_json()},
+    trainer = build_trainer(
+        world_size,
+        _train_loop_per_worker,
+        train_loop_config={**environment.variables(), "acquired": acquired.model_dump_json()},
         scaling_config=ScalingConfig(
-            num_workers=resources.workers,
+            num_workers=world_size,
             use_gpu=gpu,
-            resources_per_worker={"CPU": _CPUS} | ({"GPU": resources.gpus_per_worker} if gpu else {}),
+            resources_per_worker={"CPU": _LOGICAL_CPUS} | ({"GPU": 1} if gpu else {}),
         ),
         run_config=RunConfig(
-            name=f"{context.run_name}-a{claim.attempt}",
+            name=f"{context.identity.name}-a{acquired.attempt}",
             storage_path=str(storage),
-            # a new life is a new attempt that wins the fence, never a restart inside Ray
+            # the train step restarts the trainer as a new attempt; Ray must not restart workers itself
             failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
         ),
     )
     try:
         result = trainer.fit()
     except WorkerGroupError as error:
-        return failure_of(error.worker_failures)
+        return result_from_failures(error.worker_failures)
     finally:
         ray.shutdown()
-    return Conclusion.model_validate(result.return_value)
+    return AttemptResult.model_validate(result.return_value)
 
 
 @contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Give up the attempt when what is inside takes longer: a call into a Ray that hangs heeds nothing else."""
+def exit_on_timeout(seconds: float) -> Iterator[None]:
+    """Exit the process with ``LOST`` when the block takes longer: calls into a hanging Ray ignore signals."""
 
-    def give_up() -> None:
-        _log.error("Ray was not joined within %g s", seconds)
+    def exit_lost() -> None:
+        _log.error("ray.init did not return within %g s", seconds)
         os._exit(LOST)
 
-    timer = threading.Timer(seconds, give_up)
+    timer = threading.Timer(seconds, exit_lost)
     timer.daemon = True
     timer.start()
     try:
@@ -161,30 +160,36 @@ def limited(seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def failure_of(failures: dict[int, Exception]) -> Conclusion:
-    """Turn an error of the training code, which would come again, into a conclusion; raise the loss of a worker.
+def result_from_failures(failures: dict[int, Exception]) -> AttemptResult:
+    """Return a failed result for an error of the training code, which another attempt would repeat.
 
     Raises:
-        Exception: a worker was lost, or lost sight of another one.
+        Exception: a worker was lost, or lost its connection to a peer.
     """
     from ray.train.v2._internal.exceptions import UserExceptionWithTraceback  # noqa: PLC0415 - as above
 
-    for error in failures.values():
-        if not isinstance(error, UserExceptionWithTraceback) or any(word in str(error) for word in _PEER_LOST):
+    own_errors: dict[int, Exception] = {}
+    for rank, error in failures.items():
+        if not isinstance(error, UserExceptionWithTraceback):
             raise error
-    rank, error = min(failures.items())
+        if not any(marker in str(error) for marker in _PEER_FAILURE_MARKERS):
+            own_errors[rank] = error
+    if not own_errors:
+        raise next(iter(failures.values()))
+    # a worker whose own code failed disconnects its peers; its error is the cause, also in the next attempt
+    rank, error = min(own_errors.items())
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return Conclusion(outcome=Outcome.FAILED, code="training_failed", message=f"worker {rank}: {lines[-1]}"[:4000])
+    message = f"worker {rank}: {summarize_traceback(str(error)) or lines[-1]}"[:4000]
+    return AttemptResult(outcome=ResultStatus.FAILED, code="training_failed", message=message)
 
 
-def _worker_entry(config: dict[str, str]) -> dict[str, Any] | None:
-    # imported here: torch and transformers belong into the workers, not into the driver
-    from windlass_pipelines.train.worker import train  # noqa: PLC0415 - imported when used: it is slow to load
+def _train_loop_per_worker(config: dict[str, str]) -> dict[str, Any] | None:
+    from windlass_pipelines.train.worker import train  # noqa: PLC0415 - only the workers load torch and transformers
 
     return train(config)
 
 
 def _exit_fenced() -> None:
-    """End this process at once; Ray ends the workers of a driver that is gone."""
-    _log.warning("fenced: this attempt is no longer the live one")
+    """Exit at once; Ray terminates the workers of an exited driver."""
+    _log.warning("fenced: this attempt is no longer the active one")
     os._exit(FENCED)

@@ -1,4 +1,4 @@
-"""Sends what a process prints and logs to the control plane, and still prints it."""
+"""Copies a process's output and log records to the control plane."""
 
 import logging
 import sys
@@ -6,41 +6,42 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_FORMAT = "%(levelname)s %(name)s: %(message)s"
+"""Without the time, which each line of a job's log has anyway."""
 
 
 class Tee:
-    """A text stream that passes on what it is given, and tells it."""
+    """A text stream that writes to ``stream`` and to ``sink``."""
 
-    def __init__(self, stream: TextIO, tell: Callable[[str], None]) -> None:
-        self._stream, self._tell = stream, tell
+    def __init__(self, stream: TextIO, sink: Callable[[str], None]) -> None:
+        self._stream, self._sink = stream, sink
         self.encoding = stream.encoding
 
     def write(self, text: str) -> int:
-        """Write and tell."""
-        self._tell(text)
+        """Write to both."""
+        self._sink(text)
         return self._stream.write(text)
 
     def flush(self) -> None:
-        """Flush the stream below."""
+        """Flush the stream."""
         self._stream.flush()
 
     def isatty(self) -> bool:
-        """Say no, so that nobody draws progress bars into a log."""
+        """Return False, which disables progress bars."""
         return False
 
     def fileno(self) -> int:
-        """Return the descriptor of the stream below."""
+        """Return the stream's file descriptor."""
         return self._stream.fileno()
 
 
 @contextmanager
-def captured(tell: Callable[[str], None]) -> Iterator[None]:
-    """Tell all that this process prints, its log records from INFO on (libraries': WARNING) and Python's warnings."""
+def capture_output(sink: Callable[[str], None]) -> Iterator[None]:
+    """Copy to ``sink``: stdout, stderr, Python warnings, log records from INFO (libraries: WARNING)."""
     out, err = sys.stdout, sys.stderr
     root, ours = logging.getLogger(), logging.getLogger("windlass_pipelines")
-    # a Tee has what print and logging use of a text stream
-    sys.stdout, sys.stderr = Tee(out, tell), Tee(err, tell)
+    # Tee implements the part of TextIO that print and logging use
+    sys.stdout, sys.stderr = Tee(out, sink), Tee(err, sink)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_FORMAT))
     level, our_level = root.level, ours.level

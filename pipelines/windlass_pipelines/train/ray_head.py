@@ -1,9 +1,9 @@
-"""The Ray head of the embedded mode: `python -m windlass_pipelines.train.ray_head` starts it and stays in front of it.
+"""The Ray head of the embedded mode: `python -m windlass_pipelines.train.ray_head` runs it in the foreground.
 
-It builds the node itself instead of calling ``ray start``: that command imports Ray Serve and pandas for its other
+It creates the node itself instead of calling ``ray start``: that command imports Ray Serve and pandas for its other
 sub-commands (4 of its 5 CPU seconds), cannot bind to the loopback address (it replaces 127.0.0.1 by the machine's
-outer one), and always adds the autoscaler's monitor and the Ray Client server. Ray is pinned to the release for which
-this is written.
+external address), and always starts the autoscaler monitor and the Ray Client server. This uses Ray internals, so Ray
+is pinned to one release.
 """
 
 import argparse
@@ -18,10 +18,12 @@ from ray._private.authentication.authentication_token_setup import ensure_token_
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 
+from windlass.kit.files import write_atomic
+
 LOOPBACK = "127.0.0.1"
-_WATCH_SECONDS = 0.5
-_SYSTEM = {
-    # Logical CPUs are plenty (admission is Windlass's), and must not make Ray keep that many idle processes.
+_POLL_SECONDS = 0.5
+_SYSTEM_CONFIG = {
+    # The head has more logical CPUs than the machine has cores; Ray would keep that many idle worker processes.
     "num_workers_soft_limit": 2,
     "enable_worker_prestart": False,
     "prestart_worker_first_driver": False,
@@ -30,26 +32,24 @@ _SYSTEM = {
 
 
 def main() -> None:
-    """Start the head, write its address to ``--ready`` once it takes connections, end with it or on SIGTERM."""
+    """Start the head, write its address to ``--ready`` when it accepts connections, run until it dies or SIGTERM."""
     options = _options()
     if os.environ.get("RAY_AUTH_MODE") != "token":
         sys.exit("refusing to start Ray without RAY_AUTH_MODE=token")
     ensure_token_if_auth_enabled(create_token_if_missing=False)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda got, _frame: stopping.append(got))
+        signal.signal(number, lambda signum, _frame: stopping.append(signum))
     with socket.socket() as occupied:
         occupied.bind((LOOPBACK, 0))
         occupied.listen()
         node = Node(_parameters(options, occupied.getsockname()[1]), head=True, spawn_reaper=True)
     try:
-        draft = options.ready.with_suffix(".tmp")
-        draft.write_text(node.address, encoding="ascii")
-        draft.replace(options.ready)
+        write_atomic(options.ready, node.address, durable=False)
         while not stopping:
-            if gone := node.dead_processes():
-                sys.exit(f"Ray lost its {gone[0][0]} (exit {gone[0][1].returncode})")
-            time.sleep(_WATCH_SECONDS)
+            if dead := node.dead_processes():
+                sys.exit(f"Ray process {dead[0][0]} died (exit code {dead[0][1].returncode})")
+            time.sleep(_POLL_SECONDS)
     finally:
         options.ready.unlink(missing_ok=True)
         node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
@@ -64,13 +64,13 @@ def _parameters(options: argparse.Namespace, occupied_port: int) -> RayParams:
         temp_dir=str(options.temp_dir),
         include_dashboard=False,
         dashboard_host=LOOPBACK,
-        # Without a dashboard Ray still starts its server, 190 MB to report usage, and waits for it (3 CPU seconds).
-        # A port that is taken makes it log that and go on without.
+        # Without a dashboard Ray still starts the dashboard server (190 MB) for usage reports and waits for it (3 CPU
+        # seconds). When its port is taken, Ray logs that and continues without it.
         dashboard_port=occupied_port,
         dashboard_agent_listen_port=0,
         no_monitor=True,
         include_log_monitor=False,
-        _system_config=_SYSTEM,
+        _system_config=_SYSTEM_CONFIG,
     )
 
 

@@ -1,43 +1,43 @@
-"""How long training runs and how fast it learns: pure functions of the optimiser step, so resuming needs no state."""
+"""Number of steps, learning rate schedule and early stopping: pure functions, so resuming needs no scheduler state."""
 
 import math
 from dataclasses import dataclass
 
-from windlass.domain.specs import EarlyStopping, TrainingSpec
+from windlass.domain.specs import EarlyStopping, ResolvedTraining
 
 
-def total_steps(spec: TrainingSpec, steps_per_epoch: int) -> int:
-    """Return the number of optimiser steps: ``max_steps``, or the epochs, of which a part counts up to whole steps."""
+def total_steps(spec: ResolvedTraining, steps_per_epoch: int) -> int:
+    """Return the number of optimizer steps: ``max_steps``, or ``epochs`` rounded up to whole steps."""
     return spec.max_steps or max(1, math.ceil(spec.epochs * steps_per_epoch))
 
 
-def learning_rate(spec: TrainingSpec, step: int, total: int) -> float:
-    """Return the rate of optimiser step ``step``, counted from 1 to ``total``.
+def learning_rate(spec: ResolvedTraining, step: int, total: int) -> float:
+    """Return the learning rate of optimizer step ``step``, counted from 1 to ``total``.
 
-    It rises linearly over the warm-up, reaches ``spec.learning_rate`` at its end, and falls to 0 after the last step.
+    It rises linearly to ``spec.learning_rate`` during the warm-up, then decays to 0 after the last step.
     """
     warmup = int(spec.warmup_ratio * total)
     if step <= warmup:
         return spec.learning_rate * step / warmup
-    done = (step - 1 - warmup) / max(1, total - warmup)
-    left = 1 - done if spec.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-    return spec.learning_rate * left
+    progress = (step - 1 - warmup) / max(1, total - warmup)
+    factor = 1 - progress if spec.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+    return spec.learning_rate * factor
 
 
 @dataclass(frozen=True)
-class Patience:
-    """Early stopping: the lowest evaluation loss so far, where it was, and how many evaluations came after it."""
+class EarlyStoppingState:
+    """The lowest validation loss, its step, and the number of validations since then."""
 
-    best: float = math.inf
+    best_loss: float = math.inf
     best_step: int = 0
-    waited: int = 0
+    patience_counter: int = 0
 
-    def after(self, loss: float, step: int, rule: EarlyStopping) -> "Patience":
-        """Return the state after one more evaluation; a loss that is not a number never is an improvement."""
-        if loss < self.best - rule.min_delta:
-            return Patience(loss, step, 0)
-        return Patience(self.best, self.best_step, self.waited + 1)
+    def update(self, loss: float, step: int, rule: EarlyStopping) -> "EarlyStoppingState":
+        """Return the state after one more validation; a NaN loss is not an improvement."""
+        if loss < self.best_loss - rule.min_delta:
+            return EarlyStoppingState(loss, step, 0)
+        return EarlyStoppingState(self.best_loss, self.best_step, self.patience_counter + 1)
 
     def exhausted(self, rule: EarlyStopping) -> bool:
-        """Tell whether to stop."""
-        return self.waited >= rule.patience
+        """Return whether to stop."""
+        return self.patience_counter >= rule.patience

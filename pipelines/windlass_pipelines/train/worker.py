@@ -1,86 +1,116 @@
-"""What every Ray Train worker runs: sets up its rank, runs the attempt, and says how it ended."""
+"""The training function of every Ray Train worker: sets up its rank, runs the attempt, returns the result."""
 
 import logging
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, cast
 
 import ray.train
 import torch
 from torch import nn
 
-from windlass.domain.reports import ClaimReply, Outcome
-from windlass.runtime.context import RunContext
+from windlass.domain.reports import AcquireAttemptReply, ResultStatus
+from windlass.kit.tracebacks import summarize_traceback
+from windlass.runtime.context import RunEnvironment
 from windlass.runtime.reporter import Reporter
-from windlass_pipelines.train.attempt import AttemptRun, threads_for
-from windlass_pipelines.train.collective import Ranks
-from windlass_pipelines.train.core import Silence, Voice
-from windlass_pipelines.train.logs import captured
-from windlass_pipelines.train.outcome import Conclusion, FencedOutError, StoppedError, TrainingError
+from windlass.storage.transfers import folder_transfer
+from windlass_pipelines.train.attempt import AttemptRun, torch_threads
+from windlass_pipelines.train.distributed import DistributedContext
+from windlass_pipelines.train.logs import capture_output
+from windlass_pipelines.train.result import AttemptFencedError, AttemptResult, StoppedError, TrainingError
+from windlass_pipelines.train.trainer import NullReporter, ProgressReporter
 
 _log = logging.getLogger(__name__)
-_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_CLOSE_SECONDS = 10.0
+_DETERMINISTIC = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, RuntimeError)
+"""Errors that the same data and settings cause again, unless they come from a device or from a connection."""
+_TRANSIENT_MARKERS = ("cuda", "cudnn", "cublas", "nccl", "gloo", "distbackend", "distnetwork", "connection")
+_OUT_OF_MEMORY_MARKERS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def train(config: dict[str, str]) -> dict[str, Any] | None:
-    """Run one attempt. ``config`` has the path of the run context and the claim; neither is a secret.
+    """Run one attempt. ``config`` has the variables of the run environment and the acquired attempt; none is a secret.
 
     Returns:
-        On rank 0 a dumped ``Conclusion``, else None.
+        On rank 0 a dumped ``AttemptResult``, else None.
     """
-    context = RunContext.model_validate_json(Path(config["context"]).read_bytes())
-    claim = ClaimReply.model_validate_json(config["claim"])
-    torch.set_num_threads(threads_for(context.spec.resources.gpus_per_worker))
-    place = ray.train.get_context()
-    ranks = Ranks(place.get_world_rank(), place.get_world_size(), _device(place.get_local_rank()))
+    environment = RunEnvironment.load(config)
+    acquired = AcquireAttemptReply.model_validate_json(config["acquired"])
+    torch.set_num_threads(torch_threads(environment))
+    train_context = ray.train.get_context()
+    dist = DistributedContext(
+        train_context.get_world_rank(), train_context.get_world_size(), _device(train_context.get_local_rank())
+    )
     with ExitStack() as stack:
-        voice: Voice = Silence()
-        if ranks.first:
-            reporter = Reporter(context, claim.attempt, "rank0")
-            stack.callback(reporter.close)
-            stack.enter_context(captured(reporter.log))
-            voice = cast("Voice", reporter)
-        conclusion = conclude(AttemptRun(context, claim, ranks, voice, _wrapper(ranks)))
-    return conclusion.model_dump(mode="json") if ranks.first else None
+        reporter: ProgressReporter = NullReporter()
+        if dist.is_main:
+            rank0 = Reporter(environment, acquired.attempt, "rank0")
+            drain = environment.drain_seconds
+            stack.callback(rank0.close, timeout=_CLOSE_SECONDS if drain is None else drain)
+            stack.enter_context(capture_output(rank0.log))
+            reporter = cast("ProgressReporter", rank0)
+        result = run_to_result(
+            AttemptRun(environment, acquired, dist, reporter, folder_transfer(environment), _wrap_for(dist))
+        )
+    return result.model_dump(mode="json") if dist.is_main else None
 
 
-def conclude(attempt: AttemptRun) -> Conclusion:
-    """Run the attempt and turn its expected ends into a conclusion; what is not expected goes through."""
+def run_to_result(attempt: AttemptRun) -> AttemptResult:
+    """Run the attempt and return its result; expected errors become results, others are raised."""
     try:
         return attempt.run()
-    except FencedOutError:
-        return Conclusion(outcome=Outcome.STOPPED, code="fenced", fenced=True)
+    except AttemptFencedError:
+        return AttemptResult(outcome=ResultStatus.STOPPED, code="fenced", fenced=True)
     except StoppedError as error:
         _log.info("stopped: %s", error.code)
-        return Conclusion(outcome=Outcome.STOPPED, code=error.code, trained_seconds=attempt.trained_seconds)
+        return AttemptResult(outcome=ResultStatus.STOPPED, code=error.code, trained_seconds=attempt.trained_seconds)
     except TrainingError as error:
         _log.error("%s: %s", error.code, error.message)
-        return _failed(attempt, error.code, error.message)
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _MEMORY):
-            _log.exception("out of memory")
-            return _failed(attempt, "out_of_memory", f"a smaller batch_size or max_length may fit: {str(error)[:500]}")
-        _log.exception("training failed")
-        raise
-    except Exception:
-        _log.exception("training failed")
-        raise
+        return _failed_result(attempt, error.code, error.message)
+    except Exception as error:  # noqa: BLE001 - _unexpected_result raises what another attempt may survive
+        return _unexpected_result(attempt, error)
 
 
-def _failed(attempt: AttemptRun, code: str, message: str) -> Conclusion:
+def _unexpected_result(attempt: AttemptRun, error: Exception) -> AttemptResult:
+    """Return a failed result for an error that another attempt would repeat.
+
+    With several workers only a lack of memory is returned: the others wait in a collective operation, so the error must
+    end the worker group; ``driver.result_from_failures`` then makes the result.
+
+    Raises:
+        Exception: ``error``, when another attempt may succeed.
+    """
+    _log.exception("training failed")
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(marker in text.lower() for marker in _OUT_OF_MEMORY_MARKERS)
+    ):
+        hint = f"a smaller batch_size or max_length may fit: {str(error)[:500]}"
+        return _failed_result(attempt, "out_of_memory", hint)
+    transient = any(marker in text.lower() for marker in _TRANSIENT_MARKERS)
+    if transient or not isinstance(error, _DETERMINISTIC) or attempt.world_size > 1:
+        raise error
+    frame = summarize_traceback("".join(traceback.format_exception(error)))
+    return _failed_result(attempt, "training_failed", f"{text} ({frame.frame})" if frame else text)
+
+
+def _failed_result(attempt: AttemptRun, code: str, message: str) -> AttemptResult:
     seconds = attempt.trained_seconds
-    return Conclusion(outcome=Outcome.FAILED, code=code, message=message[:4000], trained_seconds=seconds)
+    return AttemptResult(outcome=ResultStatus.FAILED, code=code, message=message[:4000], trained_seconds=seconds)
 
 
 def _device(local_rank: int) -> torch.device:
-    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)  # otherwise every process of the node also occupies memory of its first GPU
+    return device
 
 
-def _wrapper(ranks: Ranks) -> Callable[[nn.Module], nn.Module]:
-    if ranks.size == 1:
+def _wrap_for(dist: DistributedContext) -> Callable[[nn.Module], nn.Module]:
+    if dist.world_size == 1:
         return lambda module: module
-    # imported here: a single worker needs none of it, and it costs start-up time
-    from ray.train.torch import prepare_model  # noqa: PLC0415 - imported when used: it is slow to load
+    from ray.train.torch import prepare_model  # noqa: PLC0415 - slow to load, and a single worker does not need it
 
-    return lambda module: cast("nn.Module", prepare_model(module, parallel_strategy="ddp"))
+    return lambda module: cast("nn.Module", prepare_model(module, move_to_device=dist.device, parallel_strategy="ddp"))

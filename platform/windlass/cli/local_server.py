@@ -1,4 +1,4 @@
-"""The embedded server of a data folder, as a process: start it, find it, stop it."""
+"""Starts, finds and stops the server process of a data directory."""
 
 import importlib.util
 import json
@@ -26,15 +26,15 @@ _MODULES = {
     "train": ("ray", "torch", "transformers", "peft", "safetensors"),
 }
 _START_SECONDS = 60.0
-_LOOK_SECONDS = 0.05
-_SAME_START_SECONDS = 3.0
+_POLL_SECONDS = 0.05
+_START_TIME_TOLERANCE = 3.0
 _LOG_LIMIT = 16 << 20
-_LAST_LINES = 15
+_TAIL_LINES = 15
 
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """What a running server wrote down in its data folder."""
+    """The content of ``server.json``, which a running server writes into its data directory."""
 
     home: Path
     pid: int
@@ -44,36 +44,36 @@ class LocalServer:
 
     @property
     def key_file(self) -> Path:
-        """Where its admin key is."""
+        """The file with the admin key."""
         return self.home / KEY_FILE
 
     @property
     def running(self) -> bool:
-        """Whether that very process still lives; a pid alone may be another's by now."""
+        """Whether the process still runs; the start time is compared because pids are reused."""
         started = _started(self.pid)
-        return started is not None and abs(started - self.start_time) < _SAME_START_SECONDS
+        return started is not None and abs(started - self.start_time) < _START_TIME_TOLERANCE
 
 
 def missing_extras(wanted: Collection[str] = tuple(_MODULES)) -> dict[str, list[str]]:
-    """Return the extras that lack a module here, with those modules."""
-    found = {
+    """Return the missing modules by extra."""
+    missing = {
         extra: [name for name in names if importlib.util.find_spec(name) is None]
         for extra, names in _MODULES.items()
         if extra in wanted
     }
-    return {extra: names for extra, names in found.items() if names}
+    return {extra: names for extra, names in missing.items() if names}
 
 
 def read(home: Path) -> LocalServer | None:
-    """Return the server that runs over a data folder, None when none does.
+    """Return the server of a data directory, None if none runs.
 
     Raises:
         InvalidError: the folder's ``server.json`` cannot be read.
     """
     path = home / _SERVER_FILE
     try:
-        said = json.loads(path.read_bytes())
-        server = LocalServer(home, int(said["pid"]), float(said["start_time"]), str(said["url"]), str(said["version"]))
+        data = json.loads(path.read_bytes())
+        server = LocalServer(home, int(data["pid"]), float(data["start_time"]), str(data["url"]), str(data["version"]))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -84,46 +84,47 @@ def read(home: Path) -> LocalServer | None:
 def start(
     home: Path, port: int, host: str, environment: Mapping[str, str] = os.environ, *, cluster: bool = False
 ) -> ProcessRecord:
-    """Start the server in a session of its own; its output goes to ``server.log`` in the data folder.
+    """Start the server in a new process session; its output goes to ``server.log`` in the data directory.
 
-    ``cluster``: the control plane of the cluster that the environment names, not the embedded one.
+    With ``cluster`` it is the control plane of the cluster that ``environment`` selects, else the embedded server.
 
     Raises:
-        UnavailableError: parts of it are not installed.
-        InvalidError: the data folder cannot be made.
-        ConflictError: one runs already.
+        UnavailableError: required packages are not installed.
+        InvalidError: the data directory cannot be created or written.
+        ConflictError: a server already runs.
     """
     missing = missing_extras(("api", "data") if cluster else tuple(_MODULES))
     if missing:
         modules = ", ".join(name for names in missing.values() for name in names)
         raise UnavailableError(
-            f"this installation has the CLI alone; the server needs {modules}",
-            hint="pip install 'windlass[embedded]', or point WINDLASS_URL at a server that runs elsewhere",
+            f"the server's packages are not installed: {modules}",
+            hint="pip install 'windlass[embedded]', or set WINDLASS_URL to the address of another server",
         )
     running = read(home)
     if running is not None:
         raise ConflictError(
-            f"a server runs over {home} already: {running.url} (pid {running.pid})",
+            f"a server already runs on {home}: {running.url} (pid {running.pid})",
             hint="use it, stop it with `windlass down`, or choose another --home",
         )
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _turn_log(home / LOG_FILE)
+        _rotate_log(home / LOG_FILE)
     except OSError as error:
         raise InvalidError(
-            f"{home} cannot be made or written: {error.strerror}", hint="choose another --home"
+            f"{home} cannot be created or written: {error.strerror}", hint="choose another --home"
         ) from error
-    # -P: modules in the folder where the user happens to stand must not shadow the server's.
+    # -P: modules in the current folder must not shadow the server's.
     argv = [sys.executable, "-P", "-m", "windlass_api.cluster" if cluster else "windlass_api.embedded"]
     argv += ["--home", str(home), "--host", host, "--port", str(port)]
-    return processes.start(argv, environment=environment, log=home / LOG_FILE, record=processes.claim())
+    argv += ["--internal-port", "0"] if cluster else []  # no pod connects to a server outside the cluster
+    return processes.start(argv, environment=environment, log=home / LOG_FILE, record=processes.new_record())
 
 
 def wait_ready(home: Path, process: ProcessRecord) -> LocalServer | int:
-    """Return the server once it accepts requests, or its exit code when it ended instead.
+    """Return the server once it accepts requests, or its exit code if it exited.
 
     Raises:
-        UnavailableError: neither happened in a minute; the process is ended.
+        UnavailableError: the server did neither within a minute; it is killed.
     """
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
@@ -133,25 +134,25 @@ def wait_ready(home: Path, process: ProcessRecord) -> LocalServer | int:
         server = read(home)
         if server is not None and server.pid == process.pid:
             return server
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     processes.kill(process, grace_seconds=5.0)
     raise UnavailableError(
-        f"the server was not ready after {_START_SECONDS:.0f} s", hint=f"its last words are in {home / LOG_FILE}"
+        f"the server was not ready after {_START_SECONDS:.0f} s", hint=f"see its log: {home / LOG_FILE}"
     )
 
 
 def stop(server: LocalServer, seconds: float) -> bool:
-    """Ask the server to stop, with everything that it started; tell whether it is gone in time."""
+    """Send SIGTERM; return whether the server exits within ``seconds``. It stops everything that it started."""
     os.kill(server.pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds
     while server.running:
         if time.monotonic() > deadline:
             return False
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return True
 
 
-def last_words(home: Path) -> str:
+def log_tail(home: Path) -> str:
     """Return the last lines of the server's log."""
     try:
         with (home / LOG_FILE).open("rb") as stream:
@@ -159,17 +160,17 @@ def last_words(home: Path) -> str:
             text = stream.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-_LAST_LINES:])
+    return "\n".join(text.splitlines()[-_TAIL_LINES:])
 
 
-def _turn_log(log: Path) -> None:
-    """Keep one old log beside the new one."""
+def _rotate_log(log: Path) -> None:
+    """Rename a large log to ``server.log.1``."""
     if log.exists() and log.stat().st_size > _LOG_LIMIT:
         log.replace(log.with_suffix(".log.1"))
 
 
 def _started(pid: int) -> float | None:
-    """Return when a running process started, Unix seconds: proc(5), field 22 of stat, in clock ticks since boot."""
+    """Return the start time of a running process in Unix seconds: field 22 of /proc/PID/stat, see proc(5)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         booted = next(line for line in Path("/proc/stat").read_text("ascii").splitlines() if line.startswith("btime"))

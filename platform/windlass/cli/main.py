@@ -1,4 +1,4 @@
-"""The ``windlass`` command: nouns and verbs, each imported when it is called."""
+"""The ``windlass`` command. The module of a command is imported when the command is called."""
 
 import os
 import sys
@@ -11,12 +11,12 @@ from typer import completion
 from typer.core import TyperCommand, TyperGroup
 
 from windlass import __version__
-from windlass.cli import failures
+from windlass.cli import errors
 from windlass.cli.safe_text import lines
 from windlass.domain.errors import WindlassError
 
 COMPLETION_VARIABLE = "_WINDLASS_COMPLETE"
-"""Set by the scripts of ``windlass completions`` when a shell asks what may come next."""
+"""Set by the scripts of ``windlass completions`` when the shell requests completions."""
 
 
 class _Entry(NamedTuple):
@@ -24,35 +24,36 @@ class _Entry(NamedTuple):
     help: str
 
 
-_HERE = "On this machine"
-_WORK = "Train and serve"
-_SHARE = "Share"
+_LOCAL_PANEL = "Local server"
+_TRAIN_PANEL = "Train and serve"
+_ADMIN_PANEL = "Projects and access"
 
 _COMMANDS = {
-    "up": _Entry(_HERE, "Start the server of this machine."),
-    "down": _Entry(_HERE, "Stop it."),
-    "status": _Entry(_HERE, "Show the server, and who you are to it."),
-    "doctor": _Entry(_HERE, "Check this machine and the server, and say what to do."),
-    "examples": _Entry(_WORK, "Fetch real example data and base models."),
-    "dataset": _Entry(_WORK, "Upload, check and clean data."),
-    "base-model": _Entry(_WORK, "The models that jobs may start from."),
-    "job": _Entry(_WORK, "Submit and follow fine-tuning jobs."),
-    "model": _Entry(_WORK, "Registered models: versions, reports, aliases, files."),
-    "endpoint": _Entry(_WORK, "Serve models."),
-    "predict": _Entry(_WORK, "Classify texts with an endpoint."),
-    "chat": _Entry(_WORK, "Talk to an endpoint."),
-    "project": _Entry(_SHARE, "Projects: tenants with members and quota."),
-    "member": _Entry(_SHARE, "Who may do what in a project."),
-    "quota": _Entry(_SHARE, "A project's share of the pools."),
-    "pool": _Entry(_SHARE, "Pools of accelerators."),
-    "key": _Entry(_SHARE, "API keys."),
-    "usage": _Entry(_SHARE, "What the project's jobs have used."),
-    "completions": _Entry(_SHARE, "Print the completion script of a shell."),
+    "up": _Entry(_LOCAL_PANEL, "Start the local server."),
+    "down": _Entry(_LOCAL_PANEL, "Stop the local server."),
+    "status": _Entry(_LOCAL_PANEL, "Show the server, your user and your role."),
+    "doctor": _Entry(_LOCAL_PANEL, "Check this machine and the server, and suggest fixes."),
+    "examples": _Entry(_TRAIN_PANEL, "Download example datasets and base models."),
+    "dataset": _Entry(_TRAIN_PANEL, "Upload, validate and clean datasets."),
+    "base-model": _Entry(_TRAIN_PANEL, "Manage the base models from which jobs start."),
+    "job": _Entry(_TRAIN_PANEL, "Submit and follow fine-tuning jobs."),
+    "model": _Entry(_TRAIN_PANEL, "Manage registered models: versions, reports, aliases, files."),
+    "endpoint": _Entry(_TRAIN_PANEL, "Serve models."),
+    "predict": _Entry(_TRAIN_PANEL, "Classify texts with an endpoint."),
+    "chat": _Entry(_TRAIN_PANEL, "Chat with an endpoint."),
+    "project": _Entry(_ADMIN_PANEL, "Manage projects: tenants with members and quota."),
+    "member": _Entry(_ADMIN_PANEL, "Manage the members of a project and their roles."),
+    "quota": _Entry(_ADMIN_PANEL, "Show and set a project's quotas."),
+    "pool": _Entry(_ADMIN_PANEL, "Manage pools of accelerators."),
+    "key": _Entry(_ADMIN_PANEL, "List, renew and revoke your API keys; create keys (admins)."),
+    "usage": _Entry(_ADMIN_PANEL, "Show the resource usage of a project's jobs."),
+    "audit": _Entry(_ADMIN_PANEL, "List accepted changes: who changed what, and when."),
+    "completions": _Entry(_ADMIN_PANEL, "Print a shell completion script."),
 }
 
 
 class _Commands(TyperGroup):
-    """Knows names and one-line helps; loads a command's module when it is called."""
+    """Lists names and short helps without importing commands; imports a command when it is called."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -61,7 +62,7 @@ class _Commands(TyperGroup):
         }
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the real command for the first argument."""
+        """Import and return the command that the first argument names."""
         name, known, rest = super().resolve_command(ctx, args)
         return name, _load(name) if name in _COMMANDS else known, rest
 
@@ -78,8 +79,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"windlass {__version__}")
         raise typer.Exit
 
@@ -90,7 +91,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Fine-tune models on GPUs that teams share, and serve them.
+    """Fine-tune and serve models on shared GPUs.
 
     Start with `windlass up`, then `windlass examples fetch reviews`.
     """
@@ -98,34 +99,36 @@ def _root(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Carry out one command line and return the exit code."""
+    """Execute one command line and return the exit code."""
     if COMPLETION_VARIABLE in os.environ:
         completion.completion_init()  # type: ignore[attr-defined]  # typer has no public name for it
     try:
-        answer = typer.main.get_command(app).main(list(arguments), prog_name="windlass", standalone_mode=False)
+        result = typer.main.get_command(app).main(
+            list(arguments), prog_name="windlass", standalone_mode=False, obj=tuple(arguments)
+        )
     except WindlassError as error:
-        failures.show(error)
-        return failures.exit_code(error)
+        errors.print_error(error)
+        return errors.exit_code(error)
     except TimeoutError as error:
-        failures.say(f"timed out: {lines(str(error))}")
-        return failures.WAIT_TIMED_OUT
+        errors.print_stderr(f"timed out: {lines(str(error))}")
+        return errors.WAIT_TIMED_OUT
     except typer.TyperException as error:
         return _usage(error)
     except typer.Abort:
-        return failures.INTERRUPTED
-    return answer if isinstance(answer, int) else failures.OK
+        return errors.INTERRUPTED
+    return result if isinstance(result, int) else errors.OK
 
 
 def _usage(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     message = error.format_message()
     if message:
-        failures.say(f"error: {lines(message)}")
+        errors.print_stderr(f"error: {lines(message)}")
     if context is not None and message:
-        failures.say(f"  hint: {context.command_path} --help")
-    return failures.USAGE
+        errors.print_stderr(f"  hint: {context.command_path} --help")
+    return errors.USAGE
 
 
 def main() -> NoReturn:
-    """Run the command line of this process."""
+    """Execute the command line of this process."""
     sys.exit(run(sys.argv[1:]))

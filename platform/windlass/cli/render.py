@@ -1,4 +1,4 @@
-"""Data on standard output: table, JSON, YAML or names."""
+"""Prints data on standard output as a table, JSON, YAML or names."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -11,10 +11,9 @@ import yaml
 from pydantic import BaseModel
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from windlass.cli.safe_text import json_text, one_line
+from windlass.cli.safe_text import has_hidden, json_text, one_line
 from windlass.wire.base import ReasonOut
 
 T = TypeVar("T", bound=BaseModel)
@@ -34,7 +33,6 @@ STYLES = {
     "rolling-out": "cyan",
     "processing": "cyan",
     "importing": "cyan",
-    "accepted": "yellow",
     "queued": "yellow",
     "pending": "yellow",
     "waits": "yellow",
@@ -46,9 +44,10 @@ STYLES = {
 
 
 class Output(StrEnum):
-    """What standard output carries."""
+    """Output formats. ``wide`` is a table with all columns, whatever the width of the terminal."""
 
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
     YAML = "yaml"
     NAME = "name"
@@ -56,37 +55,82 @@ class Output(StrEnum):
 
 @dataclass(frozen=True)
 class Column(Generic[T]):
-    """One column of a table, or one line of a record."""
+    """A column of a table, or a line of a record. Tables have the most important columns first."""
 
     title: str
     value: Callable[[T], object]
+    shrinks: bool = False
+    """Whether a narrow terminal may cut its text: true for sentences, never for names and ids."""
+    keep: bool = False
+    """Whether a narrow terminal shows it although it is not one of the first columns."""
 
 
 def ascii_only(console: Console) -> bool:
-    """Tell whether a terminal cannot show blocks and braille."""
+    """Return whether the console cannot show block and braille characters."""
     return not console.encoding.lower().startswith("utf")
 
 
-def table(console: Console, columns: Sequence[Column[T]], items: Iterable[T]) -> None:
-    """Print a table: coloured and folded on a terminal, plain whole lines elsewhere."""
+def table(console: Console, columns: Sequence[Column[T]], items: Iterable[T], *, wide: bool = False) -> list[str]:
+    """Print a table with one line for each item, and return the titles of the columns that it leaves out.
+
+    On a terminal, texts that may be cut are cut and the last columns are left out until a line fits, except when
+    ``wide``.
+    """
     cells = [[cell(column.value(item)) for column in columns] for item in items]
     titles = [column.title.upper() for column in columns]
-    if console.is_terminal:
-        drawn = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        for title in titles:
-            drawn.add_column(title, overflow="fold")
-        for row in cells:
-            drawn.add_row(*(Text(text, style=STYLES.get(text, "")) for text in row))
-        console.print(drawn)
-        return
-    widths = [max(map(cell_len, column)) for column in zip(titles, *cells, strict=True)]
-    for row in (titles, *cells):
-        padded = (text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True))
-        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+    natural = [max(map(cell_len, column)) for column in zip(titles, *cells, strict=True)]
+    if not console.is_terminal:
+        for row in (titles, *cells):
+            sys.stdout.write("  ".join(map(_pad, row, natural)).rstrip() + "\n")
+        return []
+    empty = [all(row[index] == "-" for row in cells) for index in range(len(columns))]
+    widths = dict(enumerate(natural)) if wide else _fitting(columns, natural, empty, console.width)
+    for number, row in enumerate((titles, *cells)):
+        line = Text()
+        for index, width in widths.items():
+            text = Text(row[index], style=STYLES.get(row[index], "") if number else "dim")
+            text.truncate(width, overflow="ellipsis", pad=True)
+            line.append_text(text).append(_GAP)
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+    return [title for index, title in enumerate(titles) if index not in widths and not empty[index]]
+
+
+_GAP = "  "
+_MIN_TEXT_WIDTH = 20
+"""Width to which a text may be cut to make room for other columns."""
+
+
+def _fitting(
+    columns: Sequence[Column[T]], natural: Sequence[int], empty: Sequence[bool], available: int
+) -> dict[int, int]:
+    """Return the columns that fit, by index, with their widths; the first column is always shown."""
+    least = [
+        min(width, max(_MIN_TEXT_WIDTH, len(column.title))) if column.shrinks else width
+        for column, width in zip(columns, natural, strict=True)
+    ]
+    shown = list(range(len(columns)))
+
+    def excess() -> int:
+        return sum(least[index] for index in shown) + len(_GAP) * (len(shown) - 1) - available
+
+    droppable = sorted(shown[1:], key=lambda index: (not empty[index], columns[index].keep, -index))
+    while excess() > 0 and droppable:
+        shown.remove(droppable.pop(0))
+    spare = max(0, -excess())
+    widths = {}
+    for index in shown:
+        grown = min(natural[index] - least[index], spare)
+        widths[index], spare = least[index] + grown, spare - grown
+    return widths
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - cell_len(text))
 
 
 def record(console: Console, columns: Sequence[Column[T]], item: T) -> None:
-    """Print one object, a line per field; fields without a value are left out."""
+    """Print one object, one line per field; fields without a value are omitted."""
     shown = [(column.title, cell(column.value(item))) for column in columns]
     shown = [(title, text) for title, text in shown if text not in {"", "-"}]
     width = max((len(title) for title, _ in shown), default=0)
@@ -97,16 +141,16 @@ def record(console: Console, columns: Sequence[Column[T]], item: T) -> None:
 
 
 def document(output: Output, data: Any) -> None:
-    """Print plain data as JSON or YAML."""
+    """Print JSON data as JSON or YAML."""
     if output is Output.YAML:
-        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=json_text(data).isascii())
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=not has_hidden(data))
         sys.stdout.write(text)
     else:
         sys.stdout.write(json_text(data) + "\n")
 
 
 def plain(item: object) -> Any:
-    """Return JSON data of a wire model, or of a list or mapping of them."""
+    """Return the JSON data of a wire model, or of a list or mapping of wire models."""
     if isinstance(item, BaseModel):
         return item.model_dump(mode="json")
     if isinstance(item, dict):
@@ -117,7 +161,7 @@ def plain(item: object) -> Any:
 
 
 def cell(value: object) -> str:
-    """Return the text of one cell; ``-`` for nothing."""
+    """Return the text of one cell; ``-`` for an empty value."""
     match value:
         case None | "" | [] | ():
             text = "-"
@@ -137,7 +181,7 @@ def cell(value: object) -> str:
 
 
 def reason_text(reason: ReasonOut | None) -> str:
-    """Return why something waits or failed and what to do, as sentences on one line; empty without a reason."""
+    """Return message and action of a reason as sentences on one line; empty without a reason."""
     if reason is None:
         return ""
     message, action = one_line(reason.message).strip(), one_line(reason.action).strip()
@@ -145,29 +189,19 @@ def reason_text(reason: ReasonOut | None) -> str:
 
 
 def age(moment: datetime, now: datetime | None = None) -> str:
-    """Return how long ago a moment was: ``12s``, ``5m``, ``3h``, ``2d``."""
+    """Return the time since ``moment``, such as ``5m ago``."""
     return duration(((now or datetime.now(UTC)) - moment).total_seconds()) + " ago"
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in its two largest units at most."""
-    whole = max(int(seconds), 0)
-    if whole < 60:  # noqa: PLR2004 - seconds in a minute
-        return f"{whole}s"
-    minutes, seconds_left = divmod(whole, 60)
+    """Return a duration in at most two units, such as ``3m05s`` or ``2d``."""
+    rounded = max(int(seconds), 0)
+    if rounded < 60:  # noqa: PLR2004 - seconds in a minute
+        return f"{rounded}s"
+    minutes, seconds_left = divmod(rounded, 60)
     if minutes < 60:  # noqa: PLR2004 - minutes in an hour
-        return f"{minutes}m{seconds_left:02d}s" if minutes < 10 else f"{minutes}m"  # noqa: PLR2004 - then seconds no longer matter
+        return f"{minutes}m{seconds_left:02d}s" if minutes < 10 else f"{minutes}m"  # noqa: PLR2004 - seconds are omitted from 10 minutes on
     hours, minutes_left = divmod(minutes, 60)
-    if hours < 48:  # noqa: PLR2004 - then days say more
+    if hours < 48:  # noqa: PLR2004 - days are shown from 48 hours on
         return f"{hours}h{minutes_left:02d}m"
     return f"{hours // 24}d"
-
-
-def size(count: int) -> str:
-    """Return bytes in binary units."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:  # noqa: PLR2004 - binary units
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"

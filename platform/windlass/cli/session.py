@@ -1,7 +1,8 @@
-"""What every verb shares: where the server is, how to print, how Ctrl-C leaves."""
+"""What all commands share: the connection, the output format, detaching on Ctrl-C."""
 
 import inspect
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -14,9 +15,11 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
-from windlass.cli import failures, render
+from windlass.cli import api_errors, errors, render
+from windlass.cli.name_completion import names_of
 from windlass.cli.render import Column, Output
 from windlass.cli.safe_text import json_line, one_line
+from windlass.domain.errors import UnavailableError, WindlassError
 
 if TYPE_CHECKING:
     from windlass.sdk import Client
@@ -28,7 +31,7 @@ _PANEL = "Server and output"
 
 
 class Session:
-    """One call of the CLI."""
+    """One invocation of the CLI."""
 
     def __init__(
         self,
@@ -37,8 +40,11 @@ class Session:
         project: str | None = None,
         server: str | None = None,
         key_file: Path | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.output = output
+        self.arguments = tuple(arguments)
+        self._attach = ""
         self.project = project
         self.server = server
         self.key_file = key_file
@@ -47,37 +53,65 @@ class Session:
 
     @cached_property
     def client(self) -> "Client":
-        """The client, made when first asked for."""
+        """The SDK client, created on first use."""
         from windlass.sdk import Client  # noqa: PLC0415 - the HTTP stack doubles the time of `--help`
 
         return Client(url=self.server, project=self.project, key_file=self.key_file)
 
+    def explain_dead_server(self, error: UnavailableError) -> None:
+        """Rewrite the error when the server of this machine, which wrote its URL into its folder, does not run."""
+        from windlass.cli import local_server  # noqa: PLC0415 - needed on errors only
+        from windlass.sdk.connection import default_home  # noqa: PLC0415 - as above
+
+        connected = self.__dict__.get("client")
+        if connected is None or connected.connection.source != "data directory" or error.request_id:
+            return
+        if local_server.read(default_home()) is None:
+            error.message = f"no server runs: the one that used {default_home()} ended without `windlass down`"
+            error.hint = "start it again: `windlass up --detach`" + (f"; {self._attach}" if self._attach else "")
+
     def close(self) -> None:
-        """Close the client's connections, if there is one."""
+        """Close the client if it was created."""
         if "client" in self.__dict__:
             self.client.close()
 
+    def command_line(self, *more: str) -> str:
+        """Return the command of this invocation with more arguments, for a shell."""
+        return shlex.join(["windlass", *self.arguments, *more])
+
+    @property
+    def connection_flags(self) -> str:
+        """The flags of this invocation that select the project, the server and the key, for a shell."""
+        flags = {"--project": self.project, "--server": self.server, "--key-file": self.key_file}
+        return shlex.join(word for flag, value in flags.items() if value is not None for word in (flag, str(value)))
+
+    def suggestion(self, command: str) -> str:
+        """Return a command that acts on the same project, server and user as this invocation."""
+        return f"{command} {self.connection_flags}".rstrip()
+
     @property
     def machine(self) -> bool:
-        """Whether standard output is for a program."""
-        return self.output is not Output.TABLE
+        """Whether the output format is machine-readable."""
+        return self.output not in {Output.TABLE, Output.WIDE}
 
     @property
     def live(self) -> bool:
-        """Whether a moving display may be drawn: both streams are a terminal and nothing is read by a program."""
+        """Whether a live display can be drawn: both streams are terminals and the format is ``table``."""
         return self.out.is_terminal and self.err.is_terminal and not self.machine
 
     def list(self, items: Iterable[T], columns: Sequence[Column[T]], name: Callable[[T], str]) -> None:
-        """Print a list."""
-        found = [*items]
+        """Print a list of objects."""
+        listed = [*items]
         if self.output is Output.NAME:
-            self.names(map(name, found))
+            self.names(map(name, listed))
         elif self.machine:
-            render.document(self.output, render.plain(found))
-        elif found:
-            render.table(self.out, columns, found)
+            render.document(self.output, render.plain(listed))
+        elif listed:
+            hidden = render.table(self.out, columns, listed, wide=self.output is Output.WIDE)
+            if hidden:
+                self.message(f"more columns with -o wide: {', '.join(hidden).lower()}")
         else:
-            self.say("nothing found")
+            self.message("no results")
 
     def show(self, item: T, columns: Sequence[Column[T]], name: Callable[[T], str]) -> None:
         """Print one object."""
@@ -89,40 +123,49 @@ class Session:
             render.record(self.out, columns, item)
 
     def document(self, data: Any) -> None:
-        """Print plain data: YAML when asked for, else JSON."""
+        """Print data as YAML with ``-o yaml``, else as JSON."""
         render.document(self.output, render.plain(data))
 
     def lines(self, items: Iterable[Any], limit: int | None) -> None:
-        """Print plain objects: JSON lines, or one document when asked for."""
-        found = islice(items, limit)
+        """Print objects as one document with ``-o json`` or ``-o yaml``, else as JSON lines."""
+        limited = islice(items, limit)
         if self.output in {Output.JSON, Output.YAML}:
-            self.document([*found])
+            self.document([*limited])
             return
-        for item in found:
+        for item in limited:
             sys.stdout.write(json_line(item) + "\n")
 
     def names(self, names: Iterable[str]) -> None:
-        """Print names, one a line."""
+        """Print names, one per line."""
         for name in names:
             sys.stdout.write(one_line(name) + "\n")
 
     def write(self, text: str) -> None:
-        """Print text as it is, at once: a log, an answer in pieces."""
+        """Print text unchanged and flush: a log, a streamed answer."""
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    def say(self, text: str) -> None:
-        """Print chatter, to standard error."""
-        failures.say(text)
+    def message(self, text: str) -> None:
+        """Print a message to standard error."""
+        errors.print_stderr(text)
 
     @contextmanager
-    def detaching(self, subject: str, command: str) -> Iterator[None]:
-        """Let Ctrl-C leave what is watched alone: say how to return, exit 130."""
+    def detach_on_interrupt(self, subject: str, command: str) -> Iterator[None]:
+        """On Ctrl-C print the command that attaches again and exit 130; ``subject`` keeps running.
+
+        When the server does not answer any more, the error has this command too.
+        """
         try:
             yield
+        except UnavailableError as error:
+            if not error.request_id:  # nothing answered
+                again = f"{subject} does not depend on this command; attach again with"
+                error.hint = f"{again} `{command}`"
+                self._attach = f"{again} `{self.suggestion(command)}`"
+            raise
         except KeyboardInterrupt:
-            self.say(f"\ndetached: {subject} goes on. Return with: {command}")
-            raise typer.Exit(failures.INTERRUPTED) from None
+            self.message(f"\ndetached: {subject} keeps running. Attach again with: {self.suggestion(command)}")
+            raise typer.Exit(errors.INTERRUPTED) from None
 
 
 _COMMON = (
@@ -130,16 +173,22 @@ _COMMON = (
         "output",
         Annotated[
             Output | None,
-            typer.Option("--output", "-o", help="What to print.", rich_help_panel=_PANEL, show_default="table"),
+            typer.Option("--output", "-o", help="Output format.", rich_help_panel=_PANEL, show_default="table"),
         ],
         None,
     ),
-    ("json", Annotated[bool, typer.Option("--json", help="The same as -o json.", rich_help_panel=_PANEL)], False),
+    ("json", Annotated[bool, typer.Option("--json", help="Short for -o json.", rich_help_panel=_PANEL)], False),
     (
         "project",
         Annotated[
             str | None,
-            typer.Option("--project", "-p", help="The project; else WINDLASS_PROJECT.", rich_help_panel=_PANEL),
+            typer.Option(
+                "--project",
+                "-p",
+                help="Project; default: WINDLASS_PROJECT.",
+                rich_help_panel=_PANEL,
+                autocompletion=names_of("project"),
+            ),
         ],
         None,
     ),
@@ -147,7 +196,7 @@ _COMMON = (
         "server",
         Annotated[
             str | None,
-            typer.Option("--server", help="URL of the server; else WINDLASS_URL.", rich_help_panel=_PANEL),
+            typer.Option("--server", help="URL of the server; default: WINDLASS_URL.", rich_help_panel=_PANEL),
         ],
         None,
     ),
@@ -155,15 +204,15 @@ _COMMON = (
         "key_file",
         Annotated[
             Path | None,
-            typer.Option("--key-file", help="File with the API key; else WINDLASS_KEY.", rich_help_panel=_PANEL),
+            typer.Option("--key-file", help="File with the API key; default: WINDLASS_KEY.", rich_help_panel=_PANEL),
         ],
         None,
     ),
 )
 
 
-def verb(function: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
-    """Make a command of a function whose first parameter is the session: adds the options that all verbs have."""
+def command(function: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
+    """Turn a function whose first parameter is the session into a command with the common options."""
     own = [*inspect.signature(function).parameters.values()][1:]
     common = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
@@ -171,7 +220,8 @@ def verb(function: Callable[Concatenate[Session, P], None]) -> Callable[..., Non
     ]
 
     @wraps(function)
-    def command(**values: Any) -> None:
+    def invoke(**values: Any) -> None:
+        context: typer.Context = values.pop("context")
         output, json = values.pop("output"), values.pop("json")
         if json and output not in {None, Output.JSON}:
             raise typer.BadParameter(f"--json contradicts -o {output}")
@@ -180,25 +230,32 @@ def verb(function: Callable[Concatenate[Session, P], None]) -> Callable[..., Non
             project=values.pop("project"),
             server=values.pop("server"),
             key_file=values.pop("key_file"),
+            arguments=context.obj or (),
         )
         try:
             with closing(session):
-                function(session, **values)  # type: ignore[call-arg]  # typer calls by name, as the signature below says
+                function(session, **values)  # type: ignore[call-arg]  # typer calls by name, see the signature below
             sys.stdout.flush()
+        except WindlassError as error:
+            api_errors.translate(error, context, session.connection_flags)
+            if isinstance(error, UnavailableError):
+                session.explain_dead_server(error)
+            raise
         except BrokenPipeError:
-            # The reader has left (`| head`): nothing more to say, also not when the interpreter ends.
+            # The reader closed the pipe (`| head`). Redirect stdout, or the interpreter's final flush fails too.
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit from None
 
-    # Typer reads the parameters from here; the original's would lack the common ones.
-    del command.__wrapped__
-    parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *common]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect.signature
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    return command
+    # Typer reads the parameters from __signature__; the function's own signature lacks the common options.
+    del invoke.__wrapped__
+    first = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [first, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *common]
+    invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect.signature
+    invoke.__annotations__ = {p.name: p.annotation for p in parameters}
+    return invoke
 
 
-def noun(help_text: str) -> typer.Typer:
-    """Return the group of a noun's verbs."""
+def command_group(help_text: str) -> typer.Typer:
+    """Return an empty group of commands."""
     return typer.Typer(help=help_text, no_args_is_help=True, add_completion=False)

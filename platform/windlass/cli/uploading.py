@@ -1,80 +1,71 @@
-"""Sends files with a progress bar, and says how to go on after Ctrl-C."""
+"""Uploads files with progress bars; an interrupted upload can be resumed."""
 
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from windlass.cli import failures
+from windlass.cli import errors
 from windlass.cli.session import Session
-from windlass.domain.datasets import FileFormat, IngestOptions, RowFormat, Split
+from windlass.cli.upload_options import UploadOptions, as_flags, column_flags
 from windlass.domain.errors import InvalidError, UnavailableError
-from windlass.domain.specs import Task
 from windlass.wire.datasets import DatasetVersionOut, UploadOut
 
-if TYPE_CHECKING:
-    from windlass.sdk import SourceFile
 
-
-class UploadFlags(NamedTuple):
-    """What the command line says."""
-
-    name: str
-    files: tuple[str, ...]
-    task: Task
-    columns: tuple[str, ...]
-    file_format: FileFormat | None
-    row_format: RowFormat | None
-    allow_overlap: bool
-    resume: str | None
-
-
-def upload_files(session: Session, flags: UploadFlags) -> DatasetVersionOut:
-    """Send the files and commit.
+def upload_files(session: Session, options: UploadOptions) -> DatasetVersionOut:
+    """Upload the files and commit the version.
 
     Raises:
-        InvalidError: a file or flag is wrong.
-        UnavailableError: the connection broke again and again; the hint says how to go on.
+        InvalidError: a file or option is invalid.
+        UnavailableError: the server cannot be reached; the hint shows how to resume.
     """
-    sources = [_source(text) for text in flags.files]
-    options = IngestOptions(
-        file_format=flags.file_format,
-        row_format=flags.row_format,
-        columns=_columns(flags.columns),
-        allow_overlap=flags.allow_overlap,
-    )
+    sources, ingest_options = options.sources(), options.ingest_options()
     upload: UploadOut | None = None
 
-    def opened(begun: UploadOut) -> None:
+    def created(response: UploadOut) -> None:
         nonlocal upload
-        upload = begun
+        upload = response
 
-    def back() -> str:
-        return f"the same command with --resume {upload.id}" if upload else "the same command"
+    def resume_command() -> str:
+        return options.command(session, *(["--resume", upload.id] if upload and not options.resume else []))
 
     try:
         with ExitStack() as stack:
-            bars = _Bars(session, stack)
+            bars = ProgressBars(session, stack)
             return session.client.datasets.upload(
-                flags.name,
+                options.name,
                 sources,
-                task=flags.task,
-                options=options,
-                resume=flags.resume,
-                progress=bars.moved,
-                opened=opened,
+                task=options.task,
+                options=ingest_options,
+                resume=options.resume,
+                progress=bars.update,
+                on_created=created,
             )
     except KeyboardInterrupt:
-        session.say(f"\nstopped: nothing of it is visible yet. Go on with: {back()}")
-        raise typer.Exit(failures.INTERRUPTED) from None
+        session.message(f"\nstopped; no version was created. Resume with: {resume_command()}")
+        raise typer.Exit(errors.INTERRUPTED) from None
     except UnavailableError as error:
-        raise UnavailableError(error.message, hint=f"go on with {back()}") from error
+        raise UnavailableError(error.message, hint=f"resume with: {resume_command()}") from error
+    except InvalidError as error:
+        error.hint = _hint(session, options, error)
+        raise
 
 
-class _Bars:
-    """One bar per file on a terminal; nothing elsewhere."""
+def _hint(session: Session, options: UploadOptions, error: InvalidError) -> str:
+    """Return the hint in terms of the command line; for missing columns the whole command."""
+    if missing := error.context.get("missing"):
+        kept = tuple(text for text in options.column if text.partition("=")[0] not in missing)
+        flags = column_flags(missing, error.context["columns"])
+        if error.context["has_header"]:
+            return f"map the fields to columns: {replace(options, column=kept).command(session, *flags)}"
+        advice = "write the column names in the first row, or map the fields to the numbers of columns (from 1)"
+        return f"{advice}: {replace(options, column=kept, no_header=True).command(session, *flags)}"
+    return as_flags(error.hint)
+
+
+class ProgressBars:
+    """One progress bar per file on a terminal; no output elsewhere."""
 
     def __init__(self, session: Session, stack: ExitStack) -> None:
         self._tasks: dict[str, int] = {}
@@ -83,28 +74,10 @@ class _Bars:
             columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
             self._progress = stack.enter_context(Progress(*columns, console=session.err, transient=True))
 
-    def moved(self, name: str, position: int, total: int) -> None:
+    def update(self, name: str, position: int, total: int) -> None:
+        """Show that ``position`` of ``total`` bytes of a file are sent."""
         if self._progress is None:
             return
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=total)
         self._progress.update(self._progress.task_ids[self._tasks[name]], completed=position)
-
-
-def _source(text: str) -> "SourceFile":
-    from windlass.sdk import SourceFile  # noqa: PLC0415 - the HTTP stack doubles the time of `--help`
-
-    split, separator, path = text.partition("=")
-    if separator and split in {part.value for part in Split}:
-        return SourceFile(Path(path), Split(split))
-    return SourceFile(Path(text))
-
-
-def _columns(texts: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for text in texts:
-        field, separator, column = text.partition("=")
-        if not separator or not field or not column:
-            raise InvalidError(f"--column {text!r}", hint="write FIELD=COLUMN, like --column text=review")
-        found[field] = column
-    return found

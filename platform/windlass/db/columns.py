@@ -3,13 +3,13 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Dialect
+from sqlalchemy import JSON, BigInteger, Column, Dialect, Index, text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field
 
 
 class Instant(TypeDecorator[datetime]):
-    """An aware UTC time, kept as microseconds since 1970 so that it sorts and compares alike in every database."""
+    """An aware UTC time, stored as microseconds since 1970, which sort and compare the same in every database."""
 
     impl = BigInteger
     cache_ok = True
@@ -36,10 +36,16 @@ def instant(*, null: bool = False, index: bool = False) -> Any:
 
 
 def json_value(*, null: bool = False) -> Any:
-    """Declare a column of a JSON value."""
-    return Field(sa_column=Column(JSON, nullable=null))
+    """Declare a column of a JSON value; None is stored as NULL, not as the JSON value null."""
+    return Field(sa_column=Column(JSON(none_as_null=True), nullable=null))
 
 
 def key() -> Any:
     """Declare a column of the primary key."""
     return Field(primary_key=True)
+
+
+def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """Declare an index of the rows that match ``where``."""
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)

@@ -1,30 +1,61 @@
-"""Brings a database to the newest schema. Safe to repeat, and to run again after it was killed half-way."""
+"""Migrates a database to the newest schema. Idempotent, also after an interrupted run."""
 
 from pathlib import Path
 
 from sqlalchemy import Engine, inspect, text
 
+from windlass.domain.errors import InvalidError
+
 _VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
-def newest() -> str:
-    """Return the revision that the code wants: revisions are numbered in their order."""
+def head_revision() -> str:
+    """Return the newest revision of the migrations. Revision numbers sort in order."""
     return max(file.name.partition("_")[0] for file in _VERSIONS.glob("[0-9]*.py"))
 
 
-def current(engine: Engine) -> str | None:
-    """Return the revision that the database has, None for an empty one."""
+def current_revision(engine: Engine) -> str | None:
+    """Return the revision of the database, None for an empty one."""
     with engine.connect() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return None
-        found: str | None = connection.scalar(text("select version_num from alembic_version"))
-        return found
+        revision: str | None = connection.scalar(text("select version_num from alembic_version"))
+        return revision
 
 
 def migrate(engine: Engine) -> None:
-    """Apply the migrations that are missing."""
-    if current(engine) == newest():
+    """Apply the missing migrations.
+
+    Raises:
+        InvalidError: the database has a newer schema.
+    """
+    found = current_revision(engine)
+    _require_not_newer(found)
+    if found == head_revision():
         return
-    from windlass.db import schema  # noqa: PLC0415 - Alembic is a good part of a server's start, and rarely needed
+    from windlass.db import schema  # noqa: PLC0415 - Alembic is slow to import and rarely needed
 
     schema.upgrade(engine)
+
+
+def require_current(engine: Engine) -> None:
+    """Require the schema that this version of Windlass reads and writes.
+
+    Raises:
+        InvalidError: the database has an older or a newer schema, or none.
+    """
+    found, expected = current_revision(engine), head_revision()
+    if found is None or found < expected:
+        raise InvalidError(
+            f"the database has schema {found or 'none'}, this version of Windlass needs {expected}",
+            hint="run `python -m windlass.db upgrade` of this version first",
+        )
+    _require_not_newer(found)
+
+
+def _require_not_newer(found: str | None) -> None:
+    if found is not None and found > (expected := head_revision()):
+        raise InvalidError(
+            f"the database has schema {found}, which is newer than {expected} of this version of Windlass",
+            hint="start the version of Windlass that migrated the database, or a newer one",
+        )

@@ -1,96 +1,98 @@
-"""Engines and transactions. SQLite: WAL, writers take their turn from the start; PostgreSQL: its own isolation."""
+"""Transactions. On PostgreSQL, writers are serializable and readers have one snapshot; SQLite has one writer."""
 
-import sqlite3
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from pydantic import BaseModel
+from sqlalchemy import Connection, Engine
 
-from windlass.db import mirror_tables as m
+from windlass.db import cluster_tables as c
 from windlass.db import tables as t
-from windlass.db.journal import SqlJournal
+from windlass.db.admission import SqlAdmissionStore
+from windlass.db.change_feed import change_feed
+from windlass.db.errors import translate_errors
+from windlass.db.job_telemetry import SqlJobTelemetry
 from windlass.db.outbox import SqlOutbox
-from windlass.db.rows import Rows, table_of
+from windlass.db.repository import SqlRepository, table_of
+from windlass.db.request_loads import SqlRequestLoadStore
+from windlass.db.tombstones import SqlTombstoneStore
+from windlass.db.uptime import SqlUptimeStore
+from windlass.domain.cluster_sync import ClusterSyncStatus, QueueQuota, QuotaChange, StoredDemand
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
-from windlass.domain.errors import StorageFullError, UnavailableError
+from windlass.domain.gpu_reservations import GpuReservation
 from windlass.domain.jobs import Attempt, Job, Run
-from windlass.domain.mirror import Mirrored, QueueQuota, QuotaChange, StoredClaim
 from windlass.domain.models import CatalogueModel, Model, ModelVersion
-from windlass.domain.projects import ApiKey, Member, Pool, Project, StoredQuota, Wait
-from windlass.domain.records import AuditEntry, Checkpoint, LineageEdge, Replay
-from windlass.ports import Clock, JobJournal, Outbox, ProjectData, Repository, UnitOfWork
+from windlass.domain.projects import ApiKey, Member, Pool, Project, QueueTimeSample, StoredQuota
+from windlass.domain.records import AuditEntry, Checkpoint, IdempotencyRecord, LineageEdge
+from windlass.kit.fair_lock import FairLock
+from windlass.ports import (
+    AdmissionStore,
+    Changes,
+    Clock,
+    CommitHook,
+    JobTelemetryStore,
+    Outbox,
+    ProjectData,
+    ReadUnitOfWork,
+    Repository,
+    RequestLoadStore,
+    TombstoneStore,
+    UnitOfWork,
+    UptimeStore,
+)
+from windlass.ports import filters as f
 
-_BUSY_MILLISECONDS = 30_000
-_CONNECTIONS = 64
-"""More than the threads that ask: 40 of the API, and those of the worker. Each needs one, so that nobody waits."""
-_UNREACHABLE = ("database is locked", "unable to open database file", "disk I/O error")
-"""What SQLite calls an operational error and time may heal; a missing table is one too, and is a bug."""
-
-
-def sqlite_engine(path: Path, *, connections: int = _CONNECTIONS, patience: float = 5.0) -> Engine:
-    """Open (or make) a SQLite file. A commit is on disk when it returns (WAL with synchronous=FULL).
-
-    Who finds all connections in use waits for one for ``patience`` seconds. Errors name no bound value, since logs
-    must not hold what users have sent.
-    """
-    engine = create_engine(
-        f"sqlite:///{path}",
-        connect_args={"check_same_thread": False, "timeout": 30},
-        hide_parameters=True,
-        pool_size=min(5, connections),
-        max_overflow=max(0, connections - 5),
-        pool_timeout=patience,
-    )
-
-    @event.listens_for(engine, "connect")
-    def _connect(raw: sqlite3.Connection, _: Any) -> None:
-        raw.isolation_level = None  # transactions are begun by hand below, not by the driver
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MILLISECONDS}"):
-            raw.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # A deferred transaction that later writes fails at once with "database is locked", whatever the timeout.
-        writes = connection.get_execution_options().get("writes", True)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
+_READ_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "sqlite": {"writes": False},
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+}
+_WRITE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "sqlite": {"writes": True},
+    "postgresql": {"isolation_level": "SERIALIZABLE"},
+}
 
 
 class SqlProjectData:
-    """``ports.ProjectData`` on one connection; ``project`` None sees all projects."""
+    """``ports.ProjectData`` on one connection; ``project`` None means all projects."""
 
-    def __init__(self, connection: Connection, project: str | None) -> None:
+    def __init__(self, connection: Connection, changes: Changes, project: str | None) -> None:
         scope = {} if project is None else {"project": project}
 
-        def rows(table: Any, kind: Any, noun: str) -> Rows[Any]:
-            return Rows(connection, table_of(table), kind, noun, scope)
+        def rows(table: Any, kind: Any, noun: str, **more: Any) -> SqlRepository[Any, Any]:
+            return SqlRepository(connection, table_of(table), kind, noun, changes, {**scope, **more})
 
-        self.members: Repository[Member] = rows(t.MemberTable, Member, "member")
-        self.quotas: Repository[StoredQuota] = rows(t.QuotaTable, StoredQuota, "quota")
-        self.quota_changes: Repository[QuotaChange] = rows(m.QuotaChangeTable, QuotaChange, "quota change")
-        self.waits: Repository[Wait] = rows(t.WaitTable, Wait, "wait")
-        self.datasets: Repository[Dataset] = rows(t.DatasetTable, Dataset, "dataset")
-        self.dataset_versions: Repository[DatasetVersion] = rows(
+        self.members: Repository[Member, f.MemberFilter] = rows(t.MemberTable, Member, "member")
+        self.quotas: Repository[StoredQuota, f.QuotaFilter] = rows(t.QuotaTable, StoredQuota, "quota")
+        self.quota_changes: Repository[QuotaChange, f.QuotaChangeFilter] = rows(
+            c.QuotaChangeTable, QuotaChange, "quota change"
+        )
+        self.queue_times: Repository[QueueTimeSample, f.QueueTimeFilter] = rows(
+            t.QueueTimeSampleTable, QueueTimeSample, "queue time sample"
+        )
+        self.datasets: Repository[Dataset, f.DatasetFilter] = rows(t.DatasetTable, Dataset, "dataset")
+        self.dataset_versions: Repository[DatasetVersion, f.DatasetVersionFilter] = rows(
             t.DatasetVersionTable, DatasetVersion, "dataset version"
         )
-        self.uploads: Repository[Upload] = rows(t.UploadTable, Upload, "upload")
-        self.jobs: Repository[Job] = rows(t.JobTable, Job, "job")
-        self.runs: Repository[Run] = rows(t.RunTable, Run, "run")
-        self.attempts: Repository[Attempt] = rows(t.AttemptTable, Attempt, "attempt")
-        self.checkpoints: Repository[Checkpoint] = rows(t.CheckpointTable, Checkpoint, "checkpoint")
-        self.models: Repository[Model] = rows(t.ModelTable, Model, "model")
-        self.model_versions: Repository[ModelVersion] = rows(t.ModelVersionTable, ModelVersion, "model version")
-        self.endpoints: Repository[Endpoint] = rows(t.EndpointTable, Endpoint, "endpoint")
-        self.lineage: Repository[LineageEdge] = rows(t.LineageTable, LineageEdge, "lineage edge")
-        self.replays: Repository[Replay] = rows(t.ReplayTable, Replay, "idempotency record")
-        self.journal: JobJournal = SqlJournal(connection, project)
+        self.uploads: Repository[Upload, f.UploadFilter] = rows(t.UploadTable, Upload, "upload")
+        self.jobs: Repository[Job, f.JobFilter] = rows(t.JobTable, Job, "job", deleted_at=None)
+        self.runs: Repository[Run, f.RunFilter] = rows(t.RunTable, Run, "run")
+        self.gpu_reservations: Repository[GpuReservation, f.GpuReservationFilter] = rows(
+            c.GpuReservationTable, GpuReservation, "GPU reservation"
+        )
+        self.attempts: Repository[Attempt, f.AttemptFilter] = rows(t.AttemptTable, Attempt, "attempt")
+        self.checkpoints: Repository[Checkpoint, f.CheckpointFilter] = rows(t.CheckpointTable, Checkpoint, "checkpoint")
+        self.models: Repository[Model, f.ModelFilter] = rows(t.ModelTable, Model, "model")
+        self.model_versions: Repository[ModelVersion, f.ModelVersionFilter] = rows(
+            t.ModelVersionTable, ModelVersion, "model version"
+        )
+        self.endpoints: Repository[Endpoint, f.EndpointFilter] = rows(t.EndpointTable, Endpoint, "endpoint")
+        self.lineage: Repository[LineageEdge, f.LineageFilter] = rows(t.LineageTable, LineageEdge, "lineage edge")
+        self.idempotency_records: Repository[IdempotencyRecord, f.IdempotencyFilter] = rows(
+            t.IdempotencyRecordTable, IdempotencyRecord, "idempotency record"
+        )
+        self.telemetry: JobTelemetryStore = SqlJobTelemetry(connection, project)
 
 
 class SqlUnitOfWork:
@@ -98,25 +100,34 @@ class SqlUnitOfWork:
 
     def __init__(self, connection: Connection, clock: Clock) -> None:
         self._connection = connection
-        self.projects: Repository[Project] = Rows(connection, table_of(t.ProjectTable), Project, "project")
-        self.keys: Repository[ApiKey] = Rows(connection, table_of(t.ApiKeyTable), ApiKey, "key")
-        self.pools: Repository[Pool] = Rows(connection, table_of(t.PoolTable), Pool, "pool")
-        self.base_models: Repository[CatalogueModel] = Rows(
-            connection, table_of(t.BaseModelTable), CatalogueModel, "base model"
-        )
-        self.audit: Repository[AuditEntry] = Rows(connection, table_of(t.AuditTable), AuditEntry, "audit entry")
-        self.mirrored: Repository[Mirrored] = Rows(connection, table_of(m.MirroredTable), Mirrored, "mirror")
-        self.queue_quotas: Repository[QueueQuota] = Rows(
-            connection, table_of(m.QueueQuotaTable), QueueQuota, "queue's quota"
-        )
-        self.claims: Repository[StoredClaim] = Rows(connection, table_of(m.ClaimTable), StoredClaim, "claim")
-        self.outbox: Outbox = SqlOutbox(connection, clock)
+        self.changes = Changes()
 
-    def of(self, project: str) -> ProjectData:
-        return SqlProjectData(self._connection, project)
+        def rows(table: Any, kind: Any, noun: str, **scope: Any) -> SqlRepository[Any, Any]:
+            return SqlRepository(connection, table_of(table), kind, noun, self.changes, scope)
 
-    def everywhere(self) -> ProjectData:
-        return SqlProjectData(self._connection, None)
+        self.projects: Repository[Project, f.ProjectFilter] = rows(t.ProjectTable, Project, "project", deleted_at=None)
+        self.keys: Repository[ApiKey, f.KeyFilter] = rows(t.ApiKeyTable, ApiKey, "key")
+        self.pools: Repository[Pool, f.PoolFilter] = rows(t.PoolTable, Pool, "pool")
+        self.base_models: Repository[CatalogueModel, f.BaseModelFilter] = rows(
+            t.BaseModelTable, CatalogueModel, "base model"
+        )
+        self.audit: Repository[AuditEntry, f.AuditFilter] = rows(t.AuditTable, AuditEntry, "audit entry")
+        self.cluster_sync_status: Repository[ClusterSyncStatus, f.ClusterSyncFilter] = rows(
+            c.ClusterSyncStatusTable, ClusterSyncStatus, "cluster sync status"
+        )
+        self.queue_quotas: Repository[QueueQuota, f.QuotaFilter] = rows(c.QueueQuotaTable, QueueQuota, "queue's quota")
+        self.demands: Repository[StoredDemand, f.DemandFilter] = rows(c.DemandTable, StoredDemand, "demand")
+        self.admission: AdmissionStore = SqlAdmissionStore(connection)
+        self.outbox: Outbox = SqlOutbox(connection, clock, self.changes)
+        self.tombstones: TombstoneStore = SqlTombstoneStore(connection, self.changes)
+        self.request_loads: RequestLoadStore = SqlRequestLoadStore(connection, self.changes)
+        self.uptime: UptimeStore = SqlUptimeStore(connection)
+
+    def project(self, project: str) -> ProjectData:
+        return SqlProjectData(self._connection, self.changes, project)
+
+    def all_projects(self) -> ProjectData:
+        return SqlProjectData(self._connection, self.changes, None)
 
 
 class SqlDatabase:
@@ -124,39 +135,45 @@ class SqlDatabase:
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
+        self._reader = engine.execution_options(**_READ_OPTIONS[engine.dialect.name])
+        self._writer = engine.execution_options(**_WRITE_OPTIONS[engine.dialect.name])
         self._clock = clock
-        # SQLite has one writer, and its busy handler polls without order: threads of this process queue here instead.
-        self._turn: Any = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._hooks: list[CommitHook] = []
+        self._feed = change_feed(engine)
+        # SQLite has one writer, and its busy handler is not fair: writers of this process wait for this lock instead.
+        self._write_lock: Any = FairLock() if engine.dialect.name == "sqlite" else nullcontext()
 
     @contextmanager
-    def read(self) -> Iterator[UnitOfWork]:
-        with _translated(), self._engine.connect().execution_options(writes=False) as connection:
-            yield SqlUnitOfWork(connection, self._clock)
+    def read(self) -> Iterator[ReadUnitOfWork]:
+        with translate_errors(), self._reader.connect() as connection:
+            uow: UnitOfWork = SqlUnitOfWork(connection, self._clock)
+            yield uow
 
     @contextmanager
     def write(self) -> Iterator[UnitOfWork]:
-        with self._turn, _translated(), self._engine.connect() as connection:
-            yield SqlUnitOfWork(connection, self._clock)
+        with self._write_lock, translate_errors(), self._writer.connect() as connection:
+            uow = SqlUnitOfWork(connection, self._clock)
+            yield uow
+            hooks = self._hooks if uow.changes.kinds else ()
+            after_commit = [call for hook in hooks if (call := hook.prepare(uow, uow.changes))]
+            self._feed.announce(connection, uow.changes.kinds)
             connection.commit()  # an exception in the block skips this, and closing rolls back
+            for call in after_commit:  # under the lock, so in the order of the commits
+                call()
+            self._feed.committed(uow.changes.kinds)
+
+    def add_commit_hook(self, hook: CommitHook) -> None:
+        self._hooks.append(hook)
+
+    def subscribe(
+        self, kinds: Collection[type[BaseModel]], callback: Callable[[frozenset[type[BaseModel]]], None]
+    ) -> None:
+        self._feed.subscribe(kinds, callback)
+
+    def listen(self) -> None:
+        self._feed.listen()
 
     def close(self) -> None:
-        """Release every connection."""
+        """Close all connections."""
+        self._feed.close()
         self._engine.dispose()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except PoolTimeoutError as error:
-        raise UnavailableError("every connection to the database is in use", hint="repeat the request") from error
-    except DBAPIError as error:
-        text = str(error.orig)
-        if "database or disk is full" in text or "No space left" in text:
-            raise StorageFullError(
-                "the database's disk is full; nothing was written", hint="free some space and repeat the request"
-            ) from error
-        ours = isinstance(error.orig, sqlite3.Error)
-        if isinstance(error, OperationalError) and (not ours or any(sign in text for sign in _UNREACHABLE)):
-            raise UnavailableError("the database does not answer", hint="repeat the request") from error
-        raise

@@ -1,22 +1,27 @@
-"""Every table but the mirror's. Columns are named as the fields of the domain's facts; ``rows`` maps them by name."""
+"""All tables but those of the cluster sync. Columns are named after model fields; ``repository`` maps them by name."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Integer, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from windlass.db.columns import instant, json_value, key
+from windlass.db.columns import instant, json_value, key, partial_index
 
 
 class ProjectTable(SQLModel, table=True):
     __tablename__ = "project"
+    __table_args__ = (
+        partial_index("uq_project_name", "name", where="deleted_at IS NULL", unique=True),
+        partial_index("ix_project_deleted", "id", where="deleted_at IS NOT NULL"),
+    )
     id: str = key()
-    name: str = Field(unique=True)
+    name: str
     display_name: str
     cohort: str | None
     priority_ceiling: int
     created_at: datetime = instant()
+    deleted_at: datetime | None = instant(null=True)
     version: int
 
 
@@ -34,7 +39,7 @@ class ApiKeyTable(SQLModel, table=True):
     user: str
     name: str
     admin: bool
-    project: str | None = Field(foreign_key="project.id", ondelete="CASCADE")
+    project: str | None = Field(foreign_key="project.id", ondelete="CASCADE", index=True)
     secret_hash: str
     created_at: datetime = instant()
     expires_at: datetime | None = instant(null=True)
@@ -49,9 +54,11 @@ class PoolTable(SQLModel, table=True):
     gpu_type: str
     max_gpus_per_job: int | None
     price_per_gpu_hour: float
+    gpu_memory_bytes: int | None = Field(sa_type=BigInteger)
     nodes: int | None
     ready_nodes: int | None
     allocatable: int | None
+    free_gpus: list[Any] | None = json_value(null=True)
     problem: str
     created_at: datetime = instant()
     version: int
@@ -68,18 +75,18 @@ class QuotaTable(SQLModel, table=True):
     version: int
 
 
-class WaitTable(SQLModel, table=True):
-    __tablename__ = "wait"
+class QueueTimeSampleTable(SQLModel, table=True):
+    __tablename__ = "queue_time_sample"
     project: str = Field(primary_key=True, foreign_key="project.id", ondelete="CASCADE")
     pool: str = key()
     subject: str = key()
     seconds: float
-    at: datetime = instant(index=True)
+    admitted_at: datetime = instant(index=True)
 
 
 class DatasetTable(SQLModel, table=True):
     __tablename__ = "dataset"
-    __table_args__ = (UniqueConstraint("project", "name"),)
+    __table_args__ = (UniqueConstraint("project", "name"), Index("ix_dataset_project_id", "project", "id"))
     id: str = key()
     project: str = Field(foreign_key="project.id", ondelete="CASCADE")
     name: str
@@ -94,7 +101,7 @@ class UploadTable(SQLModel, table=True):
     __tablename__ = "upload"
     id: str = key()
     project: str = Field(foreign_key="project.id", ondelete="CASCADE", index=True)
-    dataset: str
+    dataset: str = Field(index=True)
     files: list[Any] = json_value()
     options: dict[str, Any] = json_value()
     state: str
@@ -105,7 +112,7 @@ class UploadTable(SQLModel, table=True):
 
 class DatasetVersionTable(SQLModel, table=True):
     __tablename__ = "dataset_version"
-    __table_args__ = (UniqueConstraint("dataset", "number"),)
+    __table_args__ = (UniqueConstraint("dataset", "number"), Index("ix_dataset_version_dataset_id", "dataset", "id"))
     id: str = key()
     project: str = Field(foreign_key="project.id", ondelete="CASCADE", index=True)
     dataset: str = Field(foreign_key="dataset.id", ondelete="CASCADE")
@@ -124,6 +131,7 @@ class DatasetVersionTable(SQLModel, table=True):
     labels: list[Any] = json_value()
     report: dict[str, Any] | None = json_value(null=True)
     problem: str
+    process_deaths: int
     created_by: str
     created_at: datetime = instant()
     version: int
@@ -137,9 +145,13 @@ class BaseModelTable(SQLModel, table=True):
     licence: str
     source: str
     parameters: int | None = Field(sa_type=BigInteger)
+    max_positions: int | None
+    activations_per_token: int
+    tokenizer: str
     bytes: int = Field(sa_type=BigInteger)
     digest: str | None
     path: str
+    files: list[Any] = json_value()
     prefix: str
     state: str
     problem: str
@@ -149,21 +161,36 @@ class BaseModelTable(SQLModel, table=True):
 
 class JobTable(SQLModel, table=True):
     __tablename__ = "job"
-    __table_args__ = (Index("ix_job_project_id", "project", "id"),)
+    __table_args__ = (
+        Index("ix_job_project_id", "project", "id"),
+        Index("ix_job_project_state_id", "project", "state", "id"),
+        Index("ix_job_project_name_id", "project", "name", "id"),
+        partial_index(
+            "ix_job_clean_up", "finished_at", "id", where="cleaned_up_at IS NULL AND finished_at IS NOT NULL"
+        ),
+        partial_index(
+            "ix_job_history", "finished_at", "id", where="history_deleted_at IS NULL AND finished_at IS NOT NULL"
+        ),
+        partial_index("ix_job_deleted", "id", where="deleted_at IS NOT NULL"),
+    )
     id: str = key()
     project: str = Field(foreign_key="project.id", ondelete="CASCADE")
+    name: str | None
     spec: dict[str, Any] = json_value()
     state: str = Field(index=True)
     reason: dict[str, Any] | None = json_value(null=True)
     dataset_version: str
     dataset_ref: str
     base_model: str
+    world_size: int
     run: int
     attempt: int
     steps_done: int
     steps_planned: int | None
     model_version: str | None
     model_number: int | None
+    decision: str | None
+    warnings: list[dict[str, Any]] = json_value()
     retry_of: str | None
     created_by: str
     created_at: datetime = instant()
@@ -171,22 +198,26 @@ class JobTable(SQLModel, table=True):
     queued_at: datetime | None = instant(null=True)
     started_at: datetime | None = instant(null=True)
     finished_at: datetime | None = instant(null=True)
-    tidied_at: datetime | None = instant(null=True)
+    cleaned_up_at: datetime | None = instant(null=True)
+    history_deleted_at: datetime | None = instant(null=True)
+    deploy_done_at: datetime | None = instant(null=True)
+    deleted_at: datetime | None = instant(null=True)
     trained_seconds: float
     version: int
 
 
 class RunTable(SQLModel, table=True):
     __tablename__ = "run"
-    __table_args__ = (UniqueConstraint("job", "number"),)
+    __table_args__ = (UniqueConstraint("job", "number"), partial_index("ix_run_active", "id", where="ended_at IS NULL"))
     id: str = key()
     project: str
     job: str = Field(foreign_key="job.id", ondelete="CASCADE")
     number: int
     name: str = Field(unique=True)
-    state: str = Field(index=True)
+    state: str
     stop: str | None
     stop_at: datetime | None = instant(null=True)
+    reports_pending_since: datetime | None = instant(null=True)
     steps: dict[str, Any] = json_value()
     created_at: datetime = instant()
     ended_at: datetime | None = instant(null=True)
@@ -201,8 +232,9 @@ class AttemptTable(SQLModel, table=True):
     run: str
     trainer: str
     state: str
-    claimed_at: datetime = instant()
+    acquired_at: datetime = instant()
     heartbeat_at: datetime = instant()
+    heartbeats: int
     ended_at: datetime | None = instant(null=True)
     resumed_from_step: int | None
     trained_seconds: float
@@ -215,7 +247,6 @@ class CheckpointTable(SQLModel, table=True):
     step: int = key()
     attempt: int
     project: str
-    prefix: str
     manifest: dict[str, Any] = json_value()
     metrics: dict[str, Any] = json_value()
     created_at: datetime = instant()
@@ -229,18 +260,26 @@ class EventTable(SQLModel, table=True):
     time: datetime = instant()
     code: str
     message: str
-    facts: dict[str, Any] = json_value()
+    context: dict[str, Any] = json_value()
     attempt: int | None
 
 
-class MetricTable(SQLModel, table=True):
-    __tablename__ = "metric"
+class MetricChunkTable(SQLModel, table=True):
+    """Consecutive points of one series, reported by one attempt. The ranges of a series' chunks do not overlap."""
+
+    __tablename__ = "metric_chunk"
+    __table_args__ = (Index("ix_metric_chunk_job_last_step", "job", "last_step"),)
     job: str = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
     name: str = key()
-    step: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    first_step: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    last_step: int
     attempt: int
-    value: float
-    time: datetime = instant()
+    points: int
+    # The columns that an overview reads are before the large ones: SQLite reads a row from its start.
+    extreme_steps: bytes = Field(sa_type=LargeBinary)
+    extreme_values: bytes = Field(sa_type=LargeBinary)
+    steps: bytes = Field(sa_type=LargeBinary)
+    values: bytes = Field(sa_type=LargeBinary)
 
 
 class LogChunkTable(SQLModel, table=True):
@@ -252,6 +291,7 @@ class LogChunkTable(SQLModel, table=True):
     source: str
     attempt: int
     key: str
+    position: int = Field(sa_type=BigInteger)
     time: datetime = instant()
 
 
@@ -265,7 +305,7 @@ class ReportCursorTable(SQLModel, table=True):
 
 class ModelTable(SQLModel, table=True):
     __tablename__ = "model"
-    __table_args__ = (UniqueConstraint("project", "name"),)
+    __table_args__ = (UniqueConstraint("project", "name"), Index("ix_model_project_id", "project", "id"))
     id: str = key()
     project: str = Field(foreign_key="project.id", ondelete="CASCADE")
     name: str
@@ -279,7 +319,7 @@ class ModelTable(SQLModel, table=True):
 
 class ModelVersionTable(SQLModel, table=True):
     __tablename__ = "model_version"
-    __table_args__ = (UniqueConstraint("model", "number"),)
+    __table_args__ = (UniqueConstraint("model", "number"), Index("ix_model_version_model_id", "model", "id"))
     id: str = key()
     project: str
     model: str = Field(foreign_key="model.id", ondelete="CASCADE")
@@ -287,6 +327,7 @@ class ModelVersionTable(SQLModel, table=True):
     decision: str
     reason: dict[str, Any] | None = json_value(null=True)
     evaluation: dict[str, Any] = json_value()
+    warnings: list[dict[str, Any]] = json_value()
     # at most one registered version per job (invariant I3)
     job: str = Field(unique=True)
     attempt: int
@@ -299,7 +340,7 @@ class ModelVersionTable(SQLModel, table=True):
 
 class EndpointTable(SQLModel, table=True):
     __tablename__ = "endpoint"
-    __table_args__ = (UniqueConstraint("project", "name"),)
+    __table_args__ = (UniqueConstraint("project", "name"), Index("ix_endpoint_project_id", "project", "id"))
     id: str = key()
     project: str = Field(foreign_key="project.id", ondelete="CASCADE")
     name: str
@@ -311,9 +352,11 @@ class EndpointTable(SQLModel, table=True):
     reason: dict[str, Any] | None = json_value(null=True)
     generation: int
     observed_generation: int
-    tried: list[Any] = json_value()
-    rollout_at: datetime | None = instant(null=True)
+    attempted_apps: list[Any] = json_value()
+    rollout_started_at: datetime | None = instant(null=True)
     ready_replicas: int
+    desired_replicas: int
+    deploy_job: str | None
     created_by: str
     created_at: datetime = instant()
     changed_at: datetime = instant()
@@ -328,8 +371,8 @@ class LineageTable(SQLModel, table=True):
     object: str = Field(primary_key=True, index=True)
 
 
-class ReplayTable(SQLModel, table=True):
-    __tablename__ = "replay"
+class IdempotencyRecordTable(SQLModel, table=True):
+    __tablename__ = "idempotency_record"
     project: str = Field(primary_key=True, foreign_key="project.id", ondelete="CASCADE")
     route: str = key()
     key: str = key()
@@ -340,22 +383,16 @@ class ReplayTable(SQLModel, table=True):
 
 class AuditTable(SQLModel, table=True):
     __tablename__ = "audit"
+    __table_args__ = (
+        Index("ix_audit_project_id", "project", "id"),
+        Index("ix_audit_actor_id", "actor", "id"),
+        Index("ix_audit_action_id", "action", "id"),
+    )
     id: str = key()
-    time: datetime = instant()
+    time: datetime = instant(index=True)
     actor: str
     project: str | None
     action: str
     subject: str
+    name: str
     request_id: str
-
-
-class OutboxTable(SQLModel, table=True):
-    __tablename__ = "outbox"
-    __table_args__ = (UniqueConstraint("kind", "subject"),)
-    id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True, autoincrement=True))
-    kind: str
-    project: str
-    subject: str
-    due_at: datetime = instant(index=True)
-    tries: int
-    fence: int

@@ -1,4 +1,4 @@
-"""Manifests: which files an artifact has, with the length and sha256 of each (invariant I9)."""
+"""Manifests: the files of an artifact with their lengths and sha256 (invariant I9)."""
 
 import hashlib
 from pathlib import Path, PurePosixPath
@@ -9,7 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 MANIFEST_NAME = "manifest.json"
+MODEL_METADATA_NAME = "windlass.json"
+"""File of a model's artifact: how it was trained, and what serving needs."""
+MODEL_METADATA_FORMAT = 1
+"""Version of its format."""
 _CHUNK = 1 << 20
+_MAX_PATH = 1000
 
 
 class FileEntry(BaseModel):
@@ -39,25 +44,26 @@ class Manifest(BaseModel):
         return sum(entry.bytes for entry in self.files.values())
 
     def digest(self) -> str:
-        """Return one sha256 over the whole content: paths, lengths and hashes in path order."""
+        """Return one sha256 over paths, lengths and hashes of all files, in path order."""
         lines = (f"{path}\0{entry.bytes}\0{entry.sha256}\n" for path, entry in sorted(self.files.items()))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def check_relative_path(path: str) -> None:
-    """Refuse a path that could leave its folder.
+    """Reject a path that could leave its folder.
 
     Raises:
-        ValueError: absolute, empty, with ``..``, a backslash or a control character.
+        ValueError: the path is absolute, empty or not normalized, or contains ``..``, a backslash or a control
+            character.
     """
     parts = PurePosixPath(path).parts
     bad = not parts or path.startswith("/") or ".." in parts or "\\" in path or not path.isprintable()
-    if bad or str(PurePosixPath(path)) != path:
-        raise ValueError(f"not a plain relative path: {path!r}")
+    if bad or len(path) > _MAX_PATH or str(PurePosixPath(path)) != path:
+        raise ValueError(f"not a plain relative path: {path[:200]!r}")
 
 
 def sha256_file(path: Path) -> FileEntry:
-    """Read a file once and return its entry."""
+    """Return the length and sha256 of a file."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
@@ -68,5 +74,5 @@ def sha256_file(path: Path) -> FileEntry:
 
 def manifest_of(folder: Path) -> Manifest:
     """Hash every file below ``folder`` except the manifest itself."""
-    found = sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST_NAME)
-    return Manifest(files={p.relative_to(folder).as_posix(): sha256_file(p) for p in found})
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST_NAME)
+    return Manifest(files={p.relative_to(folder).as_posix(): sha256_file(p) for p in files})

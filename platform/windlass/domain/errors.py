@@ -1,4 +1,4 @@
-"""The one error tree: services raise it, the API maps it to HTTP, the SDK rebuilds it, the CLI exits by it."""
+"""The error hierarchy: services raise it, the API maps it to HTTP, the SDK to exceptions, the CLI to exit codes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ from typing import Any, ClassVar, Self
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """What is wrong with one field of a request: a JSON pointer (RFC 6901) and a sentence."""
+    """One invalid field of a request: a JSON pointer (RFC 6901) and the problem as a sentence."""
 
     pointer: str
     problem: str
 
 
 class WindlassError(Exception):
-    """Base of every error that a user may see.
+    """Base of every error that is shown to users.
 
-    ``code`` is stable and documented; ``hint`` says the way out; ``retryable`` is true when the same
-    request may succeed later without a change; ``facts`` carries what a program may want to read.
+    ``code`` is stable and documented; ``hint`` says how to fix it; ``retryable``: the same request may succeed later
+    without a change (an argument overrides the value of the class); ``context`` holds machine-readable values.
     """
 
     code: ClassVar[str] = "internal"
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
     def __init__(
         self,
@@ -29,14 +29,17 @@ class WindlassError(Exception):
         *,
         hint: str = "",
         fields: Sequence[FieldProblem] = (),
-        facts: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        retryable: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.fields = tuple(fields)
-        self.facts = dict(facts or {})
+        self.context = dict(context or {})
         self.request_id = ""
+        if retryable is not None:
+            self.retryable = retryable
 
     @classmethod
     def field(cls, pointer: str, problem: str, *, hint: str = "") -> Self:
@@ -46,161 +49,189 @@ class WindlassError(Exception):
 
 
 class InvalidError(WindlassError):
-    """The request is understood and wrong."""
+    """The request is well-formed, but a value is invalid."""
 
     code = "invalid"
 
 
 class BadRequestError(WindlassError):
-    """The request cannot be read: malformed JSON, a bad cursor, a missing required header."""
+    """The request cannot be parsed: malformed JSON, an invalid cursor, a missing required header."""
 
     code = "bad_request"
 
 
 class MethodNotAllowedError(BadRequestError):
-    """The path exists and answers other methods."""
+    """The path does not support this method."""
 
     code = "method_not_allowed"
 
 
 class UnsupportedMediaTypeError(BadRequestError):
-    """The body is announced as something that this route does not read."""
+    """This route does not accept the Content-Type of the body."""
 
     code = "unsupported_media_type"
 
 
+class RequestTimeoutError(BadRequestError):
+    """The body of the request did not arrive in time; the server closes the connection."""
+
+    code = "request_timeout"
+    retryable = True
+
+
 class ContextLengthError(InvalidError):
-    """The prompt leaves the model no room for an answer."""
+    """The prompt leaves no room for an answer in the model's context length."""
 
     code = "context_length_exceeded"
 
 
 class UnauthenticatedError(WindlassError):
-    """No credential, or one that is unknown, expired or revoked."""
+    """The credential is missing, unknown, expired or revoked."""
 
     code = "unauthenticated"
 
 
 class ForbiddenError(WindlassError):
-    """The credential is known and its role does not allow this."""
+    """The credential is valid, but its role does not allow this."""
 
     code = "forbidden"
 
 
 class NotFoundError(WindlassError):
-    """The object does not exist, or is not visible to the caller: the two look the same."""
+    """The object does not exist or is not visible to the caller."""
 
     code = "not_found"
 
 
 class ConflictError(WindlassError):
-    """The request contradicts what is stored: a name taken, an object in use."""
+    """The request conflicts with stored state: the name is taken, or the object is in use."""
 
     code = "conflict"
 
 
-class IllegalMoveError(ConflictError):
-    """A state machine was asked for a move that it does not have."""
+class CapabilityMissingError(ConflictError):
+    """This server cannot do this, because it has no such back end, or because the cluster owns the object.
 
-    code = "illegal_move"
+    ``context`` has the capability.
+    """
+
+    code = "capability_missing"
+
+
+class InvalidTransitionError(ConflictError):
+    """The state machine has no such transition."""
+
+    code = "invalid_transition"
 
 
 class LimitReachedError(ConflictError):
-    """The project has as many of these unfinished as it may; ``facts`` has the limit. Ended ones make room."""
+    """The project has reached its limit of active objects of this kind; ``context`` has the limit."""
 
     code = "limit_reached"
 
 
 class FencedError(ConflictError):
-    """The caller's attempt is not the live one of its job: it must stop writing and exit."""
+    """The caller's attempt is no longer the active one of its job: it must stop writing and exit."""
 
     code = "fenced"
 
 
-class AttemptHeldError(ConflictError):
-    """The previous attempt still holds its lease; its loss has not been observed."""
+class AttemptActiveError(ConflictError):
+    """The previous attempt is still active: its heartbeat has not timed out."""
 
-    code = "attempt_held"
+    code = "attempt_active"
     retryable = True
 
 
 class IdempotencyInProgressError(ConflictError):
-    """A request with this idempotency key is still being answered."""
+    """A request with this idempotency key is still in progress."""
 
     code = "idempotency_in_progress"
     retryable = True
 
 
 class IdempotencyMismatchError(WindlassError):
-    """The idempotency key was used before with another body."""
+    """The idempotency key was already used with another body."""
 
     code = "idempotency_mismatch"
 
 
 class PreconditionFailedError(WindlassError):
-    """If-Match names a version that is no longer the current one."""
+    """If-Match does not match the current version."""
 
     code = "precondition_failed"
 
 
 class PreconditionRequiredError(WindlassError):
-    """The request changes an object and carries no If-Match."""
+    """The request changes an object and has no If-Match header."""
 
     code = "precondition_required"
 
 
 class QuotaExceededError(WindlassError):
-    """The job can never start under the quota as it stands; ``facts`` names the smallest change that fits."""
+    """The job can never start under the current quota; ``context`` has the smallest change that would help."""
 
     code = "quota_exceeded"
 
 
 class ChecksumMismatchError(WindlassError):
-    """The bytes received are not the bytes announced."""
+    """The received bytes do not match the declared length or sha256."""
 
     code = "checksum_mismatch"
 
 
 class TooLargeError(WindlassError):
-    """The body, or one part of it, is over the limit that the message names."""
+    """The body or a part of it exceeds the limit given in the message."""
 
     code = "too_large"
 
 
 class StorageFullError(WindlassError):
-    """The disk is full; nothing was half-written."""
+    """The disk is full; no partial file is left."""
 
     code = "storage_full"
     retryable = True
 
 
 class UnavailableError(WindlassError):
-    """A part that this request needs is not ready; try again."""
+    """A component that this request needs is not ready; retry later."""
 
     code = "unavailable"
     retryable = True
 
 
+class TransactionConflictError(UnavailableError):
+    """Concurrent changes kept preventing this one, although the server repeated it several times."""
+
+    code = "transaction_conflict"
+
+
 class BusyError(UnavailableError):
-    """As many requests wait already as the model server takes."""
+    """The request queue of the model server is full."""
 
     code = "busy"
 
 
+class TooManyRequestsError(UnavailableError):
+    """The caller has too many requests or streams open at once; ``context`` has the limit."""
+
+    code = "too_many_requests"
+
+
 class EndpointNotReadyError(UnavailableError):
-    """The endpoint exists and has no healthy replica: starting, asleep or failed, as ``facts`` says."""
+    """The endpoint has no healthy replica: it is starting, scaled to zero or failed; ``context`` has its state."""
 
     code = "endpoint_not_ready"
 
 
 class UpstreamError(WindlassError):
-    """A served model failed while answering."""
+    """The model server failed while processing the request."""
 
     code = "upstream_failed"
 
 
 def error_classes() -> Iterator[type[WindlassError]]:
-    """Yield every class of the tree, the base first."""
+    """Yield every class of the hierarchy, the base first."""
     pending = [WindlassError]
     while pending:
         kind = pending.pop()
@@ -209,5 +240,5 @@ def error_classes() -> Iterator[type[WindlassError]]:
 
 
 def error_class(code: str) -> type[WindlassError]:
-    """Return the class of a stable code, the base for a code that this version does not know."""
+    """Return the class of a code; the base class for an unknown code."""
     return next((kind for kind in error_classes() if kind.code == code), WindlassError)

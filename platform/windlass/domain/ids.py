@@ -1,4 +1,4 @@
-"""Identifiers and names: who makes them, how they look, what is refused.
+"""Identifiers and names: their format and validation.
 
 An id is ``<kind>_<26 characters>``: 48 bits of Unix milliseconds and 80 random bits in lower-case
 Crockford base32 (the ULID layout, https://github.com/ulid/spec), so that ids sort by creation time.
@@ -19,13 +19,13 @@ _NAME_HINT = "use 1 to 40 characters: lower-case letters, digits and inner hyphe
 
 
 def encode_id(kind: str, milliseconds: int, entropy: int) -> str:
-    """Return the id of ``kind`` for a time (Unix milliseconds) and 80 bits of entropy."""
+    """Return the id of ``kind`` for a Unix time in milliseconds and 80 bits of entropy."""
     number = (milliseconds & (2**48 - 1)) << 80 | entropy & (2**80 - 1)
     return kind + "_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 
 def new_id(kind: str) -> str:
-    """Return a fresh id of ``kind`` (``job``, ``run``, ``up``, ...)."""
+    """Return a new id of ``kind`` (``job``, ``run``, ``up``, ...)."""
     return encode_id(kind, time.time_ns() // 1_000_000, secrets.randbits(80))
 
 
@@ -37,15 +37,25 @@ def _name(value: str) -> str:
 
 _NAME_SCHEMA = {"type": "string", "pattern": NAME_PATTERN, "maxLength": 40, "examples": ["reviews"]}
 
-# Checked by hand, so that the error says how a name looks instead of showing a regular expression.
+# A validator instead of a pattern, so that the error describes the format instead of a regular expression.
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
-"""A name that a user chooses: a DNS label of at most 40 characters, so that Kubernetes names fit."""
+"""A user-defined name: a DNS label of at most 40 characters, so that derived Kubernetes names are valid."""
+
+
+def _alias(value: str) -> str:
+    if value.isdigit():
+        raise ValueError("must not be a number, because a number names a version")
+    return value
+
+
+AliasName = Annotated[Name, AfterValidator(_alias)]
+"""The name of an alias of a model version: a name that is no number."""
 
 MAX_INTEGER = 2**31 - 1
-"""The largest number that a caller may send where nothing smaller bounds it: what an INTEGER column of SQL holds."""
+"""The largest integer accepted from callers unless a field has a lower limit: the maximum of an SQL INTEGER."""
 
 Number = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
-"""The number of a version, attempt or run: counted from 1 within its parent."""
+"""The number of a version, attempt or run, counted from 1 within its parent."""
 
 
 def kubernetes_run_name(job_id: str, run: int) -> str:

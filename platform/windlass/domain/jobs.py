@@ -1,27 +1,26 @@
-"""A fine-tuning job, its runs and attempts, and the one table of legal moves: pure, no I/O."""
+"""A fine-tuning job, its runs and attempts, and the table of valid transitions. No I/O."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from windlass.domain.errors import IllegalMoveError
-from windlass.domain.reports import ResultItem
+from windlass.domain.errors import InvalidTransitionError
+from windlass.domain.reports import JobWarning, ResultItem
 from windlass.domain.specs import JobSpec
 
 
-class Fact(BaseModel):
-    """Base of every stored domain object: immutable; a change makes a new one."""
+class DomainModel(BaseModel):
+    """Base of every domain object: immutable; a change creates a new object."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class JobState(StrEnum):
-    """Where a job stands. Terminal states are final (invariant I5)."""
+    """The state of a job. Terminal states are final (invariant I5)."""
 
-    ACCEPTED = "accepted"
     QUEUED = "queued"
     STARTING = "starting"
     RUNNING = "running"
@@ -32,62 +31,72 @@ class JobState(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether no move leads out."""
+        """Whether there is no transition out of this state."""
         return not MOVES[self]
 
 
 _S = JobState
 MOVES: Mapping[JobState, frozenset[JobState]] = {
-    _S.ACCEPTED: frozenset({_S.QUEUED, _S.FAILED, _S.CANCELLING}),
     _S.QUEUED: frozenset({_S.STARTING, _S.FAILED, _S.CANCELLING}),
-    # back to QUEUED: preempted, or the run was lost and a new one will resume from the last checkpoint
-    _S.STARTING: frozenset({_S.RUNNING, _S.QUEUED, _S.FAILED, _S.CANCELLING}),
+    # to QUEUED: preempted, or the run was lost; a new run resumes from the last checkpoint
+    # to SUCCEEDED: the run registers the result of an earlier run
+    _S.STARTING: frozenset({_S.RUNNING, _S.QUEUED, _S.SUCCEEDED, _S.FAILED, _S.CANCELLING}),
     _S.RUNNING: frozenset({_S.QUEUED, _S.SUCCEEDED, _S.FAILED, _S.CANCELLING}),
-    # registration that wins the race against a cancel stands: the version exists
-    _S.CANCELLING: frozenset({_S.CANCELLED, _S.SUCCEEDED}),
+    _S.CANCELLING: frozenset({_S.CANCELLED}),
     _S.SUCCEEDED: frozenset(),
     _S.FAILED: frozenset(),
     _S.CANCELLED: frozenset(),
 }
-"""The only table of legal moves."""
+"""The valid transitions of a job."""
+
+UNFINISHED_STATES = tuple(state for state in JobState if not state.terminal)
+"""The states of jobs that wait for GPUs or hold them."""
 
 
-class Owner(StrEnum):
+class ActionOwner(StrEnum):
     """Who can act on a Reason."""
 
-    YOU = "you"
+    USER = "user"
     ADMIN = "admin"
-    NOBODY = "nobody"
+    NONE = "none"
 
 
-class Reason(Fact):
-    """Why a job waits or failed, in one object: for a program (code, facts) and for a person (message, action)."""
+class Reason(DomainModel):
+    """Why an object waits or failed: for programs (code, context) and for users (message, action)."""
 
     code: str
     message: str
-    owner: Owner = Owner.NOBODY
+    action_by: ActionOwner = ActionOwner.NONE
     action: str = ""
-    facts: dict[str, Any] = Field(default_factory=dict)
+    context: dict[str, Any] = Field(default_factory=dict)
 
 
-class Job(Fact):
+class Job(DomainModel):
     """One fine-tuning request of a project. ``run`` and ``attempt`` count from 1; 0 means none yet."""
 
     id: str
     project: str
+    name: str | None = None
+    """That of the spec, to find the job by."""
     spec: JobSpec
     state: JobState
     reason: Reason | None = None
     dataset_version: str
     dataset_ref: str
-    """The version as people name it, ``name@number``."""
+    """Display name of the version, ``name@number``."""
     base_model: str
+    world_size: int
+    """Training processes. Fixed at submission: a checkpoint continues only with the same number."""
     run: int = 0
     attempt: int = 0
     steps_done: int = 0
     steps_planned: int | None = None
     model_version: str | None = None
     model_number: int | None = None
+    decision: Literal["candidate", "rejected"] | None = None
+    """Decision of the gates on the registered version."""
+    warnings: tuple[JobWarning, ...] = ()
+    """About its dataset version, from the start; and about its training and result, from the registration."""
     retry_of: str | None = None
     created_by: str
     created_at: datetime
@@ -95,26 +104,30 @@ class Job(Fact):
     queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    tidied_at: datetime | None = None
-    """When what only its runs needed was removed: their folders, its checkpoints, artifacts that nobody registered."""
+    cleaned_up_at: datetime | None = None
+    """When the data of its runs was removed: run folders, checkpoints, unregistered artifacts."""
+    history_deleted_at: datetime | None = None
+    """When its events and its log were deleted, because of their age."""
+    deploy_done_at: datetime | None = None
+    """When the deploy of this job changed its endpoint, or was superseded. It happens at most once."""
     trained_seconds: float = 0.0
     version: int = 1
 
 
 def move(job: Job, to: JobState, now: datetime, reason: Reason | None = None) -> Job:
-    """Return ``job`` in state ``to``; the one place where a job changes state.
+    """Return ``job`` in state ``to``; every state change goes through this function.
 
-    Moving to the state it is in is a no-op (but for a new reason), so that a repeated event does no harm.
+    A transition to the current state only updates the reason, so repeated events are harmless.
 
     Raises:
-        IllegalMoveError: the table has no such move.
+        InvalidTransitionError: ``MOVES`` has no such transition.
     """
     if to is job.state:
         return job if reason is None or reason == job.reason else job.model_copy(update={"reason": reason})
     if to not in MOVES[job.state]:
-        raise IllegalMoveError(f"job {job.id} is {job.state}; it cannot become {to}")
+        raise InvalidTransitionError(f"job {job.id} is {job.state}; it cannot become {to}")
     stamps: dict[str, Any] = {"state": to, "reason": reason, "changed_at": now}
-    if to is JobState.QUEUED and job.queued_at is None:  # a requeued job keeps its place
+    if to is JobState.QUEUED and job.queued_at is None:  # a requeued job keeps its place in the queue
         stamps["queued_at"] = now
     if to is JobState.RUNNING and job.started_at is None:
         stamps["started_at"] = now
@@ -124,7 +137,7 @@ def move(job: Job, to: JobState, now: datetime, reason: Reason | None = None) ->
 
 
 class RunState(StrEnum):
-    """Where one pipeline run stands."""
+    """The state of one pipeline run."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -135,12 +148,12 @@ class RunState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether the run's processes are gone."""
+        """Whether the run's processes have exited."""
         return self in {RunState.SUCCEEDED, RunState.FAILED, RunState.STOPPED, RunState.LOST}
 
 
-class Run(Fact):
-    """One pipeline run of a job. ``stop`` is the wish that its processes end: ``preempt`` or ``cancel``."""
+class Run(DomainModel):
+    """One pipeline run of a job. ``stop`` requests that its processes end: ``preempt`` or ``cancel``."""
 
     id: str
     project: str
@@ -150,6 +163,8 @@ class Run(Fact):
     state: RunState
     stop: str | None = None
     stop_at: datetime | None = None
+    reports_pending_since: datetime | None = None
+    """Since when its processes have ended and their last reports cannot be stored."""
     steps: dict[str, str] = Field(default_factory=dict)
     created_at: datetime
     ended_at: datetime | None = None
@@ -157,7 +172,7 @@ class Run(Fact):
 
 
 class AttemptState(StrEnum):
-    """One life of a trainer: live until it reports a result, is stopped or its loss is observed."""
+    """The state of an attempt: live until it reports a result, is stopped, or is lost."""
 
     LIVE = "live"
     FINISHED = "finished"
@@ -166,8 +181,8 @@ class AttemptState(StrEnum):
     LOST = "lost"
 
 
-class Attempt(Fact):
-    """One life of a trainer inside a run. At most one attempt of a job is live (invariant I3)."""
+class Attempt(DomainModel):
+    """One execution of the trainer within a run. At most one attempt of a job is live (invariant I3)."""
 
     project: str
     job: str
@@ -175,8 +190,10 @@ class Attempt(Fact):
     run: str
     trainer: str
     state: AttemptState
-    claimed_at: datetime
+    acquired_at: datetime
     heartbeat_at: datetime
+    heartbeats: int = 0
+    """Number of reports. The attempt counts as lost when it has not changed for the heartbeat timeout."""
     ended_at: datetime | None = None
     resumed_from_step: int | None = None
     trained_seconds: float = 0.0

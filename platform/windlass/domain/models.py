@@ -1,4 +1,4 @@
-"""Base models, registered models and their versions; the gates that decide whether a version is a candidate."""
+"""Base models, registered models and their versions; evaluation gates."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,43 +8,92 @@ from typing import Any
 
 from pydantic import Field
 
-from windlass.domain.artifacts import Manifest
-from windlass.domain.jobs import Fact, Owner, Reason
+from windlass.domain.artifacts import FileEntry, Manifest
+from windlass.domain.jobs import ActionOwner, DomainModel, Reason
+from windlass.domain.reports import JobWarning
 from windlass.domain.specs import Gate, Task
+
+UNKNOWN_LICENCE = "unknown"
 
 
 class BaseModelState(StrEnum):
-    """Where a catalogue entry stands."""
+    """The state of a base model in the catalogue."""
 
+    UPLOADING = "uploading"
     IMPORTING = "importing"
     READY = "ready"
     FAILED = "failed"
 
 
-class ImportedModel(Fact):
-    """What the check of a base model's folder found."""
+class DeclaredFile(DomainModel):
+    """A file of a base model that a client uploads: its relative path, length and hash."""
+
+    path: str
+    entry: FileEntry
+
+
+class ModelSourceFile(DomainModel):
+    """A file of a base model that was uploaded: its relative path, where it is staged, and what the client declared."""
+
+    path: str
+    uri: str
+    entry: FileEntry
+
+
+class ImportRequest(DomainModel):
+    """Request to import a base model from a path on the server's disk, or from uploaded files."""
+
+    target: str
+    """URI at which the model is published."""
+    path: str = ""
+    """A folder, or a GGUF file; empty: the files."""
+    files: tuple[ModelSourceFile, ...] = ()
+
+
+class ImportedModel(DomainModel):
+    """Result of an import: what was published, and what it is good for."""
 
     tasks: tuple[Task, ...]
     parameters: int
+    max_positions: int | None = None
+    """The longest input of the model in tokens; None when the architecture has no limit."""
+    activations_per_token: int = 0
+    """Values per token that its linear layers save for a backward pass, at least."""
+    tokenizer: str = ""
+    """Its tokenizer as ``ValidationReport.tokenizer`` names it."""
+    bytes: int
+    digest: str
+    """Of the manifest."""
 
 
-class CatalogueModel(Fact):
-    """A model that jobs may start from."""
+class CatalogueModel(DomainModel):
+    """A base model for fine-tuning jobs."""
 
     id: str
     name: str
     tasks: tuple[Task, ...] = ()
-    licence: str = "unknown"
+    licence: str = UNKNOWN_LICENCE
     source: str = ""
     parameters: int | None = None
+    max_positions: int | None = None
+    """The longest input in tokens; None when unknown or unlimited."""
+    activations_per_token: int = 0
+    tokenizer: str = ""
     bytes: int = 0
     digest: str | None = None
-    path: str
+    path: str = ""
+    """On the server's disk; empty: its files are uploaded."""
+    files: tuple[DeclaredFile, ...] = ()
     prefix: str
     state: BaseModelState
     problem: str = ""
     created_at: datetime
     version: int = 1
+
+    @property
+    def known_licence(self) -> str:
+        """The licence, or an empty string when it is not known."""
+        return "" if self.licence == UNKNOWN_LICENCE else self.licence
 
 
 class Decision(StrEnum):
@@ -54,8 +103,8 @@ class Decision(StrEnum):
     REJECTED = "rejected"
 
 
-class Model(Fact):
-    """A registered name; its aliases point at candidate versions by number."""
+class Model(DomainModel):
+    """A registered model; its aliases point at candidate versions by number."""
 
     id: str
     project: str
@@ -68,7 +117,7 @@ class Model(Fact):
     version: int = 1
 
 
-class ModelVersion(Fact):
+class ModelVersion(DomainModel):
     """An immutable registered result."""
 
     id: str
@@ -78,6 +127,7 @@ class ModelVersion(Fact):
     decision: Decision
     reason: Reason | None = None
     evaluation: dict[str, Any]
+    warnings: tuple[JobWarning, ...] = ()
     job: str
     attempt: int
     dataset_version: str
@@ -88,27 +138,27 @@ class ModelVersion(Fact):
 
 
 def failed_gates(gates: Iterable[Gate], evaluation: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for every gate that does not hold; a metric that is absent or not a number fails."""
+    """Return a message for every failed gate; a metric that is missing or not a number fails."""
     problems = []
     for gate in gates:
         value = evaluation.get(gate.metric)
         if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
             problems.append(f"{gate}: the evaluation has no number {gate.metric}")
-        elif not gate.holds(value):
+        elif not gate.is_met(value):
             problems.append(f"{gate}: it is {value:.4g}")
     return problems
 
 
-def judge(gates: Iterable[Gate], evaluation: Mapping[str, Any]) -> tuple[Decision, Reason | None]:
-    """Decide whether a result becomes a candidate, with the reason when it does not."""
+def evaluate_gates(gates: Iterable[Gate], evaluation: Mapping[str, Any]) -> tuple[Decision, Reason | None]:
+    """Return whether a result becomes a candidate, and the reason when it does not."""
     problems = failed_gates(gates, evaluation)
     if not problems:
         return Decision.CANDIDATE, None
     reason = Reason(
         code="gates_failed",
-        message="the evaluation gates do not hold: " + "; ".join(problems),
-        owner=Owner.YOU,
+        message="evaluation gates failed: " + "; ".join(problems),
+        action_by=ActionOwner.USER,
         action="train on more or cleaner data, change the parameters, or lower the gate",
-        facts={"failed": problems},
+        context={"failed": problems},
     )
     return Decision.REJECTED, reason

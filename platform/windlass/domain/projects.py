@@ -1,9 +1,9 @@
-"""Tenants and who may do what: projects, members, keys, pools, quotas, and the one table of permissions."""
+"""Projects, members, API keys, pools, quotas, roles and permissions."""
 
 from datetime import datetime
 from enum import StrEnum
 
-from windlass.domain.jobs import Fact
+from windlass.domain.jobs import DomainModel
 
 
 class Role(StrEnum):
@@ -15,7 +15,7 @@ class Role(StrEnum):
 
 
 class Permission(StrEnum):
-    """What a route needs, ``noun:verb``. Platform permissions belong to admins alone."""
+    """The permission that a route requires, ``noun:verb``. Global permissions are for admins only."""
 
     AUDIT_READ = "audit:read"
     BASE_MODELS_READ = "base-models:read"
@@ -27,6 +27,7 @@ class Permission(StrEnum):
     ENDPOINTS_WRITE = "endpoints:write"
     JOBS_READ = "jobs:read"
     JOBS_WRITE = "jobs:write"
+    KEYS_OWN = "keys:own"
     KEYS_WRITE = "keys:write"
     MEMBERS_READ = "members:read"
     MEMBERS_WRITE = "members:write"
@@ -62,26 +63,26 @@ _VIEWER = frozenset(
 _EDITOR = _VIEWER | {_P.DATASETS_WRITE, _P.ENDPOINTS_WRITE, _P.JOBS_WRITE, _P.MODELS_WRITE}
 _OWNER = _EDITOR | {_P.MEMBERS_WRITE, _P.PROJECT_UPDATE}
 GRANTS: dict[Role, frozenset[Permission]] = {Role.VIEWER: _VIEWER, Role.EDITOR: _EDITOR, Role.OWNER: _OWNER}
-"""What each role may do inside its project."""
+"""The permissions of each role within its project."""
 
-ANY_USER = frozenset({_P.BASE_MODELS_READ, _P.POOLS_READ, _P.WHOAMI})
-"""What every authenticated user may do outside of projects."""
+ANY_USER = frozenset({_P.BASE_MODELS_READ, _P.KEYS_OWN, _P.POOLS_READ, _P.WHOAMI})
+"""The permissions of every authenticated user outside of projects."""
 
 
-class Project(Fact):
-    """A tenant. ``id`` is its uid: a name used again after a deletion is another project."""
+class Project(DomainModel):
+    """A tenant. ``id`` is its uid: a name that is reused after a deletion is another project."""
 
     id: str
     name: str
     display_name: str = ""
     cohort: str | None = None
     priority_ceiling: int = 0
-    """The highest priority of its jobs. An admin's to give: priority counts among projects that borrow, too."""
+    """The highest priority of its jobs. Set by admins, because priority also orders jobs of different projects."""
     created_at: datetime
     version: int = 1
 
 
-class Member(Fact):
+class Member(DomainModel):
     """A user's role in a project."""
 
     project: str
@@ -90,7 +91,7 @@ class Member(Fact):
     version: int = 1
 
 
-class ApiKey(Fact):
+class ApiKey(DomainModel):
     """A key without its secret: ``secret_hash`` is HMAC-SHA256 under the server's pepper."""
 
     id: str
@@ -103,9 +104,14 @@ class ApiKey(Fact):
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
 
+    @property
+    def label(self) -> str:
+        """The user, and the name of the key if it has one, such as ``ada (laptop)``."""
+        return f"{self.user} ({self.name})" if self.name else self.user
 
-class Pool(Fact):
-    """A named class of accelerators; in embedded mode the row is the truth, in a cluster it mirrors a GPUPool."""
+
+class Pool(DomainModel):
+    """A named class of accelerators; in a cluster the row is a copy of a GPUPool."""
 
     id: str
     name: str
@@ -113,20 +119,29 @@ class Pool(Fact):
     gpu_type: str = ""
     max_gpus_per_job: int | None = None
     price_per_gpu_hour: float = 0.0
+    gpu_memory_bytes: int | None = None
+    """Memory of one GPU; None: not known, or there are none."""
     nodes: int | None = None
-    """Nodes with the pool's labels; None where no cluster counts them."""
+    """Nodes with the pool's labels; None in embedded mode."""
     ready_nodes: int | None = None
-    """Those of them that are Ready and may be scheduled to."""
+    """Nodes that are Ready and schedulable."""
     allocatable: int | None = None
     """GPUs of the ready nodes."""
+    free_gpus: tuple[int, ...] | None = None
+    """Free GPUs of each ready node, the most first; None: not known."""
     problem: str = ""
     """Why the pool's resource is not Ready."""
     created_at: datetime
     version: int = 1
 
+    @property
+    def has_gpus(self) -> bool:
+        """Whether it counts GPUs; if not, it counts CPU slots."""
+        return bool(self.gpu_type) or self.gpu_memory_bytes is not None or self.nodes is not None
 
-class StoredQuota(Fact):
-    """A project's share of a pool; a null limit means unlimited."""
+
+class StoredQuota(DomainModel):
+    """A project's quota in a pool; a limit of None is unlimited."""
 
     project: str
     pool: str
@@ -134,27 +149,26 @@ class StoredQuota(Fact):
     borrowing_limit: int | None = None
     lending_limit: int | None = None
     managed_by: str = ""
-    """Who else than Windlass wrote it into the cluster, as ``kubectl`` or ``helm``: changes belong there."""
+    """Field manager other than Windlass, such as ``kubectl`` or ``helm``, that must make changes; empty: none."""
     version: int = 1
 
 
-class Wait(Fact):
-    """How long a job waited until it first got its GPUs."""
+class QueueTimeSample(DomainModel):
+    """Time between queueing and first admission of one job."""
 
     project: str
     pool: str
     subject: str
     """The job's id, or the uid of the workload."""
     seconds: float
-    at: datetime
-    """When it got them."""
+    admitted_at: datetime
 
 
-class Principal(Fact):
-    """Who asks: the user behind a key."""
+class Principal(DomainModel):
+    """The authenticated user of a request."""
 
     user: str
     key: str
     admin: bool = False
     project: str | None = None
-    """Uid of the one project that the key is confined to, if it is."""
+    """Uid of the project that the key is restricted to; None: unrestricted."""

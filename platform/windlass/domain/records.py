@@ -1,4 +1,4 @@
-"""What is written beside the nouns: events, metrics, log chunks, checkpoints, lineage, audit, intents."""
+"""Records: events, metrics, log chunks, checkpoints, lineage, audit, outbox intents, idempotency."""
 
 from datetime import datetime
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from pydantic import Field
 
 from windlass.domain.artifacts import Manifest
-from windlass.domain.jobs import Fact
+from windlass.domain.jobs import DomainModel
 
 
-class Event(Fact):
-    """A typed fact of a job; ``sequence`` counts from 1 without a gap."""
+class Event(DomainModel):
+    """A typed event of a job; ``sequence`` counts from 1 without gaps."""
 
     project: str
     job: str
@@ -18,11 +18,11 @@ class Event(Fact):
     time: datetime
     code: str
     message: str
-    facts: dict[str, Any] = Field(default_factory=dict)
+    context: dict[str, Any] = Field(default_factory=dict)
     attempt: int | None = None
 
 
-class MetricPoint(Fact):
+class MetricSample(DomainModel):
     """One point of a numeric series of a job."""
 
     job: str
@@ -30,11 +30,10 @@ class MetricPoint(Fact):
     step: int
     attempt: int
     value: float
-    time: datetime
 
 
-class LogChunk(Fact):
-    """A piece of a job's log: bytes ``start`` to ``end`` of the whole, kept in the object store at ``key``."""
+class StoredLogChunk(DomainModel):
+    """Bytes ``start`` to ``end`` of a job's log, stored in the object ``key`` from byte ``position``."""
 
     project: str
     job: str
@@ -43,24 +42,24 @@ class LogChunk(Fact):
     source: str
     attempt: int
     key: str
+    position: int
     time: datetime
 
 
-class Checkpoint(Fact):
+class Checkpoint(DomainModel):
     """A committed checkpoint of a job."""
 
     project: str
     job: str
     attempt: int
     step: int
-    prefix: str
     manifest: Manifest
     metrics: dict[str, float] = Field(default_factory=dict)
     created_at: datetime
 
 
-class LineageEdge(Fact):
-    """``subject`` was made from ``object``; both are ``kind:id``."""
+class LineageEdge(DomainModel):
+    """``subject`` was created from ``object``; both are ``kind:id``."""
 
     project: str
     subject: str
@@ -68,8 +67,8 @@ class LineageEdge(Fact):
     object: str
 
 
-class AuditEntry(Fact):
-    """One accepted mutation (invariant I8): who did what to which object; never values."""
+class AuditEntry(DomainModel):
+    """One accepted mutation (invariant I8): actor, action and object; never values."""
 
     id: str
     time: datetime
@@ -77,11 +76,32 @@ class AuditEntry(Fact):
     project: str | None
     action: str
     subject: str
+    name: str
+    """Name of the object when it was changed."""
     request_id: str
 
 
-class Intent(Fact):
-    """A row of the outbox: ``kind`` must happen to ``subject``. ``fence`` is raised by each claim."""
+class Deletion(DomainModel):
+    """What a deletion removes, or with a dry run would remove."""
+
+    kind: str
+    """Kind of the object, such as ``dataset version``."""
+    id: str
+    name: str
+    contains: dict[str, int] = Field(default_factory=dict)
+    """Number of the objects that are deleted with it, by kind."""
+    stored_bytes: int = 0
+    """Bytes of the files that are deleted."""
+    consequences: tuple[str, ...] = ()
+    """What else changes, as sentences without a full stop."""
+
+
+class Intent(DomainModel):
+    """A row of the outbox: the action ``kind`` on ``subject`` is due.
+
+    ``holder``: the worker that has leased it. Each lease increments ``tries`` and ``fence``, each renewal of a lease
+    increments ``renewals``. Each put of the same intent increments ``generation``.
+    """
 
     id: int
     kind: str
@@ -89,10 +109,20 @@ class Intent(Fact):
     subject: str
     tries: int
     fence: int
+    generation: int = 0
+    holder: str | None = None
+    renewals: int = 0
 
 
-class Replay(Fact):
-    """An idempotency record: this key made ``subject`` from a body with this hash."""
+class Tombstone(DomainModel):
+    """A deleted project, or a deleted job of one: its rows and files are still being removed."""
+
+    project: str
+    job: str | None = None
+
+
+class IdempotencyRecord(DomainModel):
+    """An idempotency key and the object that its first request created."""
 
     project: str
     route: str

@@ -1,17 +1,25 @@
-"""What a run tells the control plane: typed items in numbered batches, written under an attempt number.
+"""Reports of a run to the control plane: typed items in numbered batches, written under an attempt number.
 
-A source (``driver``, ``rank0``, a step's name) numbers its batches from 1; the control plane keeps the highest
-number it has taken per (attempt, source) and ignores one that it has seen, so that a spooled batch may be sent twice.
+A source (``driver``, ``rank0``, a step's name) numbers its batches from 1. The control plane stores the highest
+accepted number per (attempt, source) and ignores duplicates, so a spooled batch may be sent twice.
+
+Everything that validates can be stored. A report that cannot is invalid, so that its sender drops it; an error of the
+server would be retried forever and block the reports behind it.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
 
 from windlass.domain.artifacts import Manifest
-from windlass.domain.ids import MAX_INTEGER, Number
+from windlass.domain.ids import MAX_INTEGER
+from windlass.domain.text import EncodableText, StorableObject, StorableText
+
+ReportTime = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 2, tzinfo=UTC), lt=datetime(9999, 12, 31, tzinfo=UTC))]
+"""A time with a time zone; within a day of the limits of ``datetime``, conversions to UTC overflow."""
+_MAX_SECONDS = 1e9
 
 
 class _Item(BaseModel):
@@ -24,41 +32,59 @@ class MetricItem(_Item):
     type: Literal["metric"] = "metric"
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     step: int = Field(ge=0, le=MAX_INTEGER)
-    value: float
-    time: datetime
+    value: FiniteFloat
+    time: ReportTime
 
 
 class LogItem(_Item):
     """Whole lines of text of one source, in order."""
 
     type: Literal["log"] = "log"
-    text: str = Field(max_length=262_144)
-    time: datetime
+    text: EncodableText = Field(min_length=1, max_length=262_144)
+    time: ReportTime
 
 
 class EventItem(_Item):
-    """A typed fact for people and programs, e.g. ``training_started``."""
+    """A typed event, e.g. ``training_started``."""
 
     type: Literal["event"] = "event"
     code: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-    message: str = Field(max_length=2000)
-    facts: dict[str, Any] = Field(default_factory=dict)
-    time: datetime
+    message: StorableText = Field(max_length=2000)
+    context: StorableObject = Field(default_factory=dict)
+    time: ReportTime
 
 
 class CheckpointItem(_Item):
-    """A checkpoint whose files and commit marker are in place at ``prefix``."""
+    """A checkpoint that this attempt has published (``windlass.domain.storage_layout``)."""
 
     type: Literal["checkpoint"] = "checkpoint"
     step: int = Field(ge=0, le=MAX_INTEGER)
-    prefix: str
     manifest: Manifest
-    metrics: dict[str, float] = Field(default_factory=dict)
-    time: datetime
+    metrics: dict[StorableText, FiniteFloat] = Field(default_factory=dict)
+    time: ReportTime
 
 
-class Outcome(StrEnum):
-    """How an attempt ended."""
+class CheckpointPrunedItem(_Item):
+    """A checkpoint that the trainer will delete once this report is acknowledged: no visible one lacks its files."""
+
+    type: Literal["checkpoint_pruned"] = "checkpoint_pruned"
+    attempt: int = Field(ge=1, le=MAX_INTEGER)
+    step: int = Field(ge=0, le=MAX_INTEGER)
+
+
+class JobWarning(_Item):
+    """Something about the data, the training or the result of a job that its user should know; the job goes on."""
+
+    code: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    """Stable code."""
+    message: StorableText = Field(max_length=2000)
+    """A sentence."""
+    context: StorableObject = Field(default_factory=dict)
+    """Values for programs."""
+
+
+class ResultStatus(StrEnum):
+    """Final status of an attempt."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -66,32 +92,40 @@ class Outcome(StrEnum):
 
 
 class ResultItem(_Item):
-    """The end of an attempt. ``succeeded`` carries the artifact; ``failed`` a code and a sentence."""
+    """Result of an attempt: the artifact that it has published when it succeeded; else a code and a message."""
 
     type: Literal["result"] = "result"
-    outcome: Outcome
-    code: str = ""
-    message: str = Field(default="", max_length=4000)
-    artifact_prefix: str | None = None
+    outcome: ResultStatus
+    code: Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9_]{0,63})?$")] = ""
+    message: StorableText = Field(default="", max_length=4000)
     manifest: Manifest | None = None
-    evaluation: dict[str, Any] | None = None
-    trained_seconds: float = Field(default=0.0, ge=0)
-    time: datetime
+    evaluation: StorableObject | None = None
+    warnings: tuple[JobWarning, ...] = Field(default=(), max_length=100)
+    trained_seconds: float = Field(default=0.0, ge=0, le=_MAX_SECONDS)
+    time: ReportTime
 
 
-ReportItem = Annotated[MetricItem | LogItem | EventItem | CheckpointItem | ResultItem, Field(discriminator="type")]
+ReportItem = Annotated[
+    MetricItem | LogItem | EventItem | CheckpointItem | CheckpointPrunedItem | ResultItem, Field(discriminator="type")
+]
 
 
 class ReportBatch(_Item):
-    """One numbered batch of a source; an empty one is a heartbeat."""
+    """One numbered batch of a source; an empty batch is a heartbeat, whose number has no meaning."""
 
     source: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-    sequence: Number
+    sequence: int = Field(ge=0, le=MAX_INTEGER)
     items: tuple[ReportItem, ...] = Field(default=(), max_length=2000)
+
+    @model_validator(mode="after")
+    def _is_numbered(self) -> Self:
+        if self.items and not self.sequence:
+            raise ValueError("a batch with items has a sequence number of at least 1")
+        return self
 
 
 class Command(StrEnum):
-    """What the control plane answers: go on, or stop (checkpoint first when ``preempt``)."""
+    """Command to the trainer: continue, or stop (``preempt``: save a checkpoint first)."""
 
     CONTINUE = "continue"
     PREEMPT = "preempt"
@@ -99,15 +133,15 @@ class Command(StrEnum):
 
 
 class ReportReply(_Item):
-    """Acknowledges the sequence number and commands the trainer."""
+    """The acknowledged sequence number and a command to the trainer."""
 
     acknowledged: int
     command: Command
     reason: str = ""
 
 
-class ClaimRequest(_Item):
-    """A trainer asks for the fence. ``trainer`` names this process uniquely (host, pid, random)."""
+class AcquireAttemptRequest(_Item):
+    """Request of a trainer to start an attempt. ``trainer`` identifies its process (host, pid, random)."""
 
     trainer: str = Field(min_length=1, max_length=200)
 
@@ -115,16 +149,16 @@ class ClaimRequest(_Item):
 class ResumePoint(_Item):
     """The newest committed checkpoint of the job."""
 
+    attempt: int
     step: int
-    prefix: str
     manifest: Manifest
 
 
-class ClaimReply(_Item):
-    """The fence is won: the attempt number to write under, the lease, and where to resume."""
+class AcquireAttemptReply(_Item):
+    """The attempt number to report under, the heartbeat timeout, and the checkpoint to resume from."""
 
     attempt: int
-    lease_seconds: float
+    heartbeat_timeout_seconds: float
     resume: ResumePoint | None = None
     trained_seconds: float = 0.0
-    """Training time of the earlier attempts, to hold ``max_duration_seconds``."""
+    """Training time of earlier attempts, for ``max_duration_seconds``."""

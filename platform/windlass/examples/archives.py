@@ -1,4 +1,4 @@
-"""Takes single members by name out of wheels and tar files; nothing is ever extracted by the archive's own paths."""
+"""Reads single members of wheels and tar files by name; never extracts to paths from the archive."""
 
 import shutil
 import tarfile
@@ -11,7 +11,7 @@ _MAX_MEMBER = 1 << 30
 
 
 class MemberError(Exception):
-    """The archive lacks the member, or it is no plain file, or it is too long."""
+    """The member is missing, not a regular file, or too large."""
 
 
 def copy_wheel_members(wheel: Path, folder: str, names: Iterable[str], target: Path) -> None:
@@ -38,16 +38,16 @@ def read_wheel_member(wheel: Path, name: str) -> bytes:
 
 def _zip_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     try:
-        found = archive.getinfo(name)
+        info = archive.getinfo(name)
     except KeyError:
         raise MemberError(name) from None
-    if found.is_dir() or found.file_size > _MAX_MEMBER:
+    if info.is_dir() or info.file_size > _MAX_MEMBER:
         raise MemberError(name)
-    return archive.open(found)  # zipfile never yields more than file_size bytes
+    return archive.open(info)  # zipfile never yields more than file_size bytes
 
 
 def read_tar_member(archive: IO[bytes], name: str) -> bytes:
-    """Return the content of one member of a gzip-compressed tar, reading the stream once up to it.
+    """Return the content of one member of a gzip-compressed tar; reads the stream up to it.
 
     Raises:
         MemberError: see there.

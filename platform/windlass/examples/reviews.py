@@ -1,7 +1,7 @@
 """The product reviews: from the ground truth in the vaderSentiment source release to ``reviews.csv``.
 
-The file holds one sentence a line: id, mean of 20 ratings on -4..4, text, separated by tabs. An id is the review's
-number, an underscore and the sentence's number; sentences of one review must stay on one side of a split.
+The source has one sentence per line: id, mean of 20 ratings on -4..4, text, separated by tabs. An id is the review's
+number, an underscore and the sentence's number; sentences of one review must be in the same split.
 """
 
 import csv

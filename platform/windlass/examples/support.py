@@ -12,9 +12,9 @@ _ROLES = ("user", "assistant")
 
 
 def write_support(wheel: Path, target: Path) -> None:
-    """Write ``support.jsonl``: speakers take turns, the user begins."""
+    """Write ``support.jsonl``; roles alternate, starting with the user."""
     corpus = yaml.safe_load(read_wheel_member(wheel, _MEMBER))
     with (target / "support.jsonl").open("x", encoding="utf-8", newline="\n") as stream:
         for conversation in corpus["conversations"]:
-            turns = [{"role": _ROLES[number % 2], "content": text} for number, text in enumerate(conversation)]
-            stream.write(json.dumps({"messages": turns}, ensure_ascii=False) + "\n")
+            messages = [{"role": _ROLES[number % 2], "content": text} for number, text in enumerate(conversation)]
+            stream.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")

@@ -1,1 +1,1 @@
-"""Kubernetes: the custom resources of group ``windlass.dev`` and how they are described to an API server."""
+"""Kubernetes: API client, informers, Kueue models, and the custom resources of the group ``windlass.dev``."""

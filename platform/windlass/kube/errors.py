@@ -1,30 +1,30 @@
-"""What an API server's refusals become. An adapter turns them into errors of the domain, on purpose and one by one.
+"""Errors of the Kubernetes API. Adapters translate them into domain errors explicitly.
 
-They are no ``WindlassError``: that Kubernetes forbids something to a service account of ours is not the fault of the
-user whose request needed it.
+They are not ``WindlassError``: a permission that our service account lacks is not the fault of the user whose request
+needed it.
 """
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple
 
-_MESSAGE = 2000
-"""Characters that are kept of what a server says: an error is read by people, and logged."""
+_MAX_MESSAGE_LENGTH = 2000
+"""Characters kept of a server message: errors are shown to people and logged."""
 
 
 class Cause(NamedTuple):
-    """One thing that is wrong with a request, as the server tells it."""
+    """One cause of an invalid request (metav1.StatusCause)."""
 
     field: str
-    """Path of the field, as ``spec.quotas[0].nominal``; empty where the server names none."""
+    """Path of the field, as ``spec.quotas[0].nominal``; empty if the server names none."""
     message: str
 
 
-class ClusterError(Exception):
-    """The API server did not do what was asked.
+class KubeApiError(Exception):
+    """The API server did not perform the request.
 
-    ``status`` is the HTTP status, 0 when no answer came; ``reason`` the word of the Status object (metav1.Status);
-    ``retry_after`` the seconds that the server wants to be left alone, None when it did not say.
+    ``status`` is the HTTP status, 0 without a response; ``reason`` the reason of the metav1.Status; ``retry_after`` the
+    seconds that the server asks the client to wait, None if it does not.
     """
 
     retryable: ClassVar[bool] = False
@@ -45,88 +45,94 @@ class ClusterError(Exception):
         self.reason = reason
         self.retry_after = retry_after
         self.managers = managers
-        """Server-side apply: who owns the fields that were contended, as the server lists them."""
+        """Server-side apply: the managers of the conflicting fields, as the server lists them."""
         self.causes = tuple(causes)
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Paths of the fields at fault, where the server names them: ``spec.quotas[0].nominal``."""
+        """Paths of the invalid fields, if the server names them: ``spec.quotas[0].nominal``."""
         return tuple(cause.field for cause in self.causes if cause.field)
 
 
-class NotFoundError(ClusterError):
-    """There is no such object, or no such kind."""
+class KubeNotFoundError(KubeApiError):
+    """The object or its kind does not exist."""
 
 
-class UnknownKindError(NotFoundError):
-    """The API server does not serve the kind: its definition is not installed."""
+class NoKindMatchError(KubeNotFoundError):
+    """The API server does not serve the kind: its CRD is not installed."""
 
 
-class ConflictError(ClusterError):
-    """The object changed meanwhile, exists already, or fields of it belong to another manager."""
+class KubeConflictError(KubeApiError):
+    """The object was modified concurrently, exists already, or another manager owns some of its fields."""
 
 
-class InvalidError(ClusterError):
-    """The object breaks its schema, a rule or an admission policy; it is refused as long as it stays so."""
+class KubeInvalidError(KubeApiError):
+    """The object violates its schema, a validation rule or an admission policy; retrying it unchanged fails again."""
 
 
-class ForbiddenError(ClusterError):
-    """Our account may not do this."""
+class KubeForbiddenError(KubeApiError):
+    """RBAC forbids the request to our account."""
 
 
-class ExpiredError(ClusterError):
-    """The resource version to watch from is too old: list again."""
+class ResourceExpiredError(KubeApiError):
+    """The resourceVersion to watch from is too old: list again."""
 
 
-class UnavailableError(ClusterError):
-    """The server cannot answer now, or nobody does; the same request may succeed later."""
+class KubeUnavailableError(KubeApiError):
+    """The server cannot be reached or cannot answer now; the same request may succeed later."""
 
     retryable = True
 
 
-class SilentError(UnavailableError):
-    """A watch was open and nothing came for too long: it may be dead, and is begun again."""
+class WatchTimeoutError(KubeUnavailableError):
+    """A watch received nothing for too long: the connection may be dead, and the watch is restarted."""
 
 
-_KINDS: Mapping[int, type[ClusterError]] = {
-    HTTPStatus.BAD_REQUEST: InvalidError,
-    HTTPStatus.UNAUTHORIZED: ForbiddenError,
-    HTTPStatus.FORBIDDEN: ForbiddenError,
-    HTTPStatus.NOT_FOUND: NotFoundError,
-    HTTPStatus.CONFLICT: ConflictError,
-    HTTPStatus.GONE: ExpiredError,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: InvalidError,
-    HTTPStatus.UNPROCESSABLE_ENTITY: InvalidError,
-    HTTPStatus.TOO_MANY_REQUESTS: UnavailableError,
+_ERRORS_BY_STATUS: Mapping[int, type[KubeApiError]] = {
+    HTTPStatus.BAD_REQUEST: KubeInvalidError,
+    HTTPStatus.UNAUTHORIZED: KubeForbiddenError,
+    HTTPStatus.FORBIDDEN: KubeForbiddenError,
+    HTTPStatus.NOT_FOUND: KubeNotFoundError,
+    HTTPStatus.CONFLICT: KubeConflictError,
+    HTTPStatus.GONE: ResourceExpiredError,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: KubeInvalidError,
+    HTTPStatus.UNPROCESSABLE_ENTITY: KubeInvalidError,
+    HTTPStatus.TOO_MANY_REQUESTS: KubeUnavailableError,
 }
 
 
-_NO_SUCH_TYPE = "failed to create typed patch object"
-_UID = "metadata.uid"
+_UNKNOWN_FIELD_MESSAGE = "failed to create typed patch object"
+_UID_FIELD = "metadata.uid"
 
 
-def error_of(what: str, status: int, body: Mapping[str, Any], retry_after: str | None = None) -> ClusterError:
-    """Return the error for an answer: ``body`` is a metav1.Status, or empty when something else was sent."""
-    kind = _KINDS.get(status) or (UnavailableError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ClusterError)
+def error_of(what: str, status: int, body: Mapping[str, Any], retry_after: str | None = None) -> KubeApiError:
+    """Return the error for a response; ``body`` is a metav1.Status, empty if the response is not JSON."""
+    error_type = _ERRORS_BY_STATUS.get(status) or (
+        KubeUnavailableError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else KubeApiError
+    )
     details = body.get("details") or {}
-    causes = details.get("causes") or ()
-    contended = [cause for cause in causes if cause.get("reason") == "FieldManagerConflict"]
-    found = [Cause(str(one.get("field") or ""), str(one.get("message") or "")[:_MESSAGE]) for one in causes]
-    said = str(body.get("message") or f"HTTP {status}")
-    if _NO_SUCH_TYPE in said:
-        kind = InvalidError  # told as an internal error, and as lasting as any wrong field
-    if kind is InvalidError and _UID in {cause.field for cause in found}:
-        kind = ConflictError  # the wish was for another object of this name
-    return kind(
-        f"{what}: {said}"[:_MESSAGE],
+    raw_causes = details.get("causes") or ()
+    conflicts = [cause for cause in raw_causes if cause.get("reason") == "FieldManagerConflict"]
+    causes = [
+        Cause(str(cause.get("field") or ""), str(cause.get("message") or "")[:_MAX_MESSAGE_LENGTH])
+        for cause in raw_causes
+    ]
+    message = str(body.get("message") or f"HTTP {status}")
+    if _UNKNOWN_FIELD_MESSAGE in message:
+        error_type = KubeInvalidError  # the server reports an unknown field as an internal error
+    if error_type is KubeInvalidError and _UID_FIELD in {cause.field for cause in causes}:
+        error_type = KubeConflictError  # an object of the same name with another uid exists
+    managers = "; ".join(f"{cause.get('field', '')}: {cause.get('message', '')}" for cause in conflicts)
+    return error_type(
+        f"{what}: {message}"[:_MAX_MESSAGE_LENGTH],
         status=status,
         reason=str(body.get("reason") or ""),
         retry_after=_seconds(retry_after) or details.get("retryAfterSeconds"),
-        managers="; ".join(f"{cause.get('field', '')}: {cause.get('message', '')}" for cause in contended)[:_MESSAGE],
-        causes=found,
+        managers=managers[:_MAX_MESSAGE_LENGTH],
+        causes=causes,
     )
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Seconds of a Retry-After header; the API server sends no dates."""
+    """Parse the seconds of a Retry-After header; the API server sends no dates."""
     return float(retry_after) if retry_after and retry_after.isdecimal() else None

@@ -1,4 +1,4 @@
-"""Objects of Kubernetes as JSON, and how they are named."""
+"""Kubernetes objects as JSON, their kinds and references."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ Object = dict[str, Any]
 
 
 class Kind(NamedTuple):
-    """A kind of object, as ``Kind("batch/v1", "Job")``."""
+    """An apiVersion and kind, as ``Kind("batch/v1", "Job")``."""
 
     api_version: str
     kind: str
 
     def __str__(self) -> str:
-        """Return it as people write it: ``Job.batch``."""
+        """Return ``KIND.GROUP``, as ``Job.batch``."""
         group, _, version = self.api_version.rpartition("/")
         return f"{self.kind}.{group}" if group and version else self.kind
 
@@ -26,7 +26,7 @@ class Kind(NamedTuple):
 
 
 class Ref(NamedTuple):
-    """One object's address."""
+    """A reference to one object."""
 
     kind: Kind
     name: str
@@ -38,21 +38,27 @@ class Ref(NamedTuple):
 
     @classmethod
     def of(cls, subject: Mapping[str, Any]) -> Self:
-        """Return the address of an object."""
+        """Return the reference of an object."""
         metadata = subject["metadata"]
         return cls(Kind.of(subject), metadata["name"], metadata.get("namespace"))
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class WatchEvent:
     """One event of a watch."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     object: Object
 
 
-class Listing(NamedTuple):
-    """The objects of a list, and the version from which a watch goes on."""
+class ObjectList(NamedTuple):
+    """The objects of a list, and the resourceVersion from which to watch."""
 
     items: list[Object]
     resource_version: str
+
+
+def condition_status(subject: Mapping[str, Any], kind: str) -> str:
+    """Return the status of a condition of an object, ``Unknown`` if it is missing."""
+    conditions = subject.get("status", {}).get("conditions", ())
+    return str(next((item["status"] for item in conditions if item["type"] == kind), "Unknown"))

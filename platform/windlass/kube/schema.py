@@ -1,17 +1,17 @@
-"""Structural schemas and CustomResourceDefinitions, generated from the models of ``windlass.kube.resources``.
+"""Generates CustomResourceDefinitions with structural schemas from the models of ``windlass.kube.resources``.
 
-A structural schema is the part of OpenAPI v3 that apiextensions.k8s.io/v1 takes: no ``$ref``, one type per value,
-``nullable`` instead of a null type, defaults in place
+A structural schema is the subset of OpenAPI v3 that apiextensions.k8s.io/v1 accepts: no ``$ref``, one type per value,
+``nullable`` instead of a null type, inline defaults
 (https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/).
 """
 
 from typing import Any
 
-from windlass.kube.resources.base import GROUP, VERSION, Column, Resource, Rule
+from windlass.kube.resources.base import GROUP, VERSION, CelRule, CustomResource, PrinterColumn
 
 Schema = dict[str, Any]
 
-_KEPT = (
+_SUPPORTED_KEYS = (
     "type",
     "format",
     "description",
@@ -30,14 +30,14 @@ _KEPT = (
 )
 
 
-def structural(model: type[Resource]) -> Schema:
-    """Return the schema of a kind: spec and status, with the kind's rules."""
-    whole = model.model_json_schema(by_alias=True)
-    definitions = whole.get("$defs", {})
-    fields = {name: _convert(whole["properties"][name], definitions) for name in ("spec", "status")}
+def structural(model: type[CustomResource]) -> Schema:
+    """Return the structural schema of a kind: spec and status, with its validation rules."""
+    json_schema = model.model_json_schema(by_alias=True)
+    definitions = json_schema.get("$defs", {})
+    fields = {name: _convert(json_schema["properties"][name], definitions) for name in ("spec", "status")}
     schema: Schema = {
         "type": "object",
-        "description": _sentence(whole["description"]),
+        "description": _plain_text(json_schema["description"]),
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
@@ -47,24 +47,27 @@ def structural(model: type[Resource]) -> Schema:
         },
         "required": ["spec"],
     }
-    # a spec's defaults are filled in by the API server; a status is there once somebody has looked
+    # the API server applies the spec's defaults; the status is missing until the operators write it
     fields["status"].pop("default", None)
     if model.rules:
         schema["x-kubernetes-validations"] = [_rule(rule) for rule in model.rules]
     return schema
 
 
-def custom_resource_definition(model: type[Resource]) -> Schema:
+def custom_resource_definition(model: type[CustomResource]) -> Schema:
     """Return the CRD of a kind."""
     subresources: Schema = {"status": {}}
     if model.scale:
-        subresources["scale"] = {"specReplicasPath": model.scale.wished, "statusReplicasPath": model.scale.observed}
+        subresources["scale"] = {
+            "specReplicasPath": model.scale.spec_replicas,
+            "statusReplicasPath": model.scale.status_replicas,
+        }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
             "name": f"{model.plural}.{GROUP}",
-            # helm uninstall must not take every project and its data with it
+            # helm uninstall must not delete every project and its data
             "annotations": {"helm.sh/resource-policy": "keep"},
         },
         "spec": {
@@ -92,14 +95,14 @@ def custom_resource_definition(model: type[Resource]) -> Schema:
     }
 
 
-def _column(column: Column) -> Schema:
-    shown = {"name": column.name, "type": column.type, "jsonPath": column.path}
-    return shown | ({"priority": 1} if column.wide else {})
+def _column(column: PrinterColumn) -> Schema:
+    result = {"name": column.name, "type": column.type, "jsonPath": column.path}
+    return result | ({"priority": 1} if column.wide else {})
 
 
-def _rule(rule: Rule) -> Schema:
-    found = {"rule": rule.rule, "message": rule.message}
-    return found | ({"fieldPath": rule.field} if rule.field else {})
+def _rule(rule: CelRule) -> Schema:
+    result = {"rule": rule.rule, "message": rule.message}
+    return result | ({"fieldPath": rule.field} if rule.field else {})
 
 
 def _convert(schema: Schema, definitions: dict[str, Schema]) -> Schema:
@@ -108,29 +111,30 @@ def _convert(schema: Schema, definitions: dict[str, Schema]) -> Schema:
         target = definitions[schema["$ref"].rsplit("/", 1)[-1]]
         schema = target | {name: value for name, value in schema.items() if name != "$ref"}
     if "anyOf" in schema:
-        # every union here is "something or nothing": nothing is a field that is left out, never a null
-        [choice] = [one for one in schema["anyOf"] if one.get("type") != "null"]
+        # every union is optional: the field is omitted, never null
+        [option] = [option for option in schema["anyOf"] if option.get("type") != "null"]
         rest = {name: value for name, value in schema.items() if name not in ("anyOf", "default")}
-        return _convert(choice | rest, definitions)
-    found = {name: schema[name] for name in _KEPT if name in schema}
-    found |= {name: value for name, value in schema.items() if name.startswith("x-kubernetes-")}
+        return _convert(option | rest, definitions)
+    result = {name: schema[name] for name in _SUPPORTED_KEYS if name in schema}
+    result |= {name: value for name, value in schema.items() if name.startswith("x-kubernetes-")}
     if "const" in schema:
-        found |= {"type": "string", "enum": [schema["const"]]}
-    if "description" in found:
-        found["description"] = _sentence(found["description"])
-    if found.get("type") == "array":
-        found["items"] = _convert(schema["items"], definitions)
+        result |= {"type": "string", "enum": [schema["const"]]}
+    if "description" in result:
+        result["description"] = _plain_text(result["description"])
+    if result.get("type") == "array":
+        result["items"] = _convert(schema["items"], definitions)
     elif "properties" in schema:
-        found["properties"] = {name: _convert(one, definitions) for name, one in schema["properties"].items()}
-    elif found.get("type") == "object":
+        properties = schema["properties"].items()
+        result["properties"] = {name: _convert(value, definitions) for name, value in properties}
+    elif result.get("type") == "object":
         patterns: dict[str, Schema] = schema.get("patternProperties", {})
         values: Schema = schema.get("additionalProperties") or next(iter(patterns.values()))
-        found["additionalProperties"] = _convert(values, definitions)
-    if isinstance(found.get("default"), dict):
-        found["default"] = {}  # the defaults of its fields fill it
-    return found | ({"format": "int64"} if found.get("type") == "integer" else {})
+        result["additionalProperties"] = _convert(values, definitions)
+    if isinstance(result.get("default"), dict):
+        result["default"] = {}  # the fields have their own defaults
+    return result | ({"format": "int64"} if result.get("type") == "integer" else {})
 
 
-def _sentence(text: str) -> str:
-    """A docstring as ``kubectl explain`` shows it: one paragraph, no markup."""
+def _plain_text(text: str) -> str:
+    """Convert a docstring for ``kubectl explain``: one paragraph, no markup."""
     return " ".join(text.replace("``", "").split())

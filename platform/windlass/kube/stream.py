@@ -1,57 +1,57 @@
-"""One open watch: the server's lines as changes, until it ends, breaks, falls silent or is closed."""
+"""One open watch: decodes the response lines into WatchEvents until it ends, breaks, times out or is closed."""
 
 import contextlib
-import json
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import urllib3
 
-from windlass.kube.errors import ClusterError, SilentError, UnavailableError, error_of
-from windlass.kube.objects import Change
+from windlass.kube.errors import KubeApiError, KubeUnavailableError, WatchTimeoutError, error_of
+from windlass.kube.objects import WatchEvent
 
 
-class Stream:
-    """Changes as they come. One thread iterates; any other may close."""
+class WatchStream:
+    """Iterates over the events of a watch. One thread iterates; any other may close."""
 
-    def __init__(self, what: str, answer: urllib3.BaseHTTPResponse) -> None:
-        self._what, self._answer = what, answer
+    def __init__(self, what: str, response: urllib3.BaseHTTPResponse) -> None:
+        self._what, self._response = what, response
         self._closed = threading.Event()
 
-    def __iter__(self) -> Iterator[Change]:
-        """Yield what changes, until the server ends the watch or ``close`` is called.
+    def __iter__(self) -> Iterator[WatchEvent]:
+        """Yield events until the server ends the watch or ``close`` is called.
 
         Raises:
-            ExpiredError: the version that was watched from is too old; list again.
-            SilentError: nothing came, not even a bookmark, for as long as was agreed.
-            UnavailableError: the connection broke.
+            ResourceExpiredError: the resourceVersion is too old; list again.
+            WatchTimeoutError: nothing was received within the read timeout, not even a bookmark.
+            KubeUnavailableError: the connection broke.
         """
         try:
             buffer = b""
-            for chunk in self._answer.stream(amt=None):
+            for chunk in self._response.stream(amt=None):
                 *lines, buffer = (buffer + chunk).split(b"\n")
-                yield from (self._change(line) for line in lines if line.strip())
-        except urllib3.exceptions.ReadTimeoutError as silent:
-            raise SilentError(f"{self._what}: {silent}") from silent
-        except (urllib3.exceptions.HTTPError, OSError) as broken:
+                yield from (self._decode(line) for line in lines if line.strip())
+        except urllib3.exceptions.ReadTimeoutError as timeout:
+            raise WatchTimeoutError(f"{self._what}: {timeout}") from timeout
+        except (urllib3.exceptions.HTTPError, OSError) as error:
             if not self._closed.is_set():
-                raise UnavailableError(f"{self._what}: {broken}") from broken
+                raise KubeUnavailableError(f"{self._what}: {error}") from error
         finally:
-            self._answer.close()
+            self._response.close()
 
     def close(self) -> None:
-        """End the watch; whoever waits for its next change is told that there is none."""
+        """End the watch; a thread that iterates over it stops."""
         self._closed.set()
-        # what has ended by itself has no socket any more
+        # a watch that has ended has no socket any more
         with contextlib.suppress(OSError, RuntimeError, ValueError):
-            self._answer.shutdown()
+            self._response.shutdown()
 
-    def _change(self, line: bytes) -> Change:
+    def _decode(self, line: bytes) -> WatchEvent:
         try:
-            event: dict[str, Any] = json.loads(line)
-        except ValueError as wrong:
-            raise ClusterError(f"{self._what}: the answer is no JSON") from wrong
+            event: dict[str, Any] = orjson.loads(line)
+        except ValueError as error:
+            raise KubeApiError(f"{self._what}: the response is not JSON") from error
         if event["type"] == "ERROR":
             raise error_of(self._what, int(event["object"].get("code") or 0), event["object"])
-        return Change(event["type"], event["object"])
+        return WatchEvent(event["type"], event["object"])

@@ -1,86 +1,76 @@
-"""The embedded ModelImporter: a child process without secrets checks and converts a base model's files."""
+"""ModelImporter of the embedded mode: a child process without secrets checks and converts the files of a base model."""
 
-import shutil
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from windlass.domain.artifacts import MANIFEST_NAME
-from windlass.domain.errors import InvalidError, NotFoundError, UnavailableError
-from windlass.domain.models import ImportedModel
-from windlass.domain.specs import Task
+from windlass.domain.errors import InvalidError, NotFoundError
+from windlass.domain.models import ImportedModel, ImportRequest
+from windlass.kit.files import write_atomic
 from windlass.orchestration import processes
-from windlass.orchestration.processes import ProcessRecord
+from windlass.orchestration.supervisor import LockedProcess, ProcessState, SupervisedProcess
+from windlass.orchestration.task_result import RESULT_NAME, parse_import_result, read_result
+from windlass.ports import TaskFailedError
 
 _MODULE = "windlass_pipelines.train.import_model"
-_LAST_WORDS = 2000
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True)
-    source: Path
-    target: Path
+_REQUEST_NAME = "request.json"
+_QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 class EmbeddedModelImporter:
-    """Runs ``python -m windlass_pipelines.train.import_model SOURCE TARGET --result FILE``.
+    """Runs ``python -m windlass_pipelines.train.import_model REQUEST.json --work FOLDER``.
 
-    The child writes FILE when it is done: ``{"tasks": [...], "parameters": n}``, or ``{"refused": "why"}``.
+    The child writes ``FOLDER/result.json`` at the end: an ``ImportedModel``, or ``{"refused": "why"}``.
     """
 
     def __init__(self, root: Path, python: str) -> None:
         self._root, self._python = root, python
 
-    def start(self, name: str, source: Path, target: Path) -> None:
-        folder = self._root / name
-        folder.mkdir(parents=True, exist_ok=True)
-        record = processes.claim()
-        try:
-            record.save(folder / "process.json", exclusive=True)
-        except FileExistsError:
-            return
-        (folder / "request.json").write_text(_Request(source=source, target=target).model_dump_json())
-        argv = [self._python, "-m", _MODULE, str(source), str(target), "--result", str(folder / "result.json")]
-        quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        started = processes.start(
-            argv, environment=processes.clean_environment(quiet), log=folder / "log", record=record
-        )
-        started.save(folder / "process.json")
+    def check_source(self, source: Path) -> None:
+        if not source.exists():
+            raise InvalidError.field(
+                "/path",
+                f"there is no {source} on the server's disk",
+                hint="give a folder with safetensors weights, or a GGUF file, on the machine that runs the server",
+            )
+
+    def start(self, name: str, request: ImportRequest) -> None:
+        with SupervisedProcess(self._root / name).locked() as process:
+            result = process.folder / RESULT_NAME
+            if process.has_begun(result):
+                return
+            result.unlink(missing_ok=True)
+            path = process.folder / _REQUEST_NAME
+            write_atomic(path, request.model_dump_json())
+            argv = [self._python, "-m", _MODULE, str(path), "--work", str(process.folder)]
+            process.start(argv, processes.clean_environment(_QUIET))
 
     def poll(self, name: str) -> ImportedModel | None:
-        folder = self._root / name
-        record = ProcessRecord.load(folder / "process.json")
-        if record is None:
-            raise NotFoundError(f"no import {name}")
-        running = processes.alive(processes.find(record))
-        result = folder / "result.json"
-        if not result.exists():
-            if running:
+        with SupervisedProcess(self._root / name).existing() as process:
+            state = process.state() if process else ProcessState.ABSENT
+            if process is None or state is ProcessState.ABSENT:
+                raise NotFoundError(f"no import {name}")
+            result = _read_result(process)
+            if result is not None:
+                return result
+            if state is ProcessState.RUNNING:
                 return None
-            words = (folder / "log").read_text(errors="replace")[-_LAST_WORDS:] if (folder / "log").exists() else ""
-            raise UnavailableError(f"the import died: {words.strip() or 'it said nothing'}", hint="add the model again")
-        try:
-            found = _Result.model_validate_json(result.read_bytes())
-        except ValidationError as error:
-            raise UnavailableError(
-                "the import left a result that cannot be read", hint="add the model again"
-            ) from error
-        if found.refused is not None:
-            raise InvalidError(found.refused)
-        request = _Request.model_validate_json((folder / "request.json").read_bytes())
-        if not (request.target / MANIFEST_NAME).exists():
-            raise UnavailableError("the import left no manifest", hint="add the model again")
-        return ImportedModel(tasks=found.tasks, parameters=found.parameters)
+            if state is ProcessState.INTERRUPTED:
+                raise NotFoundError(f"the import {name} was interrupted")
+            raise TaskFailedError(f"the import process {process.exit_reason()}")
 
-    def forget(self, name: str) -> None:
-        folder = self._root / name
-        record = ProcessRecord.load(folder / "process.json")
-        if record is not None:
-            processes.kill(processes.find(record))
-        shutil.rmtree(folder, ignore_errors=True)
+    def problem(self, name: str) -> str:
+        """Return nothing: a process of this machine runs at once."""
+        del name
+        return ""
+
+    def delete(self, name: str) -> None:
+        with SupervisedProcess(self._root / name).existing() as process:
+            if process is not None:
+                process.delete()
 
 
-class _Result(ImportedModel):
-    tasks: tuple[Task, ...] = ()
-    parameters: int = 0
-    refused: str | None = None
+def _read_result(process: LockedProcess) -> ImportedModel | None:
+    try:
+        with (process.folder / RESULT_NAME).open("rb") as stream:
+            return parse_import_result(read_result(stream))
+    except FileNotFoundError:
+        return None

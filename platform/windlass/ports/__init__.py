@@ -1,26 +1,61 @@
-"""What services and the worker need from the outside, named by role. Adapters implement these, and know no service."""
+"""Interfaces that services and the worker depend on. Adapters implement them and import no service."""
 
-from windlass.ports.cluster import ClusterView, ProjectResources
-from windlass.ports.running import (
+from windlass.ports.backends import (
     BackendRun,
     BackendState,
     DataProcessor,
+    JoinableRay,
     ModelImporter,
     PipelineBackend,
     RayCluster,
     RunFolders,
     ServingBackend,
+    TaskFailedError,
 )
-from windlass.ports.storing import Clock, Database, JobJournal, ObjectStore, Outbox, ProjectData, Repository, UnitOfWork
+from windlass.ports.cluster import ClusterView, ProjectResources
+from windlass.ports.folder_transfer import FolderTransfer
+from windlass.ports.launcher import Launcher, RunLostError, TrainerState, TrainerStatus
+from windlass.ports.object_store import ObjectStore, UrlSigner
+from windlass.ports.persistence import (
+    Changes,
+    Clock,
+    CommitHook,
+    Database,
+    ProjectData,
+    ReadProjectData,
+    ReadUnitOfWork,
+    UnitOfWork,
+)
+from windlass.ports.repositories import (
+    AdmissionStore,
+    JobTelemetryStore,
+    Outbox,
+    ReadAdmissionStore,
+    ReadJobTelemetryStore,
+    ReadOutbox,
+    ReadRepository,
+    ReadRequestLoadStore,
+    ReadTombstoneStore,
+    Repository,
+    RequestLoadStore,
+    TombstoneStore,
+    UptimeStore,
+)
 
 __all__ = [
+    "AdmissionStore",
     "BackendRun",
     "BackendState",
+    "Changes",
     "Clock",
     "ClusterView",
+    "CommitHook",
     "DataProcessor",
     "Database",
-    "JobJournal",
+    "FolderTransfer",
+    "JobTelemetryStore",
+    "JoinableRay",
+    "Launcher",
     "ModelImporter",
     "ObjectStore",
     "Outbox",
@@ -28,8 +63,24 @@ __all__ = [
     "ProjectData",
     "ProjectResources",
     "RayCluster",
+    "ReadAdmissionStore",
+    "ReadJobTelemetryStore",
+    "ReadOutbox",
+    "ReadProjectData",
+    "ReadRepository",
+    "ReadRequestLoadStore",
+    "ReadTombstoneStore",
+    "ReadUnitOfWork",
     "Repository",
+    "RequestLoadStore",
     "RunFolders",
+    "RunLostError",
     "ServingBackend",
+    "TaskFailedError",
+    "TombstoneStore",
+    "TrainerState",
+    "TrainerStatus",
     "UnitOfWork",
+    "UptimeStore",
+    "UrlSigner",
 ]

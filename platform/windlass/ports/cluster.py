@@ -1,56 +1,56 @@
-"""A cluster whose resources own pools and projects."""
+"""Access to a cluster whose custom resources own pools and projects."""
 
 from typing import Protocol
 
-from windlass.domain.mirror import Mirror, QuotaChange
+from windlass.domain.cluster_sync import ObservedClusterState, QuotaChange
 
 
 class ClusterView(Protocol):
-    """Keeps itself informed of a cluster's pools, projects, quotas and workloads."""
+    """Watches the pools, projects, quotas and workloads of a cluster."""
 
     def start(self) -> None:
-        """Begin to list and watch, in threads of its own."""
+        """Start list and watch threads."""
         ...
 
     def stop(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         ...
 
     def wait(self, seconds: float) -> bool:
-        """Wait for news since the last ``look``; False when there were none in time."""
+        """Wait for changes since the last ``observe``; False on timeout."""
         ...
 
-    def look(self) -> Mirror:
-        """Return the present state.
+    def observe(self) -> ObservedClusterState:
+        """Return the current state.
 
         Raises:
-            UnavailableError: not everything has been read yet, or the API server has not been heard of for too long.
+            UnavailableError: the caches have not synced yet, or the API server has not answered for too long.
         """
         ...
 
 
 class ProjectResources(Protocol):
-    """Writes to projects' resources, beside others who write there: what belongs to them is never taken."""
+    """Writes project resources by server-side apply; never takes over fields of other managers."""
 
     def exists(self, uid: str, name: str) -> bool:
-        """Ask the API server whether the project with this uid (of the control plane) is still there.
+        """Return whether the project with this uid (of the control plane) still exists.
 
         Raises:
-            UnavailableError: the API server cannot answer now.
+            UnavailableError: the API server does not answer.
         """
         ...
 
     def check(self, change: QuotaChange) -> None:
-        """Let the API server try the change, and keep nothing of it.
+        """Apply the change as a dry run.
 
         Raises:
             ConflictError: another manager owns the quota; the message names it.
-            InvalidError: a rule of the resource, or of an admission policy, refuses the change.
-            NotFoundError: there is no such project any more.
-            UnavailableError: the API server cannot answer now.
+            InvalidError: the CRD or an admission policy rejects the change.
+            NotFoundError: the project no longer exists.
+            UnavailableError: the API server does not answer.
         """
         ...
 
     def apply(self, change: QuotaChange) -> None:
-        """Make the change; making it again changes nothing. Raises as ``check``."""
+        """Apply the change; idempotent. Raises the errors of ``check``."""
         ...

@@ -1,43 +1,55 @@
-"""The run's line to the control plane: JSON over HTTP with the run token; problems become ``WindlassError``."""
+"""HTTP client of a run's processes for the control plane: JSON with the run token."""
 
 import time
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import httpx2
 from pydantic import BaseModel, ValidationError
 
 from windlass.domain.errors import (
-    AttemptHeldError,
+    AttemptActiveError,
     FencedError,
     ForbiddenError,
-    InvalidError,
     NotFoundError,
     UnauthenticatedError,
     UnavailableError,
-    WindlassError,
-    error_class,
 )
-from windlass.domain.reports import ClaimReply, ClaimRequest, ReportReply
-from windlass.runtime.context import RunContext
+from windlass.domain.reports import AcquireAttemptReply, AcquireAttemptRequest, LogItem, ReportReply
+from windlass.kit.backoff import Backoff
+from windlass.runtime.context import RunEnvironment
+from windlass.runtime.http import internal_client
+from windlass.runtime.json_requests import send_json
+from windlass.wire.runs import (
+    RUNS_PATH,
+    DeployedEndpointOut,
+    RegisteredModelOut,
+    RunStatusOut,
+    StepLogIn,
+    StepState,
+    StepStatusIn,
+)
 
+RUN_ENDED_ERRORS = (FencedError, UnauthenticatedError, ForbiddenError, NotFoundError)
+"""Errors of a run or attempt that may not write any more: it is fenced, or its token is revoked."""
 _Reply = TypeVar("_Reply", bound=BaseModel)
-_SERVER_ERROR = 500
-_CLIENT_ERROR = 400
-_TOO_MANY = 429
-_BY_STATUS: dict[int, type[WindlassError]] = {401: UnauthenticatedError, 403: ForbiddenError, 404: NotFoundError}
+_BACKOFF = Backoff(0.2, 2.0)
 
 
-class RunClient:
-    """One keep-alive connection to ``/internal/v1/runs/{run}``. Not shared between threads."""
+class RunApiClient:
+    """Client of one run with one keep-alive connection. Not thread-safe.
 
-    def __init__(self, context: RunContext, *, timeout: float = 10.0) -> None:
-        self._context, self._api_url = context, context.current_api_url()
-        self._http = httpx2.Client(
-            headers={"authorization": f"Bearer {context.run_token}"},
-            timeout=timeout,
-            trust_env=False,  # the control plane is named by the context; a proxy would see the run token
-        )
+    All calls are idempotent. Those of the steps are retried for ``retry_seconds`` while the control plane is
+    unavailable; those of the trainer are not, because its reporter has a schedule of its own.
+
+    All methods raise ``UnavailableError`` when the control plane does not answer, or answers with status 429 or 5xx,
+    and otherwise the error that the response names.
+    """
+
+    def __init__(self, environment: RunEnvironment, *, retry_seconds: float = 0.0, timeout: float = 10.0) -> None:
+        self._environment, self._retry_seconds = environment, retry_seconds
+        self._api_url = environment.current_api_url()
+        token = environment.context.run_token
+        self._http = internal_client(timeout=timeout, headers={"authorization": f"Bearer {token}"})
 
     def __enter__(self) -> Self:
         return self
@@ -48,92 +60,106 @@ class RunClient:
         self.close()
 
     def close(self) -> None:
-        """Release the connection."""
+        """Close the connection."""
         self._http.close()
 
-    def post(self, path: str, body: bytes) -> Any:
-        """Send JSON with POST and return the reply's JSON; raises as ``send`` does."""
-        return self.send("POST", path, body)
+    def cap_retries(self, retry_seconds: float) -> None:
+        """Retry for at most this time from now on, including in a running call (called by signal handlers)."""
+        self._retry_seconds = min(self._retry_seconds, retry_seconds)
 
-    def send(self, method: str, path: str, body: bytes | None = None) -> Any:
-        """Send JSON and return the reply's JSON.
+    def get_run(self) -> RunStatusOut:
+        """Return the run's status."""
+        return _parse(RunStatusOut, self._send_with_retry("GET", ""))
 
-        Raises:
-            UnavailableError: no answer, or a server error: the same request may be sent again.
-            WindlassError: what the problem's ``code`` names.
-        """
-        try:
-            headers = {} if body is None else {"content-type": "application/json"}
-            url = f"{self._api_url}/internal/v1/runs/{self._context.run}{path}"
-            reply = self._http.request(method, url, content=body, headers=headers)
-        except httpx2.HTTPError as error:
-            self._api_url = self._context.current_api_url()
-            raise UnavailableError(f"the control plane cannot be reached: {type(error).__name__}") from error
-        if reply.status_code >= _SERVER_ERROR or reply.status_code == _TOO_MANY:
-            raise UnavailableError(f"the control plane answered {reply.status_code}")
-        if reply.status_code >= _CLIENT_ERROR:
-            raise _problem(reply)
-        try:
-            return reply.json() if reply.content else None
-        except ValueError as error:
-            raise UnavailableError("the control plane's answer is no JSON") from error
-
-    def claim(self, trainer: str) -> ClaimReply:
-        """Ask once for the fence.
+    def acquire_attempt(self, trainer: str) -> AcquireAttemptReply:
+        """Request a new attempt (and its fence) once.
 
         Raises:
-            AttemptHeldError: the previous attempt still lives.
+            AttemptActiveError: the previous attempt is still active.
             FencedError: the job or the run has ended.
-            UnavailableError: the control plane is away.
         """
-        return _read(ClaimReply, self.post("/attempts:claim", ClaimRequest(trainer=trainer).model_dump_json().encode()))
+        return _parse(
+            AcquireAttemptReply, self._send("POST", "/attempts:acquire", _body(AcquireAttemptRequest(trainer=trainer)))
+        )
 
     def report(self, attempt: int, batch: bytes) -> ReportReply:
-        """Send one serialised ``ReportBatch``.
+        """Send one serialised ``ReportBatch`` once.
 
         Raises:
-            FencedError: the attempt is over.
-            UnavailableError: the control plane is away.
+            FencedError: the attempt has ended.
         """
-        return _read(ReportReply, self.post(f"/attempts/{attempt}/reports", batch))
+        return _parse(ReportReply, self._send("POST", f"/attempts/{attempt}/reports", batch))
 
+    def report_attempt_lost(self, attempt: int) -> None:
+        """Report that the attempt's trainer exited without a result."""
+        self._send_with_retry("POST", f"/attempts/{attempt}:lost")
 
-def claim_fence(context: RunContext, trainer: str, *, patience: float = 300.0, pause: float = 1.0) -> ClaimReply:
-    """Ask for the fence until it is won, while the previous attempt lives or the control plane is away.
+    def set_step_state(self, name: str, state: StepState, message: str = "") -> None:
+        """Report a step's state."""
+        self._send_with_retry("PUT", f"/steps/{name}", StepStatusIn(state=state, message=message))
 
-    Raises:
-        FencedError: the job or the run has ended: there is nothing to train.
-        AttemptHeldError: held for longer than ``patience`` seconds.
-        UnavailableError: away for longer than ``patience`` seconds.
-    """
-    deadline = time.monotonic() + patience
-    with RunClient(context) as client:
+    def append_log(self, name: str, producer: str, sequence: int, items: list[LogItem]) -> None:
+        """Send a chunk of a step's log once."""
+        chunk = StepLogIn(producer=producer, sequence=sequence, items=items)
+        self._send("POST", f"/steps/{name}/logs", _body(chunk))
+
+    def register(self) -> RegisteredModelOut:
+        """Register the verified artifact of the run's result."""
+        return _parse(RegisteredModelOut, self._send_with_retry("POST", "/register"))
+
+    def deploy(self) -> DeployedEndpointOut:
+        """Serve the registered version at the endpoint of the job's spec."""
+        return _parse(DeployedEndpointOut, self._send_with_retry("POST", "/deploy"))
+
+    def _send_with_retry(self, method: str, path: str, body: BaseModel | None = None) -> Any:
+        content, started, failures = None if body is None else _body(body), time.monotonic(), 0
         while True:
             try:
-                return client.claim(trainer)
-            except (UnauthenticatedError, ForbiddenError, NotFoundError) as error:
-                raise FencedError(f"the control plane no longer knows this run: {error.message}") from error
-            except (AttemptHeldError, UnavailableError):
-                if time.monotonic() + pause > deadline:
+                return self._send(method, path, content)
+            except UnavailableError:
+                if time.monotonic() - started >= self._retry_seconds:
                     raise
-            time.sleep(pause)
+            failures += 1
+            time.sleep(_BACKOFF.delay(failures))
+
+    def _send(self, method: str, path: str, content: bytes | None = None) -> Any:
+        url = f"{self._api_url}{RUNS_PATH}/{self._environment.context.identity.run}{path}"
+        try:
+            return send_json(self._http, method, url, content)
+        except UnavailableError:
+            self._api_url = self._environment.current_api_url()
+            raise
 
 
-def _read(kind: type[_Reply], content: Any) -> _Reply:
+def acquire_attempt(
+    environment: RunEnvironment, trainer: str, *, timeout: float = 300.0, retry_interval: float = 1.0
+) -> AcquireAttemptReply:
+    """Request a new attempt; retry while the previous one is active or the control plane is unavailable.
+
+    Raises:
+        FencedError: the job or the run has ended.
+        AttemptActiveError: the previous attempt is still active after ``timeout`` seconds.
+        UnavailableError: the control plane is still unavailable after ``timeout`` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    with RunApiClient(environment) as client:
+        while True:
+            try:
+                return client.acquire_attempt(trainer)
+            except (UnauthenticatedError, ForbiddenError, NotFoundError) as error:
+                raise FencedError(f"the run no longer exists or its token is revoked: {error.message}") from error
+            except (AttemptActiveError, UnavailableError):
+                if time.monotonic() + retry_interval > deadline:
+                    raise
+            time.sleep(retry_interval)
+
+
+def _body(model: BaseModel) -> bytes:
+    return model.model_dump_json().encode()
+
+
+def _parse(kind: type[_Reply], content: Any) -> _Reply:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise UnavailableError(f"the control plane's answer is no {kind.__name__}") from error
-
-
-def _problem(reply: httpx2.Response) -> WindlassError:
-    try:
-        problem = reply.json()
-    except ValueError:
-        problem = None
-    if not isinstance(problem, dict):
-        problem = {}
-    code = str(problem.get("code", ""))
-    kind = error_class(code) if code else _BY_STATUS.get(reply.status_code, InvalidError)
-    detail = str(problem.get("detail") or problem.get("title") or f"status {reply.status_code}")
-    return kind(detail, hint=str(problem.get("hint") or ""))
+        raise UnavailableError(f"the response of the control plane is not a valid {kind.__name__}") from error

@@ -9,28 +9,36 @@ Errors are the classes of ``windlass.domain.errors``, one per problem code.
 """
 
 from windlass.domain.errors import WindlassError
-from windlass.sdk._core import WaitTimeoutError
-from windlass.sdk.async_client import AsyncClient
-from windlass.sdk.client import Client
+from windlass.sdk._async.client import AsyncClient
+from windlass.sdk._async.job_handles import AsyncJob, AsyncJobDetail
+from windlass.sdk._async.pages import AsyncCursorPage, AsyncPaginator
+from windlass.sdk._protocol import WaitTimeoutError
+from windlass.sdk._sync.client import Client
+from windlass.sdk._sync.job_handles import Job, JobDetail
+from windlass.sdk._sync.pages import CursorPage
+from windlass.sdk.chat import ChatDelta, ChatReply
 from windlass.sdk.connection import Connection
-from windlass.sdk.resources.endpoints import ChatDelta, ChatReply
-from windlass.sdk.resources.job_handles import AsyncJob, AsyncJobDetail, Job, JobDetail
-from windlass.sdk.resources.jobs import LogChunk, Message, MetricPoint
-from windlass.sdk.resources.uploads import SourceFile
+from windlass.sdk.job_messages import LogChunk, Message, MetricPoint
+from windlass.sdk.predictions import Prediction
+from windlass.sdk.source_files import SourceFile
 
 __all__ = [
     "AsyncClient",
+    "AsyncCursorPage",
     "AsyncJob",
     "AsyncJobDetail",
+    "AsyncPaginator",
     "ChatDelta",
     "ChatReply",
     "Client",
     "Connection",
+    "CursorPage",
     "Job",
     "JobDetail",
     "LogChunk",
     "Message",
     "MetricPoint",
+    "Prediction",
     "SourceFile",
     "WaitTimeoutError",
     "WindlassError",

@@ -1,4 +1,4 @@
-"""Server-sent events without a transport: what to ask for, where to go on after a cut, when it is over."""
+"""Server-sent events without I/O: requests, resumption after a disconnect, end of stream."""
 
 import time
 from collections.abc import Callable
@@ -6,20 +6,20 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from windlass.domain.errors import UnavailableError
-from windlass.sdk._core import Failure, Reply, Request, WaitTimeoutError, backoff
-from windlass.sdk._problems import error_of
+from windlass.sdk._protocol import Request, Response, TransportFailure, WaitTimeoutError, backoff
+from windlass.wire.problems import error_from_response
 
 T = TypeVar("T")
 
 HEARTBEAT_TIMEOUT = 45.0
-"""Seconds of silence after which a stream counts as dead; the server sends a comment every 15 s."""
+"""Idle seconds after which a stream is considered dead; the server sends a comment every 15 s."""
 
-_GIVE_UP_AFTER = 60.0
-_TICK = 5.0
+_MAX_DISCONNECTED_SECONDS = 60.0
+_MAX_READ_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sse:
+class ServerSentEvent:
     """One server-sent event."""
 
     event: str
@@ -28,29 +28,29 @@ class Sse:
 
 
 @dataclass(slots=True)
-class Subscription(Generic[T]):
-    """A stream that survives cuts: it is asked for again from the last event id that was seen.
+class EventStream(Generic[T]):
+    """A stream that reconnects after a disconnect and resumes at the last event id.
 
-    ``decode`` returns the item of an event, or None for one that carries none; ``ends`` tells the last event.
-    ``resume_query`` names a parameter that says so too, beside the header. A stream that cannot resume
-    (``resumable`` false) raises on a cut instead.
+    ``decode`` returns the item of an event, or None if the event has none. ``is_end`` detects the last event.
+    ``resume_query`` names a query parameter that carries the last event id in addition to the header. If ``resumable``
+    is false, a disconnect raises an error.
     """
 
     request: Request
-    decode: Callable[[Sse], T | None]
-    ends: Callable[[Sse], bool]
+    decode: Callable[[ServerSentEvent], T | None]
+    is_end: Callable[[ServerSentEvent], bool]
     last_id: str = ""
     resume_query: str = ""
     resumable: bool = True
     deadline: float | None = None
-    what: str = "the stream"
+    description: str = "the stream"
     clock: Callable[[], float] = time.monotonic
     ended: bool = False
-    _cuts: int = 0
-    _away_since: float | None = field(default=None)
+    _reconnects: int = 0
+    _disconnected_since: float | None = field(default=None)
 
     def next_request(self) -> Request:
-        """Return what to ask now.
+        """Return the request of the next connection.
 
         Raises:
             WaitTimeoutError: the deadline has passed.
@@ -61,62 +61,63 @@ class Subscription(Generic[T]):
         query = self.request.query
         if self.resume_query:
             query = (*query, (self.resume_query, self.last_id))
-        return replace(self.request, query=query, headers=headers, timeout=self._patience())
+        return replace(self.request, query=query, headers=headers, timeout=self._read_timeout())
 
-    def accept(self, event: Sse) -> T | None:
-        """Take an event in and return its item."""
-        self._cuts = 0
+    def handle_event(self, event: ServerSentEvent) -> T | None:
+        """Process an event and return its item, if any."""
+        self._reconnects = 0
         if event.id:
             self.last_id = event.id
-        if self.ends(event):
+        if self.is_end(event):
             self.ended = True
             return None
         item = self.decode(event)
         if item is None:
-            self._patience()
+            self._read_timeout()
         return item
 
-    def opened(self) -> None:
-        """Note that the server answers."""
-        self._away_since = None
+    def handle_open(self) -> None:
+        """Record a successful connection."""
+        self._disconnected_since = None
 
-    def refused(self, reply: Reply) -> float:
-        """Return the seconds to wait after an error answer.
+    def handle_error_response(self, response: Response) -> float:
+        """Return the delay in seconds before the next connection.
 
         Raises:
-            WindlassError: asking again would not help.
+            WindlassError: the error is not retryable.
         """
-        error = error_of(reply.status, reply.content)
+        error = error_from_response(response.status, response.content)
         if not (self.resumable and isinstance(error, UnavailableError)):
             raise error
-        return self.cut(Failure(error.message, sent=True))
+        return self.handle_disconnect(TransportFailure(error.message, sent=True))
 
-    def cut(self, failure: Failure) -> float:
-        """Return the seconds to wait before asking again.
+    def handle_disconnect(self, failure: TransportFailure) -> float:
+        """Return the delay in seconds before the next connection.
 
         Raises:
             WaitTimeoutError: the deadline has passed.
-            UnavailableError: the stream cannot resume, or the server has been away for a minute.
+            UnavailableError: the stream cannot resume, or the server has been unavailable for a minute.
         """
-        self._patience()
-        if failure.silent and self.deadline is not None:
+        self._read_timeout()
+        if failure.timed_out and self.deadline is not None:
             return 0.0
         now = self.clock()
-        if self._away_since is None:
-            self._away_since = now
-        if not self.resumable or now - self._away_since > _GIVE_UP_AFTER:
+        if self._disconnected_since is None:
+            self._disconnected_since = now
+        if not self.resumable or now - self._disconnected_since > _MAX_DISCONNECTED_SECONDS:
             raise UnavailableError(
-                f"{self.what} broke off: {failure.message}", hint="check the server with `windlass status`"
+                f"{self.description} was disconnected: {failure.message}",
+                hint="check the server with `windlass status`",
             )
-        delay = backoff(self._cuts)
-        self._cuts += 1
+        delay = backoff(self._reconnects)
+        self._reconnects += 1
         return delay if self.deadline is None else min(delay, max(self.deadline - now, 0.0))
 
-    def _patience(self) -> float:
+    def _read_timeout(self) -> float:
         if self.deadline is None:
             return HEARTBEAT_TIMEOUT
-        left = self.deadline - self.clock()
-        if left <= 0:
-            raise WaitTimeoutError(f"{self.what} is not over yet")
-        # A read cannot be interrupted, so that a wait with an end looks at the clock at least this often.
-        return min(_TICK, left)
+        remaining = self.deadline - self.clock()
+        if remaining <= 0:
+            raise WaitTimeoutError(f"timed out waiting for {self.description}; it continues")
+        # A blocking read cannot be interrupted: a short timeout bounds how late the deadline is checked.
+        return min(_MAX_READ_SECONDS, remaining)

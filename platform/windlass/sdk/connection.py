@@ -1,4 +1,4 @@
-"""Where the server is and who asks: arguments, environment, config file, or the server on this machine."""
+"""Resolves server URL, API key and project from arguments, environment, config file or the local data directory."""
 
 import ipaddress
 import json
@@ -20,20 +20,20 @@ KEY_FILE = "admin.key"
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A server, a credential and a project. ``source`` says where the URL came from."""
+    """Server URL, API key and project. ``source`` is the origin of the URL."""
 
     url: str
     key: str = field(repr=False)
     project: str
     source: str
 
-    def at(self, project: str) -> "Connection":
-        """Return the connection for another project."""
+    def with_project(self, project: str) -> "Connection":
+        """Return the same connection for another project."""
         return replace(self, project=project)
 
     @property
-    def local(self) -> bool:
-        """Whether the server is on this machine: then no proxy stands between."""
+    def is_local(self) -> bool:
+        """Whether the server is on this machine, so that proxies are bypassed."""
         host = urlsplit(self.url).hostname or ""
         if host == "localhost":
             return True
@@ -44,13 +44,13 @@ class Connection:
 
 
 def default_home(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the data folder of the embedded server: ``WINDLASS_HOME``, else the user's data folder."""
+    """Return the data directory of the embedded server: ``WINDLASS_HOME``, else the user's data directory."""
     chosen = environment.get("WINDLASS_HOME")
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_data_path("windlass")
 
 
 def config_path() -> Path:
-    """Return where the config file of this user may stand: TOML with ``url``, ``key`` or ``key_file``, ``project``."""
+    """Return the path of the user's config file: TOML with ``url``, ``key`` or ``key_file``, ``project``."""
     return platformdirs.user_config_path("windlass") / "config.toml"
 
 
@@ -64,66 +64,65 @@ def resolve(
     environment: Mapping[str, str] = os.environ,
     config: Path | None = None,
 ) -> Connection:
-    """Find server, key and project.
+    """Resolve server, key and project.
 
-    A key goes only to the server that it was stored for: that of the config file to the config file's URL, that of the
-    data folder to the server of that folder. An explicit key or ``WINDLASS_KEY`` goes to whichever URL was found.
+    A stored key is sent only to its own server: the key of the config file to the URL of the config file, the key of
+    the data directory to the server of that directory. An explicit key or ``WINDLASS_KEY`` is sent to any URL.
 
     Raises:
-        UnavailableError: no server is known.
-        UnauthenticatedError: no key is known for it.
-        InvalidError: a file or URL cannot be read.
+        UnavailableError: no server URL is configured.
+        UnauthenticatedError: no API key is configured for the server.
+        InvalidError: a file or the URL is invalid.
     """
     home = home or default_home(environment)
     stored = _config(config or config_path())
-    here = local_server_url(home)
-    wished = url or environment.get("WINDLASS_URL")
-    found = wished or stored.get("url") or here
-    if found is None:
+    local_url = local_server_url(home)
+    server_url = url or environment.get("WINDLASS_URL") or stored.get("url") or local_url
+    if server_url is None:
         raise UnavailableError(
-            f"no server is known: none runs in {home}, and no URL is set",
-            hint="start one here with `windlass up`, or set WINDLASS_URL and WINDLASS_KEY",
+            f"no server URL is configured, and no server runs in {home}",
+            hint="start a server with `windlass up`, or set WINDLASS_URL and WINDLASS_KEY",
         )
-    found = _checked(found)
-    source = _source(found, url, environment.get("WINDLASS_URL"), stored.get("url"))
+    server_url = _normalize(server_url)
+    source = _source(server_url, url, environment.get("WINDLASS_URL"), stored.get("url"))
     secret = (_read_key(key_file) if key_file else key) or environment.get("WINDLASS_KEY")
-    if not secret and found == (stored.get("url") or "").rstrip("/"):
+    if not secret and server_url == (stored.get("url") or "").rstrip("/"):
         secret = _stored_key(stored)
-    if not secret and here is not None and found == here.rstrip("/"):
+    if not secret and local_url is not None and server_url == local_url.rstrip("/"):
         secret = _read_key(home / KEY_FILE)
     if not secret:
         raise UnauthenticatedError(
-            f"no key is known for {found}", hint="set WINDLASS_KEY, or give the file that holds it with --key-file"
+            f"no API key is configured for {server_url}", hint="set WINDLASS_KEY, or pass --key-file"
         )
-    named = project or environment.get("WINDLASS_PROJECT") or stored.get("project") or DEFAULT_PROJECT
-    return Connection(url=found, key=_one_line(secret), project=named, source=source)
+    project = project or environment.get("WINDLASS_PROJECT") or stored.get("project") or DEFAULT_PROJECT
+    return Connection(url=server_url, key=_validate_key(secret), project=project, source=source)
 
 
 def local_server_url(home: Path) -> str | None:
-    """Return the URL that the embedded server of a data folder wrote down, None when there is none."""
+    """Return the URL in ``server.json`` of a data directory, None if there is none."""
     try:
-        said = json.loads((home / SERVER_FILE).read_bytes())
+        content = json.loads((home / SERVER_FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise InvalidError(
-            f"{home / SERVER_FILE} cannot be read: {error}", hint="stop the server and remove the file"
+            f"cannot read {home / SERVER_FILE}: {error}", hint="stop the server and delete the file"
         ) from error
-    url = said.get("url") if isinstance(said, dict) else None
+    url = content.get("url") if isinstance(content, dict) else None
     return url if isinstance(url, str) else None
 
 
-def _source(found: str, argument: str | None, variable: str | None, stored: str | None) -> str:
+def _source(url: str, argument: str | None, variable: str | None, stored: str | None) -> str:
     for value, name in ((argument, "argument"), (variable, "WINDLASS_URL"), (stored, "config file")):
-        if value is not None and value.rstrip("/") == found:
+        if value is not None and value.rstrip("/") == url:
             return name
-    return "data folder"
+    return "data directory"
 
 
-def _checked(url: str) -> str:
+def _normalize(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise InvalidError(f"{url!r} is no server URL", hint="write http://HOST:PORT or https://HOST")
+        raise InvalidError(f"invalid server URL {url!r}", hint="use http://HOST:PORT or https://HOST")
     return url.rstrip("/").removesuffix("/v1")
 
 
@@ -133,11 +132,11 @@ def _config(path: Path) -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise InvalidError(f"{path} cannot be read: {error}") from error
+        raise InvalidError(f"cannot read {path}: {error}") from error
     unknown = sorted(set(values) - {"url", "key", "key_file", "project"})
     if unknown or not all(isinstance(value, str) for value in values.values()):
-        wrong = f"unknown key {unknown[0]!r}" if unknown else "every value must be a string"
-        raise InvalidError(f"{path}: {wrong}", hint="known keys: url, key, key_file, project")
+        problem = f"unknown key {unknown[0]!r}" if unknown else "every value must be a string"
+        raise InvalidError(f"{path}: {problem}", hint="known keys: url, key, key_file, project")
     return values
 
 
@@ -152,13 +151,13 @@ def _read_key(path: Path) -> str:
         return path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise UnauthenticatedError(f"the key file {path} cannot be read: {reason}") from error
+        raise UnauthenticatedError(f"cannot read the key file {path}: {reason}") from error
 
 
-def _one_line(secret: str) -> str:
+def _validate_key(secret: str) -> str:
     secret = secret.strip()
     if not secret.isascii() or not secret.isprintable() or " " in secret:
         raise UnauthenticatedError(
-            "the key has characters that no key has", hint="a key is one line of plain characters"
+            "the API key contains invalid characters", hint="a key is one line of printable ASCII without spaces"
         )
     return secret

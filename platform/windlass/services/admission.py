@@ -1,105 +1,122 @@
-"""The bridge between what is stored and ``domain.quota``: one snapshot of pools, quotas and claims."""
+"""Admission of the mode: what the scheduler (embedded) or Kueue (cluster) does with a job, and why it waits."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from windlass.domain.jobs import Job, JobState, Run
-from windlass.domain.projects import Pool, Project
-from windlass.domain.quota import Claim, PoolState, Quota, Simulation, Snapshot, simulate
-from windlass.ports import UnitOfWork
-
-HOLDING = (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
-"""States in which a job may hold GPUs; it does while it has a run that has not ended."""
-
-
-def pool_state(pool: Pool) -> PoolState:
-    """Return a stored pool as the scheduler sees it."""
-    unit = "GPU" if pool.gpu_type else "CPU slot"
-    return PoolState(name=pool.name, capacity=pool.capacity, max_gpus_per_job=pool.max_gpus_per_job, unit=unit)
+from windlass.domain.admission import GpuRequest, demand_of
+from windlass.domain.gpu_reservations import GpuReservation
+from windlass.domain.jobs import UNFINISHED_STATES, Job, JobState
+from windlass.domain.projects import Project
+from windlass.domain.quota import PoolState, QueueDecision, Quota, ResourceDemand, Simulation, Snapshot, simulate
+from windlass.ports import ReadProjectData, ReadUnitOfWork
+from windlass.services.admission_queue import AdmissionQueue, pool_state, read_snapshot
 
 
-def claim_of(job: Job, project: Project, run: Run | None) -> Claim:
-    """Return what a job wants or holds, under its project's name; a ceiling that was lowered holds for it too."""
-    return Claim(
-        job=job.id,
-        project=project.name,
-        pool=job.spec.resources.pool,
-        gpus=job.spec.resources.gpus,
-        priority=min(job.spec.priority, project.priority_ceiling),
-        queued_at=job.queued_at or job.created_at,
-        admitted_at=run.created_at if run else None,
-        leaving=run is not None and run.stop is not None,
-    )
+def _synced_limits(uow: ReadUnitOfWork) -> Snapshot:
+    """Read the synced queues of a cluster.
 
-
-def take_snapshot(work: UnitOfWork) -> Snapshot:
-    """Read pools, quotas and every job that waits for or holds GPUs: where this house itself admits jobs."""
-    projects = {project.id: project for project in work.projects.all()}
-    everywhere = work.everywhere()
-    jobs = everywhere.jobs.all(state=(JobState.QUEUED, *HOLDING))
-    runs = live_runs(everywhere.runs.all(job=[job.id for job in jobs], ended_at=None))
-    claims = [
-        claim_of(job, projects[job.project], runs.get(job.id))
-        for job in jobs
-        if job.state is JobState.QUEUED or job.id in runs
-    ]
-    return Snapshot(
-        pools=tuple(pool_state(pool) for pool in work.pools.all()),
-        quotas=tuple(
-            Quota(
-                project=projects[quota.project].name,
-                pool=quota.pool,
-                nominal=quota.nominal,
-                borrowing_limit=quota.borrowing_limit,
-                lending_limit=quota.lending_limit,
-            )
-            for quota in everywhere.quotas.all()
-        ),
-        cohorts={project.name: project.cohort for project in projects.values()},
-        claims=tuple(claims),
-    )
-
-
-def mirrored_snapshot(work: UnitOfWork) -> Snapshot:
-    """Read what the mirror keeps of a cluster's queues and workloads: where Kueue admits, and this house predicts.
-
-    Pools have neither capacity nor a limit for one job here, since Kueue knows none. A project whose first queue is
-    still to come is in the cohort of its mates' queues.
+    Pools have no capacity and no limit per job, since Kueue has neither. A project without a queue is in the cohort of
+    the queues of its cohort's other projects.
     """
-    pools, quotas, projects = work.pools.all(), work.queue_quotas.all(), work.projects.all()
-    cohorts = {one.project: one.cohort for one in quotas}
-    called: dict[str | None, str | None] = {one.cohort: cohorts[one.name] for one in projects if one.name in cohorts}
-    joining = {one.name: called.get(one.cohort, one.cohort) for one in projects if one.name not in cohorts}
+    pools, quotas, projects = uow.pools.all(), uow.queue_quotas.all(), uow.projects.all()
+    cohorts = {quota.project: quota.cohort for quota in quotas}
+    queue_cohorts: dict[str | None, str | None] = {
+        project.cohort: cohorts[project.name] for project in projects if project.name in cohorts
+    }
+    without_queue = {
+        project.name: queue_cohorts.get(project.cohort, project.cohort)
+        for project in projects
+        if project.name not in cohorts
+    }
     return Snapshot(
-        pools=tuple(PoolState(name=one.name, capacity=None) for one in pools),
-        quotas=tuple(Quota(**one.model_dump(exclude={"cohort"})) for one in quotas),
-        cohorts=cohorts | joining,
-        claims=tuple(Claim(**one.model_dump(exclude={"reason"})) for one in work.claims.all()),
+        pools=tuple(PoolState(name=pool.name, capacity=None, allocatable=pool.allocatable) for pool in pools),
+        quotas=tuple(Quota(**quota.model_dump(exclude={"cohort"})) for quota in quotas),
+        cohorts=cohorts | without_queue,
     )
 
 
-def _same(priority: int) -> int:
+def _synced_snapshot(uow: ReadUnitOfWork) -> Snapshot:
+    """Read the synced queues and workloads."""
+    demands = tuple(ResourceDemand(**demand.model_dump(exclude={"reason"})) for demand in uow.demands.all())
+    return _synced_limits(uow).model_copy(update={"demands": demands})
+
+
+def _no_decisions(uow: ReadUnitOfWork, jobs: Collection[str]) -> Mapping[str, QueueDecision]:
+    del uow, jobs
+    return {}
+
+
+def _count_unfinished_jobs(uow: ReadUnitOfWork, project: str) -> int:
+    return uow.project(project).jobs.count({"state": UNFINISHED_STATES})
+
+
+def _run_reservations(repos: ReadProjectData, jobs: Sequence[Job]) -> list[GpuReservation]:
+    by_id = {job.id: job for job in jobs}
+    return [GpuReservation.of_run(run, by_id[run.job]) for run in repos.runs.all({"job": list(by_id)})]
+
+
+def _synced_reservations(repos: ReadProjectData, jobs: Sequence[Job]) -> list[GpuReservation]:
+    return repos.gpu_reservations.all({"job": [job.id for job in jobs]})
+
+
+def _unchanged(priority: int) -> int:
     return priority
 
 
 @dataclass(frozen=True)
 class Admission:
-    """What decides which jobs get GPUs: what it knows now, and the priority that a job has in its eyes."""
+    """The admission policy of the mode. ``embedded`` and ``cluster`` create it."""
 
-    snapshot: Callable[[UnitOfWork], Snapshot] = take_snapshot
-    priority: Callable[[int], int] = _same
+    snapshot: Callable[[ReadUnitOfWork], Snapshot]
+    """Pools, quotas and all demands as the transaction sees them; reads every unfinished job."""
+    limits: Callable[[ReadUnitOfWork], Snapshot]
+    """Pools, quotas and cohorts; call it before the transaction changes any."""
+    decisions: Callable[[ReadUnitOfWork, Collection[str]], Mapping[str, QueueDecision]]
+    """Why jobs wait, by id."""
+    unfinished_jobs: Callable[[ReadUnitOfWork, str], int]
+    """The number of unfinished jobs of a project."""
+    reservations: Callable[[ReadProjectData, Sequence[Job]], list[GpuReservation]]
+    """The GPU reservations of jobs of one project."""
+    priority: Callable[[int], int]
+    """Maps the priority of a job."""
 
-    def simulate(self, work: UnitOfWork, job: Job, project: Project) -> Simulation:
-        """Tell what becomes of a job that has no run. A pool's limit for one job holds for whoever comes now."""
-        claim = claim_of(job, project, None)
-        claim = claim.model_copy(update={"priority": self.priority(claim.priority)})
-        snapshot, pool = self.snapshot(work), work.pools.find(name=claim.pool)
-        if pool is not None and pool.max_gpus_per_job is not None and claim.gpus > pool.max_gpus_per_job:
-            alone = {"pools": (pool_state(pool),), "claims": ()}
-            snapshot = snapshot.model_copy(update=alone)
-        return simulate(snapshot, claim)
+    @classmethod
+    def embedded(cls, queue: AdmissionQueue) -> "Admission":
+        """Return the admission of the embedded mode, where the platform admits jobs."""
+        return cls(read_snapshot, queue.limits, queue.explain, queue.unfinished_jobs, _run_reservations, _unchanged)
 
+    @classmethod
+    def cluster(cls, priority: Callable[[int], int] = _unchanged) -> "Admission":
+        """Return the admission of the cluster mode, where Kueue admits jobs and the platform predicts it."""
+        return cls(
+            _synced_snapshot, _synced_limits, _no_decisions, _count_unfinished_jobs, _synced_reservations, priority
+        )
 
-def live_runs(runs: Iterable[Run]) -> dict[str, Run]:
-    """Return the run of each job that has not ended."""
-    return {run.job: run for run in runs if not run.state.ended}
+    def simulate(self, uow: ReadUnitOfWork, job: Job, project: Project) -> Simulation:
+        """Simulate a job without a run. The pool's current limit per job applies to it."""
+        return self._simulate(uow, self.snapshot(uow), job, project)
+
+    def check(self, uow: ReadUnitOfWork, job: Job, project: Project) -> Simulation:
+        """Return ``never`` for a job that can never start. Other jobs are ignored, so the cost does not depend on them.
+
+        Whether a job can ever start depends on pools and quotas only.
+        """
+        return self._simulate(uow, self.limits(uow), job, project)
+
+    def with_reasons(self, uow: ReadUnitOfWork, jobs: Sequence[Job]) -> list[Job]:
+        """Return the jobs; a queued one with its place in the queue and the reason why it waits."""
+        decisions = self.decisions(uow, [job.id for job in jobs if job.state is JobState.QUEUED])
+        return [
+            job.model_copy(update={"reason": decisions[job.id].reason}) if job.id in decisions else job for job in jobs
+        ]
+
+    def _simulate(self, uow: ReadUnitOfWork, snapshot: Snapshot, job: Job, project: Project) -> Simulation:
+        request = GpuRequest.of_job(job)
+        demand = demand_of(request, project, None) if request is not None else None
+        if demand is None:
+            raise ValueError(f"job {job.id} is {job.state}: only a queued job can be simulated")
+        demand = demand.model_copy(update={"priority": self.priority(demand.priority)})
+        pool = uow.pools.find({"name": demand.pool})
+        if pool is not None and pool.max_gpus_per_job is not None and demand.gpus > pool.max_gpus_per_job:
+            snapshot = snapshot.model_copy(update={"pools": (pool_state(pool),), "demands": ()})
+        return simulate(snapshot, demand)

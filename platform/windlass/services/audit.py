@@ -1,17 +1,41 @@
-"""Reading the audit trail."""
+"""The audit log."""
 
 from dataclasses import dataclass
 
 from windlass.domain.records import AuditEntry
-from windlass.services.backing import UseCases
+from windlass.ports.filters import AuditFilter
+from windlass.services.base import BaseService
 
 
 @dataclass(frozen=True)
-class AuditTrail(UseCases):
-    """Accepted mutations, for platform admins."""
+class AuditTrail(BaseService):
+    """The accepted mutations, for platform admins."""
 
-    def page(self, limit: int, after: str | None, project: str | None) -> list[AuditEntry]:
-        """List entries, newest first; all projects when ``project`` (a uid) is None."""
-        where = {} if project is None else {"project": project}
-        with self.backing.database.read() as work:
-            return work.audit.page(limit, after, newest_first=True, **where)
+    def page(
+        self,
+        limit: int,
+        after: str | None,
+        *,
+        project: str | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+    ) -> list[AuditEntry]:
+        """List entries, newest first.
+
+        Args:
+            limit: maximum number of entries.
+            after: id of the last entry of the page before.
+            project: only those of this project: its name, or its uid, by which a deleted project is found.
+            actor: only those of this user, job or ``SYSTEM``.
+            action: only those of this action, such as ``dataset.delete``.
+        """
+        where: AuditFilter = {}
+        if actor is not None:
+            where["actor"] = actor
+        if action is not None:
+            where["action"] = action
+        with self.deps.database.read() as uow:
+            if project is not None:
+                found = uow.projects.find({"name": project})
+                where["project"] = found.id if found else project
+            return uow.audit.page(limit, after, where, newest_first=True)

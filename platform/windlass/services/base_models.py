@@ -1,67 +1,186 @@
-"""The catalogue of base models. Adding one is an intent: a child process checks and converts the folder."""
+"""The catalogue of base models. A task imports a new model asynchronously (outbox)."""
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from windlass.domain.errors import ConflictError, InvalidError
-from windlass.domain.models import BaseModelState, CatalogueModel
-from windlass.services.backing import UseCases
-from windlass.services.projects import LIVE_JOBS
+from windlass.domain.artifacts import FileEntry, check_relative_path
+from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, NotFoundError, TooLargeError
+from windlass.domain.jobs import UNFINISHED_STATES
+from windlass.domain.models import BaseModelState, CatalogueModel, DeclaredFile
+from windlass.domain.records import Deletion
+from windlass.domain.storage_layout import base_model_prefix, base_model_upload_key
+from windlass.ports import ReadUnitOfWork
+from windlass.services.base import BaseService, stored_bytes
 
 
 @dataclass(frozen=True)
-class BaseModels(UseCases):
-    """The use cases of base models; writing is for platform admins."""
+class BaseModels(BaseService):
+    """Operations on base models; write access is for platform admins."""
 
     def page(self, limit: int, after: str | None) -> list[CatalogueModel]:
         """List the catalogue."""
-        with self.backing.database.read() as work:
-            return work.base_models.page(limit, after)
+        with self.deps.database.read() as uow:
+            return uow.base_models.page(limit, after)
 
     def get(self, name: str) -> CatalogueModel:
         """Return the entry of this name."""
-        with self.backing.database.read() as work:
-            return work.base_models.get(name=name)
+        with self.deps.database.read() as uow:
+            return uow.base_models.get({"name": name})
 
-    def add(self, name: str, path: str, licence: str, source: str) -> CatalogueModel:
-        """Enter a model from a folder, or a GGUF file, on the server's disk; it is ready once it was checked.
+    def add(
+        self, name: str, licence: str, source: str, *, path: str = "", files: Sequence[DeclaredFile] = ()
+    ) -> CatalogueModel:
+        """Add a model from the server's disk, or with files to be uploaded. It is ready after its import.
 
         Raises:
-            InvalidError: there is nothing at that path.
-            ConflictError: the name is taken by a model that is ready or being imported.
+            InvalidError: the path is not absolute or not where the importer reads, or a file cannot be declared so.
+            TooLargeError: the files exceed the limit of an upload.
+            ConflictError: a model of this name is ready, being imported or being uploaded.
         """
-        if not Path(path).is_absolute() or not Path(path).exists():
-            raise InvalidError.field("/path", "is not an absolute path of a folder or GGUF file on the server's disk")
-        key = self.backing.new_id("bm")
+        if files:
+            _check_files(files, self.deps.limits.upload_bytes)
+        else:
+            _check_path(path)
+            self.deps.check_model_source(Path(path))
+        key = self.deps.new_id("bm")
         entry = CatalogueModel(
             id=key,
             name=name,
             licence=licence,
             source=source,
             path=path,
-            prefix=f"base-models/{key}",
-            state=BaseModelState.IMPORTING,
-            created_at=self.backing.clock.now(),
+            files=tuple(files),
+            prefix=base_model_prefix(key),
+            state=BaseModelState.UPLOADING if files else BaseModelState.IMPORTING,
+            created_at=self.deps.clock.now(),
         )
-        with self.backing.database.write() as work:
-            if work.base_models.find(name=name, state=BaseModelState.FAILED):
-                work.base_models.delete(name=name)
-            work.base_models.add(entry)
-            work.outbox.put("base-model.import", "", key)
-            self.audit(work, "base-model.create", key)
+        with self.deps.database.write() as uow:
+            failed = uow.base_models.find({"name": name, "state": BaseModelState.FAILED})
+            if failed is not None:
+                uow.base_models.delete({"id": failed.id})
+                uow.outbox.put("base-model.purge", "", failed.id)
+            uow.base_models.add(entry)
+            if files:
+                uow.outbox.put("base-model.expire", "", key, after=self.deps.limits.upload_ttl)
+            else:
+                uow.outbox.put("base-model.import", "", key)
+            self.audit(uow, "base-model.create", key, name)
         return entry
 
-    def delete(self, name: str) -> None:
-        """Take a model out of the catalogue.
+    def received(self, entry: CatalogueModel) -> list[int]:
+        """Return how many bytes of each declared file have arrived; it reads the store."""
+        if entry.state is not BaseModelState.UPLOADING:
+            return [file.entry.bytes for file in entry.files]
+        keys = (base_model_upload_key(entry.id, number) for number in range(len(entry.files)))
+        return [self.deps.store.size(key) for key in keys]
+
+    def target(self, name: str, path: str) -> tuple[str, FileEntry]:
+        """Return the object key of a declared file, and its declared length and hash.
 
         Raises:
-            ConflictError: a live job starts from it.
+            NotFoundError: no such model, or it declared no such file.
+            ConflictError: its upload has ended.
         """
-        with self.backing.database.write() as work:
-            entry = work.base_models.get(name=name)
-            users = work.everywhere().jobs.all(base_model=entry.id, state=LIVE_JOBS)
-            if users:
-                raise ConflictError(f"job {users[0].id} starts from it", hint="wait for the job, or cancel it first")
-            work.base_models.delete(id=entry.id)
-            work.outbox.put("artifact.purge", "", entry.prefix)
-            self.audit(work, "base-model.delete", entry.id)
+        entry = self.get(name)
+        if entry.state is not BaseModelState.UPLOADING:
+            raise ConflictError(f"base model {name} is {entry.state}", hint="delete it, and add it again")
+        for number, file in enumerate(entry.files):
+            if file.path == path:
+                return base_model_upload_key(entry.id, number), file.entry
+        raise NotFoundError(f"base model {name} has declared no file {path}")
+
+    def append(self, key: str, expected: FileEntry, offset: int, chunk: bytes) -> int:
+        """Append a chunk to a declared file and return its received length. Raises as ``ObjectStore.append``."""
+        return self.deps.store.append(key, offset, io.BytesIO(chunk), expected.bytes)
+
+    def commit(self, name: str) -> CatalogueModel:
+        """Import a model whose files have arrived; idempotent. The import verifies their hashes.
+
+        Raises:
+            ConflictError: bytes are missing; the error names the file and its received length.
+        """
+        entry = self.get(name)
+        if entry.state is not BaseModelState.UPLOADING:
+            return entry
+        for number, (file, received) in enumerate(zip(entry.files, self.received(entry), strict=True)):
+            if received < file.entry.bytes:
+                raise ConflictError(
+                    f"{file.path} is not complete: {received} of {file.entry.bytes} bytes have arrived",
+                    hint=f"send the rest with the header Upload-Offset: {received}",
+                    fields=[FieldProblem(f"/files/{number}", "is not complete")],
+                    context={"received": received},
+                )
+        with self.deps.database.write() as uow:
+            current = uow.base_models.get({"id": entry.id})
+            if current.state is not BaseModelState.UPLOADING:
+                return current
+            saved = uow.base_models.save(current.model_copy(update={"state": BaseModelState.IMPORTING}))
+            uow.outbox.put("base-model.import", "", entry.id)
+            self.audit(uow, "base-model.import", entry.id, name)
+        return saved
+
+    def delete(self, name: str, *, dry_run: bool = False) -> Deletion:
+        """Delete a model and its files from the catalogue; ``dry_run`` only returns what that would remove.
+
+        Raises:
+            ConflictError: a live job uses it.
+        """
+        with self.deps.database.read() as uow:
+            entry = _deletable(uow, name)
+            used = bool(uow.all_projects().lineage.find({"object": f"base-model:{entry.id}"}))
+        deletion = Deletion(
+            kind="base model",
+            id=entry.id,
+            name=name,
+            stored_bytes=stored_bytes(self.deps.store, entry.prefix),
+            consequences=("jobs that started from it cannot be retried; their models stay",) if used else (),
+        )
+        if not dry_run:
+            with self.deps.database.write() as uow:
+                _deletable(uow, name)
+                uow.base_models.delete({"id": entry.id})
+                uow.outbox.put("base-model.purge", "", entry.id)
+                self.audit(uow, "base-model.delete", entry.id, name)
+        return deletion
+
+
+def _check_path(path: str) -> None:
+    if not Path(path).is_absolute():
+        raise InvalidError.field("/path", f"{path} is not an absolute path", hint="give the path from the root /")
+
+
+def _check_files(files: Sequence[DeclaredFile], limit: int) -> None:
+    paths = [file.path for file in files]
+    for number, path in enumerate(paths):
+        try:
+            check_relative_path(path)
+        except ValueError as error:
+            raise InvalidError.field(
+                f"/files/{number}/path", str(error), hint="give it relative to the folder"
+            ) from error
+        if path in paths[:number]:
+            raise InvalidError.field(f"/files/{number}/path", f"{path} is declared twice", hint="declare it once")
+    empty = next((number for number, file in enumerate(files) if not file.entry.bytes), None)
+    if empty is not None:
+        raise InvalidError.field(f"/files/{empty}/bytes", f"{paths[empty]} is empty", hint="leave it out")
+    total = sum(file.entry.bytes for file in files)
+    if total > limit:
+        raise TooLargeError(
+            f"the files have {total} bytes, the limit of an upload is {limit}",
+            hint="ask an admin to raise WINDLASS_LIMIT_UPLOAD_BYTES",
+            fields=[FieldProblem("/files", "exceed the size limit")],
+        )
+
+
+def _deletable(uow: ReadUnitOfWork, name: str) -> CatalogueModel:
+    """Return a base model that may be deleted. Raises as ``BaseModels.delete``."""
+    entry = uow.base_models.get({"name": name})
+    jobs = uow.all_projects().jobs.all({"base_model": entry.id, "state": UNFINISHED_STATES})
+    if jobs:
+        raise ConflictError(
+            f"job {jobs[0].id} uses base model {name}",
+            hint=f"wait for the job, or cancel it: `windlass job cancel {jobs[0].id}`",
+        )
+    return entry

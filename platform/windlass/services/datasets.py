@@ -1,117 +1,129 @@
-"""Datasets and their versions: everything but the bytes' way in (``uploads``) and their parsing (a child process)."""
+"""Datasets and their versions. ``uploads`` receives the files, a child process parses them."""
 
-import base64
-import binascii
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from typing import Literal
 
 from windlass.domain.datasets import (
     CleaningStep,
     Dataset,
     DatasetVersion,
-    IngestOptions,
     Split,
     Upload,
     ValidationReport,
     VersionState,
 )
-from windlass.domain.errors import BadRequestError, ConflictError, LimitReachedError, NotFoundError
-from windlass.domain.records import LineageEdge
+from windlass.domain.errors import ConflictError, LimitReachedError, NotFoundError
+from windlass.domain.ingest import IngestOptions
+from windlass.domain.jobs import UNFINISHED_STATES
+from windlass.domain.records import Deletion, LineageEdge
+from windlass.domain.reports import JobWarning
 from windlass.domain.specs import Task
-from windlass.ports import ProjectData, UnitOfWork
-from windlass.services.backing import ProjectUseCases
+from windlass.domain.storage_layout import dataset_version_prefix, upload_prefix
+from windlass.kit.numbers import count
+from windlass.ports import ReadProjectData, UnitOfWork
+from windlass.services.base import ProjectService, stored_bytes
+from windlass.services.dataset_rows import RowPage, read_page
 from windlass.services.idempotency import Idempotency
-from windlass.services.projects import LIVE_JOBS, check_version
+from windlass.services.projects import check_version
 
-_ROW_BYTES = 4 << 20
-_LONGEST_OFFSET = 15
-_NO_CURSOR = "is not a cursor of this list"
-
-
-def version_prefix(project: str, version: str) -> str:
-    """Return where the object store keeps a version's files."""
-    return f"projects/{project}/datasets/{version}"
+_MAX_ANCESTORS = 100
 
 
 @dataclass(frozen=True)
-class Datasets(ProjectUseCases):
-    """Create, look at, clean and delete datasets and versions of one project."""
+class Datasets(ProjectService):
+    """Create, read, clean and delete datasets and versions of one project."""
 
     def create(self, name: str, task: Task, description: str) -> Dataset:
-        """Make an empty dataset.
+        """Create an empty dataset.
 
         Raises:
             ConflictError: the name is taken.
         """
         dataset = Dataset(
-            id=self.backing.new_id("ds"),
+            id=self.deps.new_id("ds"),
             project=self.project,
             name=name,
             task=task,
             description=description,
-            created_at=self.backing.clock.now(),
+            created_at=self.deps.clock.now(),
         )
-        with self.backing.database.write() as work:
-            work.of(self.project).datasets.add(dataset)
-            self.audit(work, "dataset.create", dataset.id, self.project)
+        with self.deps.database.write() as uow:
+            uow.project(self.project).datasets.add(dataset)
+            self.audit(uow, "dataset.create", dataset.id, name, self.project)
         return dataset
 
     def page(self, limit: int, after: str | None) -> list[Dataset]:
         """List datasets, newest first."""
-        with self.backing.database.read() as work:
-            return work.of(self.project).datasets.page(limit, after, newest_first=True)
+        with self.deps.database.read() as uow:
+            return uow.project(self.project).datasets.page(limit, after, newest_first=True)
 
     def get(self, name: str) -> Dataset:
         """Return the dataset of this name."""
-        with self.backing.database.read() as work:
-            return work.of(self.project).datasets.get(name=name)
+        with self.deps.database.read() as uow:
+            return uow.project(self.project).datasets.get({"name": name})
 
     def latest(self, dataset: Dataset) -> int | None:
         """Return the number of the newest ready version."""
-        with self.backing.database.read() as work:
-            ready = work.of(self.project).dataset_versions.all(dataset=dataset.id, state=VersionState.READY)
+        with self.deps.database.read() as uow:
+            ready = uow.project(self.project).dataset_versions.all({"dataset": dataset.id, "state": VersionState.READY})
         return max((version.number for version in ready), default=None)
 
     def update(self, name: str, version: int, description: str) -> Dataset:
         """Change the description."""
-        with self.backing.database.write() as work:
-            datasets = work.of(self.project).datasets
-            dataset = datasets.get(name=name)
+        with self.deps.database.write() as uow:
+            datasets = uow.project(self.project).datasets
+            dataset = datasets.get({"name": name})
             check_version("dataset", dataset.version, version)
             saved = datasets.save(dataset.model_copy(update={"description": description}))
-            self.audit(work, "dataset.update", dataset.id, self.project)
+            self.audit(uow, "dataset.update", dataset.id, name, self.project)
         return saved
 
-    def delete(self, name: str, version: int) -> None:
-        """Remove a dataset with all versions.
+    def delete(self, name: str, version: int, *, dry_run: bool = False) -> Deletion:
+        """Delete a dataset with all versions; ``dry_run`` only returns what that would remove.
 
         Raises:
             ConflictError: a live job trains on one of them.
         """
-        with self.backing.database.write() as work:
-            inside = work.of(self.project)
-            dataset = inside.datasets.get(name=name)
-            check_version("dataset", dataset.version, version)
-            for one in inside.dataset_versions.all(dataset=dataset.id):
-                self._discard(work, one)
-            for upload in inside.uploads.all(dataset=dataset.id):
-                work.outbox.put("upload.purge", self.project, upload.id)
-            inside.uploads.delete(dataset=dataset.id)
-            inside.datasets.delete(id=dataset.id)
-            self.audit(work, "dataset.delete", dataset.id, self.project)
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            dataset, versions = _deletable(repos, name, version)
+            uploads = repos.uploads.all({"dataset": dataset.id})
+            consequences = _uses(repos, versions)
+        prefixes = [version.prefix for version in versions]
+        prefixes += [upload_prefix(self.project, upload.id) for upload in uploads]
+        deletion = Deletion(
+            kind="dataset",
+            id=dataset.id,
+            name=name,
+            contains={"dataset version": len(versions)} if versions else {},
+            stored_bytes=stored_bytes(self.deps.store, *prefixes),
+            consequences=consequences,
+        )
+        if not dry_run:
+            with self.deps.database.write() as uow:
+                repos = uow.project(self.project)
+                dataset, versions = _deletable(repos, name, version)
+                for dataset_version in versions:
+                    self._discard(uow, dataset_version)
+                for upload in repos.uploads.all({"dataset": dataset.id}):
+                    uow.outbox.put("upload.purge", self.project, upload.id)
+                repos.uploads.delete({"dataset": dataset.id})
+                repos.datasets.delete({"id": dataset.id})
+                self.audit(uow, "dataset.delete", dataset.id, name, self.project)
+        return deletion
 
     def versions(self, name: str, limit: int, after: str | None) -> list[DatasetVersion]:
         """List a dataset's versions, newest first."""
-        with self.backing.database.read() as work:
-            inside = work.of(self.project)
-            dataset = inside.datasets.get(name=name)
-            return inside.dataset_versions.page(limit, after, newest_first=True, dataset=dataset.id)
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            dataset = repos.datasets.get({"name": name})
+            return repos.dataset_versions.page(limit, after, {"dataset": dataset.id}, newest_first=True)
 
     def version(self, name: str, number: int) -> DatasetVersion:
         """Return one version."""
-        with self.backing.database.read() as work:
-            return _version(work.of(self.project), name, number)
+        with self.deps.database.read() as uow:
+            return _version(uow.project(self.project), name, number)
 
     def report(self, name: str, number: int) -> tuple[DatasetVersion, ValidationReport]:
         """Return a version with its validation report.
@@ -128,27 +140,25 @@ class Datasets(ProjectUseCases):
             )
         return version, version.report
 
-    def rows(
-        self, name: str, number: int, split: Split, limit: int, cursor: str | None
-    ) -> tuple[list[Any], str | None]:
-        """Return rows of a split in the internal form, and the cursor behind them (a byte offset, encoded).
+    def report_html(self, name: str, number: int) -> bytes:
+        """Return the validation report as an HTML page. Raises as ``report``."""
+        version, _ = self.report(name, number)
+        with self.deps.store.open(f"{version.prefix}/report.html") as stream:
+            return stream.read()
+
+    def rows(self, name: str, number: int, split: Split, limit: int, cursor: str | None) -> RowPage:
+        """Return rows of a split in the internal format; see ``dataset_rows.read_page``.
 
         Raises:
-            BadRequestError: the cursor is none of this split.
+            BadRequestError: the cursor does not belong to this split.
         """
         version = self.version(name, number)
         if split not in version.rows:
             raise NotFoundError(
                 f"{name}@{number} has no split {split}", hint=f"it has {', '.join(version.rows) or 'none'}"
             )
-        rows: list[Any] = []
-        with self.backing.store.open(f"{version.prefix}/{split}.jsonl") as stream:
-            _seek_row(stream, _decode_offset(cursor))
-            while len(rows) < limit and (line := stream.readline(_ROW_BYTES)):
-                rows.append(json.loads(line))
-            more = bool(stream.read(1))
-            at = stream.tell() - 1
-        return rows, base64.urlsafe_b64encode(b"%d" % at).decode() if more else None
+        with self.deps.store.open(f"{version.prefix}/{split}.jsonl") as stream:
+            return read_page(stream, limit, cursor)
 
     def clean(
         self,
@@ -157,93 +167,173 @@ class Datasets(ProjectUseCases):
         steps: tuple[CleaningStep, ...],
         *,
         allow_overlap: bool,
-        once: Idempotency | None,
-        unfinished: int,
+        idempotency_key: Idempotency | None,
     ) -> DatasetVersion:
-        """Make a new version from this one by recorded steps; it is processed after the reply.
+        """Create a new version from this one with cleaning steps; it is processed after the reply.
 
         Raises:
-            LimitReachedError: ``unfinished`` versions of the project wait, or are processed, already.
-            ConflictError: the parent has no rows to clean: still processing, or its files could not be read.
+            LimitReachedError: too many versions of the project wait or are being processed.
+            ConflictError: the parent has no rows: it is still processing, or its files could not be read.
         """
-        with self.backing.database.write() as work:
-            inside = work.of(self.project)
-            if once and (known := once.subject(inside)):
-                return inside.dataset_versions.get(id=known)
-            parent = _version(inside, name, number)
+        with self.deps.database.write() as uow:
+            repos = uow.project(self.project)
+            if idempotency_key and (existing_id := idempotency_key.find_subject(repos)):
+                return repos.dataset_versions.get({"id": existing_id})
+            parent = _version(repos, name, number)
             if parent.digest is None:
                 raise ConflictError(
-                    f"{name}@{number} is {parent.state} and holds no rows to clean",
+                    f"{name}@{number} is {parent.state} and has no rows to clean",
                     hint="wait until it is processed; a version whose files could not be read must be uploaded again",
                 )
-            refuse_beyond(inside, unfinished)
-            dataset = inside.datasets.get(name=name)
-            options = IngestOptions(allow_overlap=allow_overlap)  # the internal form has no other columns or formats
-            version = new_version(self, work, dataset, "clean", options, parent=parent, steps=steps)
-            if once:
-                once.remember(inside, self.project, version.id, self.backing.clock.now())
-            self.audit(work, "dataset.clean", version.id, self.project)
+            check_pending_limit(repos, self.deps.limits.pending_dataset_versions)
+            dataset = repos.datasets.get({"name": name})
+            options = IngestOptions(allow_overlap=allow_overlap)  # the other options concern uploaded files
+            version = new_version(self, uow, dataset, "clean", options, parent=parent, steps=steps)
+            if idempotency_key:
+                idempotency_key.store(repos, self.project, version.id, self.deps.clock.now())
+            self.audit(uow, "dataset.clean", version.id, f"{name}@{version.number}", self.project)
         return version
 
-    def delete_version(self, name: str, number: int, row_version: int) -> None:
-        """Remove a version and its files.
+    def delete_version(self, name: str, number: int, row_version: int, *, dry_run: bool = False) -> Deletion:
+        """Delete a version and its files; ``dry_run`` only returns what that would remove.
 
         Raises:
-            ConflictError: a live job trains on it, or a version is being made from it.
+            ConflictError: a live job trains on it, or a version is being created from it.
         """
-        with self.backing.database.write() as work:
-            inside = work.of(self.project)
-            version = _version(inside, name, number)
-            check_version("dataset version", version.version, row_version)
-            child = inside.dataset_versions.find(parent=version.id, state=VersionState.PROCESSING)
-            if child is not None:
-                raise ConflictError(
-                    f"{name}@{child.number} is being made from it", hint="wait until that is done, or delete that first"
-                )
-            self._discard(work, version)
-            self.audit(work, "dataset-version.delete", version.id, self.project)
-
-    def _discard(self, work: UnitOfWork, version: DatasetVersion) -> None:
-        inside = work.of(self.project)
-        users = inside.jobs.all(dataset_version=version.id, state=LIVE_JOBS)
-        if users:
-            raise ConflictError(
-                f"job {users[0].id} trains on it",
-                hint="wait for the job, or cancel it first",
-                facts={"jobs": [j.id for j in users]},
-            )
-        inside.dataset_versions.delete(id=version.id)
-        work.outbox.put("dataset.purge", self.project, version.id)
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            version = _deletable_version(repos, name, number, row_version)
+            consequences = _uses(repos, [version])
+        prefixes = [version.prefix]
         if version.upload is not None:
-            work.outbox.put("upload.purge", self.project, version.upload)
+            prefixes.append(upload_prefix(self.project, version.upload))
+        deletion = Deletion(
+            kind="dataset version",
+            id=version.id,
+            name=f"{name}@{number}",
+            stored_bytes=stored_bytes(self.deps.store, *prefixes),
+            consequences=consequences,
+        )
+        if not dry_run:
+            with self.deps.database.write() as uow:
+                self._discard(uow, _deletable_version(uow.project(self.project), name, number, row_version))
+                self.audit(uow, "dataset-version.delete", version.id, f"{name}@{number}", self.project)
+        return deletion
+
+    def _discard(self, uow: UnitOfWork, version: DatasetVersion) -> None:
+        uow.project(self.project).dataset_versions.delete({"id": version.id})
+        uow.outbox.put("dataset.purge", self.project, version.id)
+        if version.upload is not None:
+            uow.outbox.put("upload.purge", self.project, version.upload)
 
 
-def _version(inside: ProjectData, name: str, number: int) -> DatasetVersion:
-    dataset = inside.datasets.get(name=name)
-    found = inside.dataset_versions.find(dataset=dataset.id, number=number)
-    if found is None:
+def _version(repos: ReadProjectData, name: str, number: int) -> DatasetVersion:
+    dataset = repos.datasets.get({"name": name})
+    version = repos.dataset_versions.find({"dataset": dataset.id, "number": number})
+    if version is None:
         raise NotFoundError(f"no version {number} of dataset {name}")
-    return found
+    return version
 
 
-def refuse_beyond(inside: ProjectData, unfinished: int) -> None:
-    """Refuse another version while this many of the project are not processed.
+def all_steps(repos: ReadProjectData, version_id: str | None) -> tuple[CleaningStep, ...]:
+    """Return the steps from the uploaded rows to a version, in order.
+
+    Steps before a deleted version are not known, and those of more than ``_MAX_ANCESTORS`` ancestors are left out.
+    """
+    steps: tuple[CleaningStep, ...] = ()
+    for version in _with_ancestors(repos, version_id):
+        steps = (*version.steps, *steps)
+    return steps
+
+
+def training_warnings(repos: ReadProjectData, version: DatasetVersion) -> tuple[JobWarning, ...]:
+    """Return what of a version, and of the upload that it was cleaned from, a job does not use."""
+    versions = _with_ancestors(repos, version.id)
+    unused = (warning for each in versions for warning in each.unused_columns_warnings)
+    return (*version.skipped_rows_warnings, *unused)
+
+
+def _with_ancestors(repos: ReadProjectData, version_id: str | None) -> Iterator[DatasetVersion]:
+    """Yield a version and the versions that it was cleaned from, the upload last; ends at a deleted one."""
+    for _ in range(_MAX_ANCESTORS):
+        version = repos.dataset_versions.find({"id": version_id}) if version_id else None
+        if version is None:
+            return
+        yield version
+        version_id = version.parent
+
+
+def _deletable(repos: ReadProjectData, name: str, version: int) -> tuple[Dataset, list[DatasetVersion]]:
+    """Return a dataset that may be deleted, and its versions. Raises as ``Datasets.delete``."""
+    dataset = repos.datasets.get({"name": name})
+    check_version("dataset", dataset.version, version)
+    versions = repos.dataset_versions.all({"dataset": dataset.id})
+    _require_unused(repos, name, versions)
+    return dataset, versions
+
+
+def _deletable_version(repos: ReadProjectData, name: str, number: int, row_version: int) -> DatasetVersion:
+    """Return a dataset version that may be deleted. Raises as ``Datasets.delete_version``."""
+    version = _version(repos, name, number)
+    check_version("dataset version", version.version, row_version)
+    child = repos.dataset_versions.find({"parent": version.id, "state": VersionState.PROCESSING})
+    if child is not None:
+        raise ConflictError(
+            f"{name}@{child.number} is being created from {name}@{number}",
+            hint="wait for that version, or delete it first",
+        )
+    _require_unused(repos, name, [version])
+    return version
+
+
+def _require_unused(repos: ReadProjectData, name: str, versions: list[DatasetVersion]) -> None:
+    numbers = {version.id: version.number for version in versions}
+    users = repos.jobs.all({"dataset_version": list(numbers), "state": UNFINISHED_STATES})
+    if users:
+        raise ConflictError(
+            f"job {users[0].id} trains on {name}@{numbers[users[0].dataset_version]}",
+            hint=f"wait for the job, or cancel it: `windlass job cancel {users[0].id}`",
+            context={"jobs": [j.id for j in users]},
+        )
+
+
+def _uses(repos: ReadProjectData, versions: list[DatasetVersion]) -> tuple[str, ...]:
+    """Return what is left without its data when the versions are deleted."""
+    objects = [f"dataset-version:{version.id}" for version in versions]
+    jobs = [edge for edge in repos.lineage.all({"object": objects}) if edge.relation == "trains-on"]
+    deleted = {version.id for version in versions}
+    consequences = []
+    if jobs:
+        consequences.append(f"{count(len(jobs), 'ended job')} trained on it and cannot be retried")
+    served = [(endpoint.name, target) for endpoint in repos.endpoints.all() for target in endpoint.live]
+    trained = repos.model_versions.all({"id": [target.model_version for _, target in served]})
+    affected = {version.id for version in trained if version.dataset_version in deleted}
+    consequences += [
+        f"{target.model}@{target.number}, which endpoint {name} serves, stays without the data it was trained on"
+        for name, target in served
+        if target.model_version in affected
+    ]
+    return tuple(consequences)
+
+
+def check_pending_limit(repos: ReadProjectData, max_pending_versions: int) -> None:
+    """Check the project's limit of versions in state ``processing``.
 
     Raises:
-        LimitReachedError: they are.
+        LimitReachedError: the limit is reached.
     """
-    waiting = inside.dataset_versions.count(state=VersionState.PROCESSING)
-    if waiting >= unfinished:
+    pending = repos.dataset_versions.count({"state": VersionState.PROCESSING})
+    if pending >= max_pending_versions:
         raise LimitReachedError(
-            f"{waiting} dataset versions of this project are in processing, which is as many as may be",
-            hint="wait for some of them, or delete what you no longer need",
-            facts={"unfinished": waiting, "limit": unfinished},
+            f"{pending} dataset versions of the project are being processed, the limit is {max_pending_versions}",
+            hint="wait for versions to be processed, or delete some",
+            context={"pending": pending, "limit": max_pending_versions},
         )
 
 
 def new_version(
-    self: ProjectUseCases,
-    work: UnitOfWork,
+    self: ProjectService,
+    uow: UnitOfWork,
     dataset: Dataset,
     origin: Literal["upload", "clean"],
     options: IngestOptions,
@@ -253,9 +343,9 @@ def new_version(
     steps: tuple[CleaningStep, ...] = (),
 ) -> DatasetVersion:
     """Store the next version of a dataset with its lineage, and the intent to process it."""
-    inside = work.of(self.project)
-    key = self.backing.new_id("dsv")
-    dataset = inside.datasets.save(dataset.model_copy(update={"last_number": dataset.last_number + 1}))
+    repos = uow.project(self.project)
+    key = self.deps.new_id("dsv")
+    dataset = repos.datasets.save(dataset.model_copy(update={"last_number": dataset.last_number + 1}))
     version = DatasetVersion(
         id=key,
         project=self.project,
@@ -268,13 +358,13 @@ def new_version(
         parent=parent.id if parent else None,
         options=options,
         steps=steps,
-        prefix=version_prefix(self.project, key),
+        prefix=dataset_version_prefix(self.project, key),
         created_by=self.caller.principal.user,
-        created_at=self.backing.clock.now(),
+        created_at=self.deps.clock.now(),
     )
-    inside.dataset_versions.add(version)
+    repos.dataset_versions.add(version)
     source = f"dataset-version:{parent.id}" if parent else f"upload:{upload.id if upload else ''}"
-    inside.lineage.add(
+    repos.lineage.add(
         LineageEdge(
             project=self.project,
             subject=f"dataset-version:{key}",
@@ -282,24 +372,5 @@ def new_version(
             object=source,
         )
     )
-    work.outbox.put("dataset.process", self.project, key)
+    uow.outbox.put("dataset.process", self.project, key)
     return version
-
-
-def _decode_offset(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    try:
-        text = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
-    except (ValueError, binascii.Error) as error:
-        raise BadRequestError.field("/query/cursor", _NO_CURSOR) from error
-    if not text.isdigit() or len(text) > _LONGEST_OFFSET:
-        raise BadRequestError.field("/query/cursor", _NO_CURSOR)
-    return int(text)
-
-
-def _seek_row(stream: BinaryIO, offset: int) -> None:
-    """Go to a row's first byte: rows are lines, so the byte before it ends one."""
-    stream.seek(max(0, offset - 1))
-    if offset and stream.read(1) != b"\n":
-        raise BadRequestError.field("/query/cursor", _NO_CURSOR)

@@ -1,17 +1,17 @@
-"""One key, one object (invariant I2): a repeated request finds what the first one made."""
+"""Idempotency keys: a repeated request returns the object that the first one created (invariant I2)."""
 
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
 from windlass.domain.errors import IdempotencyMismatchError
-from windlass.domain.records import Replay
-from windlass.ports import ProjectData
+from windlass.domain.records import IdempotencyRecord
+from windlass.ports import ProjectData, ReadProjectData
 
 
 @dataclass(frozen=True)
 class Idempotency:
-    """The idempotency key of a request, with the route and a hash of the body that it came with."""
+    """The idempotency key of a request with its route and a hash of its body."""
 
     route: str
     key: str
@@ -19,28 +19,28 @@ class Idempotency:
 
     @classmethod
     def of(cls, route: str, key: str, body: bytes) -> "Idempotency":
-        """Bind a key to its route and body."""
+        """Bind a key to a route and a body."""
         return cls(route, key, hashlib.sha256(body).hexdigest())
 
-    def subject(self, inside: ProjectData) -> str | None:
-        """Return the id that this key made before, None for a new key.
+    def find_subject(self, repos: ReadProjectData) -> str | None:
+        """Return the id of the object that was created with this key, None for a new key.
 
         Raises:
-            IdempotencyMismatchError: it was used with another body.
+            IdempotencyMismatchError: the key was used with another body.
         """
-        known = inside.replays.find(route=self.route, key=self.key)
-        if known is None:
+        record = repos.idempotency_records.find({"route": self.route, "key": self.key})
+        if record is None:
             return None
-        if known.body_hash != self.body_hash:
+        if record.body_hash != self.body_hash:
             raise IdempotencyMismatchError(
                 "this Idempotency-Key was used with another body", hint="send a new key with a new request"
             )
-        return known.subject
+        return record.subject
 
-    def remember(self, inside: ProjectData, project: str, subject: str, now: datetime) -> None:
-        """Record, in the transaction that makes it, which object of the project the key stands for."""
-        inside.replays.add(
-            Replay(
+    def store(self, repos: ProjectData, project: str, subject: str, now: datetime) -> None:
+        """Store the object's id for this key, in the transaction that creates the object."""
+        repos.idempotency_records.add(
+            IdempotencyRecord(
                 project=project,
                 route=self.route,
                 key=self.key,

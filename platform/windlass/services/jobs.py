@@ -1,268 +1,379 @@
-"""Submit, look at, cancel and retry jobs of one project."""
+"""Submit, read, cancel and retry jobs of one project."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from windlass.domain.datasets import DatasetVersion, Split, VersionState
+from windlass.domain.capabilities import Capability
+from windlass.domain.datasets import Split
 from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, LimitReachedError, QuotaExceededError
 from windlass.domain.jobs import Attempt, Job, JobState, Run, move
-from windlass.domain.models import BaseModelState, CatalogueModel
 from windlass.domain.projects import Project
 from windlass.domain.quota import Simulation
-from windlass.domain.records import Checkpoint, Event, LineageEdge, MetricPoint
-from windlass.domain.specs import JobSpec
-from windlass.ports import ProjectData, UnitOfWork
-from windlass.services.backing import ProjectUseCases
-from windlass.services.history import tell
+from windlass.domain.records import Checkpoint, Deletion, Event, LineageEdge, MetricSample, Tombstone
+from windlass.domain.reports import JobWarning
+from windlass.domain.series import MetricSeries
+from windlass.domain.specs import JobSpec, TrainingSpec
+from windlass.domain.storage_layout import job_prefix
+from windlass.domain.training_defaults import TrainingPlan, plan_training
+from windlass.kit.failpoints import failpoint
+from windlass.ports import ReadProjectData, ReadUnitOfWork
+from windlass.ports.filters import JobFilter
+from windlass.services.base import ProjectService, stored_bytes
+from windlass.services.datasets import training_warnings
 from windlass.services.idempotency import Idempotency
-from windlass.services.projects import LIVE_JOBS
+from windlass.services.job_checks import (
+    placement_warnings,
+    require_feasible,
+    require_memory,
+    usable_base,
+    usable_version,
+    world_size_of,
+)
+from windlass.services.job_events import record_event
+from windlass.services.job_log import MAX_LOG_CHUNKS, drop_partial_character, read_log_chunks, tail_offset
 
+DEFAULT_POINTS = 2000
+"""Points of a series that a reader gets by default; more than a screen has columns."""
 _EVENTS = 200
-_LOG_CHUNKS = 256
-_LONGEST_CHARACTER = 4
 
 
 @dataclass(frozen=True)
-class MetricsTold:
-    """How far a reader knows a job's curves: all points below ``step`` as ``attempt`` left them, some of ``step``."""
+class MetricsCursor:
+    """Position in a job's metrics: the reader has all points below ``step`` of ``attempt``, and some at ``step``."""
 
     attempt: int = 0
     step: int = 0
 
-    def beside(self, newest: Attempt) -> "MetricsTold":
-        """Return how much of it still holds: a new attempt tells again what comes after the step it resumed from."""
+    def for_attempt(self, newest: Attempt) -> "MetricsCursor":
+        """Return the cursor for the newest attempt, which reports all steps after its checkpoint again."""
         if newest.number == self.attempt:
             return self
-        retold = 0 if newest.resumed_from_step is None else newest.resumed_from_step + 1
-        return MetricsTold(newest.number, min(self.step, retold))
+        first_step = 0 if newest.resumed_from_step is None else newest.resumed_from_step + 1
+        return MetricsCursor(newest.number, min(self.step, first_step))
 
 
 @dataclass(frozen=True)
-class Glance:
-    """What is new about a job to a reader; ``settled`` when job and run have ended, so that no more will be."""
+class JobUpdate:
+    """Updates of a job since a cursor; ``finished``: job and run have ended, so no update follows."""
 
     job: Job
-    settled: bool
+    finished: bool
     events: list[Event]
-    points: list[MetricPoint]
-    told: MetricsTold
-    """What the points come on top of."""
+    series: list[MetricSeries]
+    """The metric points since the cursor; a long history is downsampled."""
+    cursor: MetricsCursor
+    """The position before ``series``."""
 
 
 @dataclass(frozen=True)
-class Jobs(ProjectUseCases):
-    """The use cases of jobs."""
+class JobPreview:
+    """The scheduler's decision on a job that was not submitted, and what it would train on and with."""
 
-    def submit(self, spec: JobSpec, once: Idempotency, unfinished: int, retried: Job | None = None) -> Job:
-        """Accept a job; durable once this returns (invariants I1, I2, I8: one transaction).
+    simulation: Simulation
+    plan: TrainingPlan
+    world_size: int
+    """Training processes."""
+    warnings: tuple[JobWarning, ...]
+    """What of the dataset version would not be used, and nodes without room."""
+
+
+@dataclass(frozen=True)
+class _Draft:
+    job: Job
+    plan: TrainingPlan
+
+
+@dataclass(frozen=True)
+class Jobs(ProjectService):
+    """Operations on the jobs of one project."""
+
+    def submit(self, spec: JobSpec, idempotency_key: Idempotency, retried: Job | None = None) -> Job:
+        """Accept a job in one transaction; it is durable on return (invariants I1, I2, I8).
 
         Args:
             spec: what to train.
-            once: the idempotency key of the request.
-            unfinished: how many jobs of the project may be on their way at once.
-            retried: the ended job whose spec this is.
+            idempotency_key: the idempotency key of the request.
+            retried: the ended job that this one repeats.
 
         Raises:
             InvalidError: the spec names something that does not exist or does not fit its task.
-            LimitReachedError: as many jobs of the project are on their way as may be.
-            QuotaExceededError: it can never start as things stand; says the smallest change that helps.
+            LimitReachedError: the project has too many active jobs.
+            QuotaExceededError: the job can never start; the error names the smallest change that allows it.
             IdempotencyMismatchError: the key was used with another body.
+            CapabilityMissingError: this server runs no jobs.
         """
-        with self.backing.database.write() as work:
-            inside = work.of(self.project)
-            if known := once.subject(inside):
-                return inside.jobs.get(id=known)
-            live = inside.jobs.count(state=LIVE_JOBS)
-            if live >= unfinished:
+        self.deps.require(Capability.TRAINING)
+        with self.deps.database.write() as uow:
+            repos = uow.project(self.project)
+            if existing_id := idempotency_key.find_subject(repos):
+                return repos.jobs.get({"id": existing_id})
+            limit = self.deps.limits.active_jobs
+            active = self.deps.admission.unfinished_jobs(uow, self.project)
+            if active >= limit:
                 raise LimitReachedError(
-                    f"{live} jobs of this project have not ended, which is as many as it may have",
-                    hint="wait for some of them, or cancel what you no longer need",
-                    facts={"unfinished": live, "limit": unfinished},
+                    f"the project has {active} active jobs, the limit is {limit}",
+                    hint="wait for jobs to end, or cancel jobs",
+                    context={"active": active, "limit": limit},
                 )
-            draft = self._draft(work, spec, retried)
-            verdict = self._simulate(work, draft)
+            checked = self._build_job(uow, spec, retried)
+            draft, plan = checked.job, checked.plan
+            verdict = self.deps.admission.check(uow, draft, uow.projects.get({"id": self.project}))
             if verdict.verdict == "never" and verdict.reason is not None:
+                message = verdict.reason.message
                 raise QuotaExceededError(
-                    f"the job can never start: {verdict.reason.message}",
+                    f"the job {message[:1].lower()}{message[1:]}",
                     hint=verdict.reason.action,
                     fields=[FieldProblem("/spec/resources", verdict.reason.message)],
-                    facts={"reason": verdict.reason.code, **verdict.reason.facts},
+                    context={"reason": verdict.reason.code, **verdict.reason.context},
                 )
-            inside.jobs.add(draft)
-            once.remember(inside, self.project, draft.id, draft.created_at)
+            repos.jobs.add(draft)
+            idempotency_key.store(repos, self.project, draft.id, draft.created_at)
             for relation, target in (
                 ("trains-on", f"dataset-version:{draft.dataset_version}"),
                 ("starts-from", f"base-model:{draft.base_model}"),
             ):
-                inside.lineage.add(
+                repos.lineage.add(
                     LineageEdge(project=self.project, subject=f"job:{draft.id}", relation=relation, object=target)
                 )
-            tell(inside, draft, draft.created_at, "job_accepted", "the job was accepted")
-            work.outbox.put("job.submit", self.project, draft.id)
-            self.audit(work, "job.create", draft.id, self.project)
+            record_event(repos, draft, draft.created_at, "job_accepted", "the job was accepted")
+            if plan.chosen:
+                message = "defaults: " + "; ".join(map(str, plan.chosen))
+                context = {default.field: default.value for default in plan.chosen}
+                record_event(repos, draft, draft.created_at, "training_defaults", message, context=context)
+            for warning in draft.warnings:
+                record_event(repos, draft, draft.created_at, warning.code, warning.message, context=warning.context)
+            self.audit(uow, "job.create", draft.id, draft.name or "", self.project)
+            failpoint("job.submit.before_commit")
+        failpoint("job.submit.committed")
         return draft
 
-    def simulate(self, spec: JobSpec) -> Simulation:
-        """Tell what the scheduler would do with the job now; nothing is written. Raises InvalidError as ``submit``."""
-        with self.backing.database.read() as work:
-            return self._simulate(work, self._draft(work, spec, None))
+    def preview(self, spec: JobSpec) -> JobPreview:
+        """Return what the scheduler would do with the job now; write nothing. Raises InvalidError as ``submit``."""
+        with self.deps.database.read() as uow:
+            draft = self._build_job(uow, spec, None)
+            simulation = self.deps.admission.simulate(uow, draft.job, uow.projects.get({"id": self.project}))
+            placement = placement_warnings(uow.pools.all(), draft.job.spec, simulation)
+            return JobPreview(simulation, draft.plan, draft.job.world_size, (*draft.job.warnings, *placement))
 
-    def _simulate(self, work: UnitOfWork, draft: Job) -> Simulation:
-        return self.backing.admission.simulate(work, draft, work.projects.get(id=self.project))
-
-    def _draft(self, work: UnitOfWork, spec: JobSpec, retried: Job | None) -> Job:
-        inside = work.of(self.project)
-        _require_below_ceiling(work.projects.get(id=self.project), spec)
-        version = _usable_version(inside, spec)
-        base = _usable_base(work, spec)
+    def _build_job(self, uow: ReadUnitOfWork, spec: JobSpec, retried: Job | None) -> _Draft:
+        repos = uow.project(self.project)
+        _require_below_ceiling(uow.projects.get({"id": self.project}), spec)
+        version = usable_version(repos, spec)
+        base = usable_base(uow, spec)
+        pools = uow.pools.all()
+        world_size = world_size_of(pools, spec)
+        require_feasible(spec, version, base, world_size)
         if retried is not None:
             _require_same("dataset", spec.dataset, retried, same=version.id == retried.dataset_version)
             _require_same("base_model", spec.base_model, retried, same=base.id == retried.base_model)
-        model = inside.models.find(name=spec.model)
+        model = repos.models.find({"name": spec.model})
         if model is not None and model.task is not spec.task:
             raise InvalidError.field(
                 "/spec/model", f"model {model.name} is for {model.task}", hint="name another model"
             )
-        now = self.backing.clock.now()
-        return Job(
-            id=self.backing.new_id("job"),
+        plan = plan_training(spec, version.usable_rows(Split.TRAIN), world_size, base.max_positions)
+        require_memory(pools, spec, plan.training, base, version, world_size)
+        now = self.deps.clock.now()
+        job = Job(
+            id=self.deps.new_id("job"),
             project=self.project,
-            spec=spec,
-            state=JobState.ACCEPTED,
+            name=spec.name,
+            spec=spec.model_copy(update={"training": TrainingSpec.model_validate(plan.training.model_dump())}),
+            state=JobState.QUEUED,
             dataset_version=version.id,
             dataset_ref=f"{spec.dataset.partition('@')[0]}@{version.number}",
             base_model=base.id,
+            world_size=world_size,
+            warnings=training_warnings(repos, version),
             retry_of=retried.id if retried else None,
             created_by=self.caller.principal.user,
             created_at=now,
             changed_at=now,
+            queued_at=now,
         )
+        return _Draft(job, plan)
 
-    def retry(self, job_id: str, once: Idempotency, unfinished: int) -> Job:
+    def retry(self, job_id: str, idempotency_key: Idempotency) -> Job:
         """Submit the spec of an ended job again, as a new job on the same dataset version and base model.
 
         Raises:
             ConflictError: the job is still live.
-            InvalidError: the dataset version or the base model is gone.
+            InvalidError: the dataset version or the base model no longer exists.
         """
-        with self.backing.database.read() as work:
-            old = work.of(self.project).jobs.get(id=job_id)
+        self.deps.require(Capability.TRAINING)
+        with self.deps.database.read() as uow:
+            old = uow.project(self.project).jobs.get({"id": job_id})
         if not old.state.terminal:
             raise ConflictError(f"job {job_id} is {old.state}", hint="wait for its end, or cancel it first")
         again = old.spec.model_copy(update={"dataset": old.dataset_ref})
-        return self.submit(again, once, unfinished, retried=old)
+        return self.submit(again, idempotency_key, retried=old)
 
     def cancel(self, job_id: str) -> Job:
-        """Ask for the job's end; repeating it does no harm. ``cancelled`` follows when its processes are gone.
+        """Request cancellation; idempotent. The job is ``cancelled`` when its processes have ended.
 
         Raises:
-            IllegalMoveError: the job has ended otherwise.
+            InvalidTransitionError: the job has already ended in another state.
         """
-        now = self.backing.clock.now()
-        with self.backing.database.write() as work:
-            inside = work.of(self.project)
-            before = inside.jobs.get(id=job_id)
+        now = self.deps.clock.now()
+        with self.deps.database.write() as uow:
+            repos = uow.project(self.project)
+            before = repos.jobs.get({"id": job_id})
             if before.state is JobState.CANCELLED:
                 return before
             job = move(before, JobState.CANCELLING, now)
             if job is not before:
-                job = inside.jobs.save(job)
-                run = inside.runs.find(job=job_id, ended_at=None)
+                job = repos.jobs.save(job)
+                run = repos.runs.find({"job": job_id, "ended_at": None})
                 if run is None:
-                    job = inside.jobs.save(move(job, JobState.CANCELLED, now))
+                    job = repos.jobs.save(move(job, JobState.CANCELLED, now))
                 elif run.stop != "cancel":
-                    inside.runs.save(run.model_copy(update={"stop": "cancel", "stop_at": now}))
-                tell(inside, job, now, "job_cancel_requested", f"{self.caller.principal.user} asked to cancel the job")
+                    repos.runs.save(run.model_copy(update={"stop": "cancel", "stop_at": now}))
+                message = f"{self.caller.principal.user} requested cancellation"
+                record_event(repos, job, now, "job_cancel_requested", message)
                 if job.state is JobState.CANCELLED:
-                    tell(inside, job, now, "job_cancelled", "the job was cancelled")
-                self.audit(work, "job.cancel", job.id, self.project)
+                    record_event(repos, job, now, "job_cancelled", "the job was cancelled")
+                self.audit(uow, "job.cancel", job.id, job.name or "", self.project)
         return job
+
+    def delete(self, job_id: str, *, dry_run: bool = False) -> Deletion:
+        """Delete an ended job with its events, metrics, log, checkpoints and files; ``dry_run`` only measures them.
+
+        The job is gone at once; its rows and files are removed afterwards.
+
+        Raises:
+            ConflictError: the job or its run has not ended, or a model version was registered from it.
+        """
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            job = _deletable(repos, job_id)
+            checkpoints = repos.checkpoints.count({"job": job.id})
+        deletion = Deletion(
+            kind="job",
+            id=job.id,
+            name=job.name or job.id,
+            contains={"checkpoint": checkpoints} if checkpoints else {},
+            stored_bytes=stored_bytes(self.deps.store, job_prefix(self.project, job.id)),
+            consequences=("its events, metrics and log are deleted",),
+        )
+        if not dry_run:
+            with self.deps.database.write() as uow:
+                repos = uow.project(self.project)
+                job = _deletable(repos, job_id)
+                repos.lineage.delete({"subject": f"job:{job.id}"})
+                uow.tombstones.mark(Tombstone(project=self.project, job=job.id), self.deps.clock.now())
+                self.audit(uow, "job.delete", job.id, job.name or "", self.project)
+        return deletion
 
     def page(self, limit: int, after: str | None, state: JobState | None) -> list[Job]:
         """List jobs, newest first."""
-        where = {} if state is None else {"state": state}
-        with self.backing.database.read() as work:
-            return work.of(self.project).jobs.page(limit, after, newest_first=True, **where)
+        where: JobFilter = {} if state is None else {"state": state}
+        with self.deps.database.read() as uow:
+            jobs = uow.project(self.project).jobs.page(limit, after, where, newest_first=True)
+            return self.deps.admission.with_reasons(uow, jobs)
+
+    def match(self, reference: str, limit: int) -> list[Job]:
+        """Return the newest jobs whose id begins with ``reference``, or else whose name it is: names are not unique."""
+        with self.deps.database.read() as uow:
+            jobs = uow.project(self.project).jobs
+            # ids are ASCII, and "~" sorts after all of their characters
+            below = jobs.page(limit, f"{reference}~", newest_first=True) if reference.isascii() else []
+            found = [job for job in below if job.id.startswith(reference)]
+            if not found:
+                found = jobs.page(limit, None, {"name": reference}, newest_first=True)
+            return self.deps.admission.with_reasons(uow, found)
 
     def get(self, job_id: str) -> Job:
         """Return one job."""
-        with self.backing.database.read() as work:
-            return work.of(self.project).jobs.get(id=job_id)
+        with self.deps.database.read() as uow:
+            return self._get(uow, job_id)
 
-    def mine(self, job_ids: Sequence[str]) -> set[str]:
-        """Return those of the jobs that are this project's."""
-        with self.backing.database.read() as work:
-            return {job.id for job in work.of(self.project).jobs.all(id=list(job_ids))}
+    def _get(self, uow: ReadUnitOfWork, job_id: str) -> Job:
+        [job] = self.deps.admission.with_reasons(uow, [uow.project(self.project).jobs.get({"id": job_id})])
+        return job
 
-    def lives(self, job_id: str) -> tuple[list[Run], list[Attempt]]:
+    def own_job_ids(self, job_ids: Sequence[str]) -> set[str]:
+        """Return the ids that belong to jobs of this project."""
+        with self.deps.database.read() as uow:
+            return {job.id for job in uow.project(self.project).jobs.all({"id": list(job_ids)})}
+
+    def runs_and_attempts(self, job_id: str) -> tuple[list[Run], list[Attempt]]:
         """Return the runs and attempts of a job, in order."""
-        with self.backing.database.read() as work:
-            inside = work.of(self.project)
-            inside.jobs.get(id=job_id)
-            return inside.runs.all(job=job_id), inside.attempts.all(job=job_id)
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            repos.jobs.get({"id": job_id})
+            return repos.runs.all({"job": job_id}), repos.attempts.all({"job": job_id})
 
-    def glance(self, job_id: str, events_after: int, told: MetricsTold) -> Glance:
-        """Return what is new to somebody who follows the job, as of one moment."""
-        with self.backing.database.read() as work:
-            inside = work.of(self.project)
-            job = inside.jobs.get(id=job_id)
-            newest = next(iter(inside.attempts.page(1, None, newest_first=True, job=job.id)), None)
-            told = told if newest is None else told.beside(newest)
-            return Glance(
+    def poll_updates(self, job_id: str, events_after: int, cursor: MetricsCursor) -> JobUpdate:
+        """Return the updates of a job after an event sequence number and a metrics cursor, from one transaction."""
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            job = self._get(uow, job_id)
+            newest = next(iter(repos.attempts.page(1, None, {"job": job.id}, newest_first=True)), None)
+            cursor = cursor if newest is None else cursor.for_attempt(newest)
+            return JobUpdate(
                 job=job,
-                settled=job.state.terminal and inside.runs.find(job=job.id, ended_at=None) is None,
-                events=inside.journal.events(job.id, events_after, _EVENTS),
-                points=inside.journal.metrics(job.id, [], told.step - 1),
-                told=told,
+                finished=job.state.terminal and repos.runs.find({"job": job.id, "ended_at": None}) is None,
+                events=repos.telemetry.events(job.id, events_after, _EVENTS),
+                series=repos.telemetry.series(job.id, [], cursor.step - 1, DEFAULT_POINTS),
+                cursor=cursor,
             )
 
     def events(self, job_id: str, after: int, limit: int) -> list[Event]:
-        """Return events beyond a sequence number."""
-        with self.backing.database.read() as work:
-            inside = work.of(self.project)
-            return inside.journal.events(inside.jobs.get(id=job_id).id, after, limit)
+        """Return events after a sequence number."""
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            return repos.telemetry.events(repos.jobs.get({"id": job_id}).id, after, limit)
 
-    def metrics(self, job_id: str, names: list[str], after: int) -> list[MetricPoint]:
-        """Return metric points beyond a step."""
-        with self.backing.database.read() as work:
-            inside = work.of(self.project)
-            return inside.journal.metrics(inside.jobs.get(id=job_id).id, names, after)
+    def metrics(self, job_id: str, names: list[str], after: int, points: int = DEFAULT_POINTS) -> list[MetricSeries]:
+        """Return the series after a step, each downsampled to at most ``points`` points."""
+        with self.deps.database.read() as uow:
+            return uow.project(self.project).telemetry.series(job_id, names, after, points)
+
+    def metric_points(self, job_id: str, name: str, after: int, limit: int) -> list[MetricSample]:
+        """Return the stored points of one series after a step."""
+        with self.deps.database.read() as uow:
+            return uow.project(self.project).telemetry.metric_points(job_id, name, after, limit)
 
     def checkpoints(self, job_id: str, limit: int, after: int | None) -> list[Checkpoint]:
         """List committed checkpoints by step."""
-        with self.backing.database.read() as work:
-            inside = work.of(self.project)
-            return inside.checkpoints.page(limit, after, job=inside.jobs.get(id=job_id).id)
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            return repos.checkpoints.page(limit, after, {"job": repos.jobs.get({"id": job_id}).id})
 
     def log(self, job_id: str, offset: int, limit: int) -> tuple[bytes, int, bool]:
-        """Return at most ``limit`` bytes of the log from ``offset``, the next offset, and whether that is its end."""
-        with self.backing.database.read() as work:
-            inside = work.of(self.project)
-            job = inside.jobs.get(id=job_id)
-            chunks = inside.journal.log_chunks(job.id, offset, _LOG_CHUNKS)
-            length = inside.journal.log_length(job.id)
-            ended = job.state.terminal and inside.runs.find(job=job.id, ended_at=None) is None
-        text = b""
-        for chunk in chunks:
-            if len(text) == limit:
-                break
-            with self.backing.store.open(chunk.key) as stream:
-                stream.seek(max(0, offset - chunk.start))
-                text += stream.read(limit - len(text))
-        # A reply never ends within a character: the reader decodes each alone.
-        text = _whole_characters(text)
-        following = offset + len(text)
-        return text, following, ended and following >= length
+        """Return at most ``limit`` bytes of the log from ``offset``, the next offset, and whether the log has ended."""
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            job = repos.jobs.get({"id": job_id})
+            chunks = repos.telemetry.log_chunks(job.id, offset, MAX_LOG_CHUNKS)
+            length = repos.telemetry.log_length(job.id)
+            ended = job.state.terminal and repos.runs.find({"job": job.id, "ended_at": None}) is None
+        # A chunk never ends within a character: readers decode each chunk separately.
+        text = drop_partial_character(read_log_chunks(self.deps.store, chunks, offset, limit))
+        next_offset = offset + len(text)
+        return text, next_offset, ended and next_offset >= length
+
+    def log_tail(self, job_id: str, lines: int) -> int:
+        """Return the offset at which the last ``lines`` lines of the log begin."""
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            return tail_offset(self.deps.store, repos.telemetry, repos.jobs.get({"id": job_id}).id, lines)
 
 
-def _whole_characters(text: bytes) -> bytes:
-    """Return UTF-8 without the beginning of a character at its end."""
-    for back in range(1, min(len(text), _LONGEST_CHARACTER) + 1):
-        byte = text[-back]
-        if byte & 0xC0 != 0x80:  # noqa: PLR2004 - the first byte of a character, whose leading ones count its bytes
-            bytes_of_it = 1 if byte < 0x80 else f"{byte:08b}".index("0")  # noqa: PLR2004 - ASCII ends here
-            return text if back >= bytes_of_it else text[:-back]
-    return text
+def _deletable(repos: ReadProjectData, job_id: str) -> Job:
+    """Return a job that may be deleted. Raises as ``Jobs.delete``."""
+    job = repos.jobs.get({"id": job_id})
+    if not job.state.terminal:
+        raise ConflictError(f"job {job_id} is {job.state}", hint="wait for its end, or cancel it first")
+    if repos.runs.find({"job": job_id, "ended_at": None}) is not None:
+        raise ConflictError(f"the run of job {job_id} is still ending", hint="repeat the request in a few seconds")
+    version = repos.model_versions.find({"job": job_id})
+    if version is not None:
+        name = repos.models.get({"id": version.model}).name
+        raise ConflictError(
+            f"{name}@{version.number} was registered from job {job_id}", hint="delete that model version first"
+        )
+    return job
 
 
 def _require_same(field: str, name: str, retried: Job, *, same: bool) -> None:
@@ -270,8 +381,8 @@ def _require_same(field: str, name: str, retried: Job, *, same: bool) -> None:
         noun = field.replace("_", " ")
         raise InvalidError.field(
             f"/spec/{field}",
-            f"{name} is not what job {retried.id} trained on: that {noun} was deleted, and made again",
-            hint="submit a new job if you want to train on what has this name now",
+            f"job {retried.id} used another {noun} {name}, which was deleted and created again",
+            hint=f"submit a new job to use the {noun} that has this name now",
         )
 
 
@@ -280,55 +391,5 @@ def _require_below_ceiling(project: Project, spec: JobSpec) -> None:
         raise InvalidError.field(
             "/spec/priority",
             f"{spec.priority} is above {project.priority_ceiling}, the priority ceiling of project {project.name}",
-            hint="take a lower one for this job, lower ones for what may wait, or ask an admin to raise the ceiling",
+            hint="lower this job's priority, lower the priority of other jobs, or ask an admin to raise the ceiling",
         )
-
-
-def _usable_version(inside: ProjectData, spec: JobSpec) -> DatasetVersion:
-    name, _, number = spec.dataset.partition("@")
-    dataset = inside.datasets.find(name=name)
-    if dataset is None:
-        raise InvalidError.field("/spec/dataset", f"there is no dataset {name} in this project", hint="upload it first")
-    if dataset.task is not spec.task:
-        raise InvalidError.field("/spec/task", f"dataset {name} is for {dataset.task}, the job is for {spec.task}")
-    where = {"number": int(number)} if number else {"state": VersionState.READY}
-    found = inside.dataset_versions.all(dataset=dataset.id, **where)
-    version = max(found, key=lambda one: one.number, default=None)
-    if version is None:
-        missing = f"dataset {name} has no version {number}" if number else f"dataset {name} has no ready version"
-        raise InvalidError.field("/spec/dataset", missing, hint="list its versions with 'windlass dataset show'")
-    if version.state is not VersionState.READY:
-        raise InvalidError.field(
-            "/spec/dataset",
-            f"{name}@{version.number} is {version.state}",
-            hint="read its report, clean it, and use the new version",
-        )
-    for split in (Split.TRAIN, Split.VALIDATION):
-        if not version.rows.get(split):
-            raise InvalidError.field(
-                "/spec/dataset",
-                f"{name}@{version.number} has no rows in split {split}",
-                hint="split it: 'windlass dataset clean --split 0.8/0.2' makes a new version",
-            )
-    return version
-
-
-def _usable_base(work: UnitOfWork, spec: JobSpec) -> CatalogueModel:
-    base = work.base_models.find(name=spec.base_model)
-    if base is None:
-        names = ", ".join(model.name for model in work.base_models.all()) or "none yet"
-        raise InvalidError.field(
-            "/spec/base_model",
-            f"there is no base model {spec.base_model}; the catalogue has: {names}",
-            hint="add it with 'windlass base-model add'",
-        )
-    if base.state is not BaseModelState.READY:
-        raise InvalidError.field(
-            "/spec/base_model", f"base model {base.name} is {base.state}", hint=base.problem or "wait"
-        )
-    if spec.task not in base.tasks:
-        known = ", ".join(base.tasks)
-        raise InvalidError.field(
-            "/spec/base_model", f"base model {base.name} can be tuned for {known}, not for {spec.task}"
-        )
-    return base

@@ -1,23 +1,26 @@
 """Projects and their members."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from windlass.domain.capabilities import Capability
 from windlass.domain.datasets import VersionState
 from windlass.domain.errors import ConflictError, PreconditionFailedError
-from windlass.domain.jobs import JobState
+from windlass.domain.jobs import UNFINISHED_STATES
 from windlass.domain.projects import Member, Principal, Project, Role
-from windlass.ports import UnitOfWork
-from windlass.services.backing import ProjectUseCases, UseCases
-
-LIVE_JOBS = tuple(state for state in JobState if not state.terminal)
+from windlass.domain.records import Deletion, Tombstone
+from windlass.domain.storage_layout import project_prefix
+from windlass.kit.numbers import count
+from windlass.ports import ReadUnitOfWork, UnitOfWork
+from windlass.services.base import BaseService, ProjectService, stored_bytes
 
 
 def check_version(noun: str, stored: int, expected: int) -> None:
-    """Refuse a change that was made up against an older version (If-Match).
+    """Check the version of an If-Match request.
 
     Raises:
-        PreconditionFailedError: the stored object has moved on.
+        PreconditionFailedError: the stored object has another version.
     """
     if stored != expected:
         raise PreconditionFailedError(
@@ -26,124 +29,181 @@ def check_version(noun: str, stored: int, expected: int) -> None:
 
 
 @dataclass(frozen=True)
-class Projects(UseCases):
+class Projects(BaseService):
     """Create, list, change and delete tenants."""
 
     def create(self, name: str, display_name: str, cohort: str | None, priority_ceiling: int = 0) -> Project:
-        """Make a project; the caller becomes its owner.
+        """Create a project; the caller becomes its owner.
 
         Raises:
             ConflictError: the name is taken.
         """
-        with self.backing.database.write() as work:
-            return self.add(work, name, display_name, cohort, priority_ceiling)
+        self.deps.require(Capability.PROJECT_WRITES)
+        with self.deps.database.write() as uow:
+            return self.add(uow, name, display_name, cohort, priority_ceiling)
 
     def add(
-        self, work: UnitOfWork, name: str, display_name: str, cohort: str | None, priority_ceiling: int = 0
+        self, uow: UnitOfWork, name: str, display_name: str, cohort: str | None, priority_ceiling: int = 0
     ) -> Project:
-        """Make a project in a transaction of the caller's. Raises as ``create``."""
+        """Create a project in the given transaction. Raises as ``create``."""
         project = Project(
-            id=self.backing.new_id("prj"),
+            id=self.deps.new_id("prj"),
             name=name,
             display_name=display_name,
             cohort=cohort,
             priority_ceiling=priority_ceiling,
-            created_at=self.backing.clock.now(),
+            created_at=self.deps.clock.now(),
         )
-        work.projects.add(project)
-        work.of(project.id).members.add(Member(project=project.id, user=self.caller.principal.user, role=Role.OWNER))
-        self.audit(work, "project.create", project.id, project.id)
+        uow.projects.add(project)
+        uow.project(project.id).members.add(
+            Member(project=project.id, user=self.caller.principal.user, role=Role.OWNER)
+        )
+        self.audit(uow, "project.create", project.id, name, project.id)
         return project
 
     def page(self, limit: int, after: str | None) -> list[Project]:
-        """List the projects that the caller may see, by id: in order of creation, but for those of a cluster."""
-        who = self.caller.principal
-        with self.backing.database.read() as work:
-            if who.admin and who.project is None:
-                return work.projects.page(limit, after)
-            return work.projects.page(limit, after, id=[member.project for member in _memberships(work, who)])
+        """List the projects that the caller may read, by id. Ids sort by creation time, except those from a cluster."""
+        principal = self.caller.principal
+        with self.deps.database.read() as uow:
+            if principal.admin and principal.project is None:
+                return uow.projects.page(limit, after)
+            joined = [member.project for member in _memberships_of(uow, principal)]
+            return uow.projects.page(limit, after, {"id": joined})
 
     def memberships(self) -> dict[str, Role]:
         """Return the caller's role by project name."""
-        with self.backing.database.read() as work:
-            roles = {member.project: member.role for member in _memberships(work, self.caller.principal)}
-            return {project.name: roles[project.id] for project in work.projects.all(id=list(roles))}
+        with self.deps.database.read() as uow:
+            roles = {member.project: member.role for member in _memberships_of(uow, self.caller.principal)}
+            return {project.name: roles[project.id] for project in uow.projects.all({"id": list(roles)})}
 
     def update(self, uid: str, version: int, changes: dict[str, Any]) -> Project:
         """Change the display name, the cohort or the priority ceiling."""
-        with self.backing.database.write() as work:
-            project = work.projects.get(id=uid)
+        self.deps.require(Capability.PROJECT_WRITES)
+        with self.deps.database.write() as uow:
+            project = uow.projects.get({"id": uid})
             check_version("project", project.version, version)
-            saved = work.projects.save(project.model_copy(update=changes))
-            self.audit(work, "project.update", uid, uid)
+            saved = uow.projects.save(project.model_copy(update=changes))
+            self.audit(uow, "project.update", uid, project.name, uid)
         return saved
 
-    def delete(self, uid: str, version: int) -> None:
-        """Remove a project with all that it holds.
+    def delete(self, uid: str, version: int, *, dry_run: bool = False) -> Deletion:
+        """Delete a project with its contents; ``dry_run`` only returns what that would remove.
+
+        It is gone and its name is free at once; its rows and files go later.
 
         Raises:
-            ConflictError: it has live jobs or endpoints; they must be ended first.
+            ConflictError: the project has live jobs or endpoints.
         """
-        with self.backing.database.write() as work:
-            project = work.projects.get(id=uid)
-            check_version("project", project.version, version)
-            inside = work.of(uid)
-            jobs, endpoints = inside.jobs.all(state=LIVE_JOBS), inside.endpoints.all()
-            if jobs or endpoints:
-                raise ConflictError(
-                    f"project {project.name} has {len(jobs)} live jobs and {len(endpoints)} endpoints",
-                    hint="cancel the jobs and delete the endpoints first",
-                )
-            for unfinished in inside.dataset_versions.all(state=VersionState.PROCESSING):
-                work.outbox.put("dataset.purge", uid, unfinished.id)  # ends the process that would go on writing
-            work.projects.delete(id=uid)
-            work.outbox.put("project.purge", uid, uid)
-            self.audit(work, "project.delete", uid, uid)
+        self.deps.require(Capability.PROJECT_WRITES)
+        with self.deps.database.read() as uow:
+            project = _deletable(uow, uid, version)
+            contents = _contents(uow, uid)
+        size = stored_bytes(self.deps.store, project_prefix(uid))
+        deletion = Deletion(kind="project", id=uid, name=project.name, contains=contents, stored_bytes=size)
+        if not dry_run:
+            with self.deps.database.write() as uow:
+                _deletable(uow, uid, version)
+                discard_project(uow, uid, self.deps.clock.now())
+                self.audit(uow, "project.delete", uid, project.name, uid)
+        return deletion
 
 
-def _memberships(work: UnitOfWork, who: Principal) -> list[Member]:
-    mine = work.everywhere().members.all(user=who.user)
-    return [member for member in mine if who.project in (None, member.project)]
+def _deletable(uow: ReadUnitOfWork, uid: str, version: int) -> Project:
+    """Return a project that may be deleted. Raises as ``Projects.delete``."""
+    project = uow.projects.get({"id": uid})
+    check_version("project", project.version, version)
+    repos = uow.project(uid)
+    jobs, endpoints = repos.jobs.count({"state": UNFINISHED_STATES}), repos.endpoints.count()
+    if jobs or endpoints:
+        raise ConflictError(
+            f"project {project.name} has {count(jobs, 'active job')} and {count(endpoints, 'endpoint')}",
+            hint="cancel the jobs and delete the endpoints first",
+        )
+    return project
+
+
+def _contents(uow: ReadUnitOfWork, uid: str) -> dict[str, int]:
+    repos = uow.project(uid)
+    models = [model.id for model in repos.models.all()]
+    contents = {
+        "dataset": repos.datasets.count(),
+        "dataset version": repos.dataset_versions.count(),
+        "job": repos.jobs.count(),
+        "model": len(models),
+        "model version": repos.model_versions.count({"model": models}),
+        "member": repos.members.count(),
+        "quota": repos.quotas.count(),
+        "key": uow.keys.count({"project": uid}),
+    }
+    return {kind: number for kind, number in contents.items() if number}
+
+
+def discard_project(uow: UnitOfWork, uid: str, now: datetime) -> None:
+    """Mark a project as deleted and remove what the worker's loops would act on; retention removes the rest."""
+    repos = uow.project(uid)
+    for version in repos.dataset_versions.all({"state": VersionState.PROCESSING}):
+        uow.outbox.put("dataset.purge", uid, version.id)  # kills the process that writes its files
+        repos.dataset_versions.delete({"id": version.id})
+    for job in repos.jobs.all({"state": UNFINISHED_STATES}):
+        uow.tombstones.mark(Tombstone(project=uid, job=job.id), now)
+    uow.keys.delete({"project": uid})
+    for rows in (repos.members, repos.quotas, repos.quota_changes, repos.endpoints):
+        rows.delete({})
+    uow.tombstones.mark(Tombstone(project=uid), now)
+
+
+def _memberships_of(uow: ReadUnitOfWork, principal: Principal) -> list[Member]:
+    memberships = uow.all_projects().members.all({"user": principal.user})
+    return [member for member in memberships if principal.project in (None, member.project)]
 
 
 @dataclass(frozen=True)
-class Members(ProjectUseCases):
-    """Who is in a project, with which role."""
+class Members(ProjectService):
+    """The members of a project and their roles."""
 
     def all(self) -> list[Member]:
         """List the members by name."""
-        with self.backing.database.read() as work:
-            return work.of(self.project).members.all()
+        with self.deps.database.read() as uow:
+            return uow.project(self.project).members.all()
 
     def put(self, user: str, role: Role) -> Member:
-        """Give a user a role, new or changed."""
-        with self.backing.database.write() as work:
-            members = work.of(self.project).members
-            known = members.find(user=user)
-            if known is None:
+        """Set a user's role; add the user if needed."""
+        self.deps.require(Capability.PROJECT_WRITES)
+        with self.deps.database.write() as uow:
+            members = uow.project(self.project).members
+            existing = members.find({"user": user})
+            if existing is None:
                 member = Member(project=self.project, user=user, role=role)
                 members.add(member)
             else:
-                self._keep_an_owner(members.all(), user, role)
-                member = members.save(known.model_copy(update={"role": role}))
-            self.audit(work, "member.put", user, self.project)
+                self._require_an_owner(members.all(), user, role)
+                member = members.save(existing.model_copy(update={"role": role}))
+            self.audit(uow, "member.put", user, user, self.project)
         return member
 
-    def remove(self, user: str) -> None:
-        """Take a user out.
+    def remove(self, user: str, *, dry_run: bool = False) -> Deletion:
+        """Remove a member; ``dry_run`` changes nothing.
 
         Raises:
-            ConflictError: the last owner stays.
+            ConflictError: the user is the last owner.
         """
-        with self.backing.database.write() as work:
-            members = work.of(self.project).members
-            members.get(user=user)
-            self._keep_an_owner(members.all(), user, None)
-            members.delete(user=user)
-            self.audit(work, "member.remove", user, self.project)
+        self.deps.require(Capability.PROJECT_WRITES)
+        with self.deps.database.read() as uow:
+            self._require_removable(uow, user)
+        if not dry_run:
+            with self.deps.database.write() as uow:
+                self._require_removable(uow, user)
+                uow.project(self.project).members.delete({"user": user})
+                self.audit(uow, "member.remove", user, user, self.project)
+        return Deletion(kind="member", id=user, name=user, consequences=(f"jobs of {user} continue",))
+
+    def _require_removable(self, uow: ReadUnitOfWork, user: str) -> None:
+        members = uow.project(self.project).members
+        members.get({"user": user})
+        self._require_an_owner(members.all(), user, None)
 
     @staticmethod
-    def _keep_an_owner(members: list[Member], user: str, role: Role | None) -> None:
+    def _require_an_owner(members: list[Member], user: str, role: Role | None) -> None:
         owners = {member.user for member in members if member.role is Role.OWNER}
         if owners == {user} and role is not Role.OWNER:
             raise ConflictError(f"{user} is the last owner", hint="make another member owner first")

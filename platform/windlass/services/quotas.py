@@ -1,33 +1,32 @@
-"""The ledger: what projects have of the pools, hold, borrow and lend, and who of them waits. Changes of quotas."""
+"""The ledger (nominal quota, usage, borrowing and pending jobs by project and pool) and changes of quotas."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from statistics import quantiles
-from typing import Protocol
 
-from windlass.domain.errors import ConflictError, InvalidError
-from windlass.domain.jobs import Fact, Reason
-from windlass.domain.mirror import ChangeState, QuotaChange, Share
-from windlass.domain.projects import Project, StoredQuota, Wait
-from windlass.domain.quota import Account, Quota, Snapshot, accounts, check_quotas, schedule
-from windlass.ports import ProjectResources, UnitOfWork
-from windlass.services.backing import Backing, ProjectUseCases, UseCases
+from windlass.domain.cluster_sync import ChangeState, QuotaChange, QuotaSpec
+from windlass.domain.errors import ConflictError
+from windlass.domain.jobs import DomainModel, Reason
+from windlass.domain.projects import Project, QueueTimeSample, StoredQuota
+from windlass.domain.quota import Account, Quota, Snapshot, accounts, schedule
+from windlass.ports import ReadUnitOfWork
+from windlass.services.base import BaseService, ProjectService, ServiceDependencies
 
-WAIT_WINDOW = timedelta(days=7)
-"""How far back the quantiles of waiting times look."""
+QUEUE_TIME_WINDOW = timedelta(days=7)
+"""Window of the queue time quantiles."""
 
 
 @dataclass(frozen=True)
-class Waits:
-    """How long jobs waited for their first GPUs, in seconds; None: none got any in the window."""
+class QueueTimeQuantiles:
+    """Quantiles of the time until first admission, in seconds; None without an admission in the window."""
 
     p50: float | None = None
     p90: float | None = None
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> "Waits":
-        """Return the quantiles, interpolated between the two nearest waits (the inclusive method)."""
+    def of(cls, seconds: Sequence[float]) -> "QueueTimeQuantiles":
+        """Return the quantiles, interpolated linearly between the two nearest samples (the inclusive method)."""
         if not seconds:
             return cls()
         if len(seconds) == 1:
@@ -37,220 +36,150 @@ class Waits:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of the ledger: a quota, its project, and what became of it. ``reasons`` by job, where more is known."""
+class LedgerEntry:
+    """A quota with its project, usage and queue times. ``reasons``: by job, the cluster's reasons for pending jobs."""
 
     account: Account
     quota: StoredQuota
     project: Project
-    waits: Waits
+    queue_times: QueueTimeQuantiles
     reasons: Mapping[str, Reason]
 
 
-class Foreseen(Fact):
-    """What a change would do at once: jobs by id with their project's name."""
+class ChangePreview(DomainModel):
+    """The immediate effects of a quota change: project names by job id."""
 
     preempts: Mapping[str, str] = {}
     starts: Mapping[str, str] = {}
 
 
-class QuotaTruth(Protocol):
-    """Where quotas are true: what this house writes itself, or has to ask a cluster for."""
+@dataclass(frozen=True)
+class Ledger(BaseService):
+    """The ledger of all projects, for platform admins."""
 
-    def check(self, change: QuotaChange, after: Snapshot) -> None:
-        """Refuse, before anything is written, what could not be carried out. ``after``: how it would be then.
-
-        Raises:
-            InvalidError: the limits contradict the nominal quota or need a cohort.
-            ConflictError: somebody else manages the quota in the cluster.
-        """
-        ...
-
-    def record(self, work: UnitOfWork, change: QuotaChange) -> QuotaChange:
-        """Write the change down in the caller's transaction, and return how far it has come with that."""
-        ...
+    def all(self) -> list[LedgerEntry]:
+        """Return every entry."""
+        with self.deps.database.read() as uow:
+            return _entries(self.deps, uow, None)
 
 
 @dataclass(frozen=True)
-class StoredTruth:
-    """Quotas are rows."""
-
-    backing: Backing
-
-    def check(self, change: QuotaChange, after: Snapshot) -> None:
-        """Hold the rules that a cluster's admission would hold."""
-        for problem in check_quotas(after):
-            if problem.severity == "error" and (problem.project, problem.pool) == (change.name, change.pool):
-                field = "/lending_limit" if problem.code == "lending_limit_above_nominal" else "/borrowing_limit"
-                raise InvalidError.field(field, problem.message, hint="change the limit, or the project's cohort")
-
-    def record(self, work: UnitOfWork, change: QuotaChange) -> QuotaChange:
-        """Write the row."""
-        quotas = work.of(change.project).quotas
-        if change.share is None:
-            quotas.get(pool=change.pool)
-            quotas.delete(pool=change.pool)
-        else:
-            work.pools.get(name=change.pool)
-            wished = StoredQuota(project=change.project, pool=change.pool, **change.share.model_dump())
-            known = quotas.find(pool=change.pool)
-            if known is None:
-                quotas.add(wished)
-            else:
-                quotas.save(wished.model_copy(update={"version": known.version}))
-            self.check(change, take(self.backing, work))
-        done = {"state": ChangeState.APPLIED, "ended_at": self.backing.clock.now()}
-        return change.model_copy(update=done)
-
-
-@dataclass(frozen=True)
-class ResourceTruth:
-    """Quotas are fields of resources in a cluster: a change is tried there, kept, and carried out by the worker."""
-
-    resources: ProjectResources
-
-    def check(self, change: QuotaChange, after: Snapshot) -> None:  # noqa: ARG002 - interface
-        """Let the API server try it: the rules are its own."""
-        self.resources.check(change)
-
-    def record(self, work: UnitOfWork, change: QuotaChange) -> QuotaChange:
-        """Leave it pending; a later one for the same quota is carried out after it."""
-        work.pools.get(name=change.pool)
-        return change
-
-
-def take(backing: Backing, work: UnitOfWork) -> Snapshot:
-    """Return what decisions depend on now."""
-    return backing.admission.snapshot(work)
-
-
-@dataclass(frozen=True)
-class Ledger(UseCases):
-    """What every project has, uses, borrows and lends."""
-
-    def all(self) -> list[Line]:
-        """Return every line (admins)."""
-        with self.backing.database.read() as work:
-            return _lines(self.backing, work, None)
-
-
-@dataclass(frozen=True)
-class Quotas(ProjectUseCases):
+class Quotas(ProjectService):
     """The quotas of one project."""
 
-    truth: QuotaTruth
+    def all(self) -> list[LedgerEntry]:
+        """Return the project's ledger entries."""
+        with self.deps.database.read() as uow:
+            return _entries(self.deps, uow, self.project)
 
-    def all(self) -> list[Line]:
-        """Return the project's lines."""
-        with self.backing.database.read() as work:
-            return _lines(self.backing, work, self.project)
+    def change(self, pool: str, spec: QuotaSpec | None, *, dry_run: bool = False) -> tuple[QuotaChange, ChangePreview]:
+        """Set the project's quota in a pool, or delete it (None). Admitted jobs keep their GPUs until they end.
 
-    def change(self, pool: str, share: Share | None, *, dry_run: bool = False) -> tuple[QuotaChange, Foreseen]:
-        """Set the project's share of a pool, or take it away (None); what is held then stays until its jobs end.
+        With ``dry_run`` nothing is stored, and a conflict with another field manager is reported in the change's
+        ``problem`` instead of raised.
 
-        With ``dry_run`` nothing is kept, and who else manages the quota is told in the change, beside what it would do:
-        that is worth knowing before the change is made where it is managed.
-
-        Returns the change, and what it would do at once.
+        Returns the change and a preview of its immediate effects.
 
         Raises:
-            NotFoundError: no such pool; or no quota to take away.
+            NotFoundError: no such pool, or no quota to delete.
             InvalidError: the limits contradict the nominal quota or need a cohort.
-            ConflictError: somebody else manages the quota in the cluster.
+            ConflictError: another field manager owns the quota in the cluster.
         """
-        backing, who = self.backing, self.caller.principal.user
-        with backing.database.read() as work:
-            name = work.projects.get(id=self.project).name
-            work.pools.get(name=pool)
-            if share is None:
-                work.of(self.project).quotas.get(pool=pool)
-            before = take(backing, work)
+        deps = self.deps
+        with deps.database.read() as uow:
+            name = uow.projects.get({"id": self.project}).name
+            uow.pools.get({"name": pool})
+            if spec is None:
+                uow.project(self.project).quotas.get({"pool": pool})
+            before = deps.admission.snapshot(uow)
         change = QuotaChange(
-            id=backing.new_id("qch"),
+            id=deps.new_id("qch"),
             project=self.project,
             name=name,
             pool=pool,
-            share=share,
-            created_by=who,
-            created_at=backing.clock.now(),
+            spec=spec,
+            created_by=self.caller.principal.user,
+            created_at=deps.clock.now(),
         )
-        wished = _with(before, change)
-        foreseen = _foreseen(before, wished)
+        after = _with_change(before, change)
+        preview = _preview_change(before, after)
         try:
-            self.truth.check(change, wished)
+            deps.quota_backend.check(change, after)
         except ConflictError as refused:
             if not dry_run:
                 raise
             change = change.model_copy(update={"state": ChangeState.REFUSED, "problem": str(refused)})
         if dry_run:
-            return change, foreseen
-        with backing.database.write() as work:
-            change = self.truth.record(work, change)
-            work.of(self.project).quota_changes.add(change)
-            self.audit(work, "quota.delete" if share is None else "quota.put", pool, self.project)
-        return change, foreseen
+            return change, preview
+        with deps.database.write() as uow:
+            change = deps.quota_backend.record(uow, change)
+            uow.project(self.project).quota_changes.add(change)
+            self.audit(uow, "quota.delete" if spec is None else "quota.put", pool, pool, self.project)
+        return change, preview
 
     def get_change(self, change: str) -> QuotaChange:
-        """Return a change, with how far it has come."""
-        with self.backing.database.read() as work:
-            return work.of(self.project).quota_changes.get(id=change)
+        """Return a change with its state."""
+        with self.deps.database.read() as uow:
+            return uow.project(self.project).quota_changes.get({"id": change})
 
 
-def _with(snapshot: Snapshot, change: QuotaChange) -> Snapshot:
-    """Return the snapshot as it is once the change has been carried out."""
-    mine = next((q for q in snapshot.quotas if (q.project, q.pool) == (change.name, change.pool)), None)
-    others = [one for one in snapshot.quotas if one is not mine]
-    if change.share is not None:
-        stopped = mine is not None and mine.stopped
-        others.append(Quota(project=change.name, pool=change.pool, stopped=stopped, **change.share.model_dump()))
-    return snapshot.model_copy(update={"quotas": tuple(others)})
+def _with_change(snapshot: Snapshot, change: QuotaChange) -> Snapshot:
+    """Return the snapshot with the change applied."""
+    old = next((q for q in snapshot.quotas if (q.project, q.pool) == (change.name, change.pool)), None)
+    quotas = [quota for quota in snapshot.quotas if quota is not old]
+    if change.spec is not None:
+        stopped = old is not None and old.stopped
+        quotas.append(Quota(project=change.name, pool=change.pool, stopped=stopped, **change.spec.model_dump()))
+    return snapshot.model_copy(update={"quotas": tuple(quotas)})
 
 
-def _foreseen(before: Snapshot, after: Snapshot) -> Foreseen:
-    """Return what the scheduler does after a change and would not have done without it."""
+def _preview_change(before: Snapshot, after: Snapshot) -> ChangePreview:
+    """Return the preemptions and admissions that the change causes in the next scheduling cycle."""
     old, new = schedule(before), schedule(after)
-    owners = {claim.job: claim.project for claim in before.claims}
-    stopped = {each.job for each in new.preempt} - {each.job for each in old.preempt}
-    started = set(new.admit) - set(old.admit)
-    return Foreseen(
-        preempts={job: owners[job] for job in sorted(stopped)}, starts={job: owners[job] for job in sorted(started)}
+    projects = {demand.job: demand.project for demand in before.demands}
+    preempted = {each.job for each in new.preempt} - {each.job for each in old.preempt}
+    admitted = set(new.admit) - set(old.admit)
+    return ChangePreview(
+        preempts={job: projects[job] for job in sorted(preempted)},
+        starts={job: projects[job] for job in sorted(admitted)},
     )
 
 
-def in_use(snapshot: Snapshot) -> dict[str, int]:
-    """Return the GPUs that jobs hold, by pool."""
+def used_by_pool(snapshot: Snapshot) -> dict[str, int]:
+    """Return the number of admitted GPUs by pool."""
     used: dict[str, int] = {}
-    for claim in snapshot.claims:
-        if claim.admitted_at is not None:
-            used[claim.pool] = used.get(claim.pool, 0) + claim.gpus
+    for demand in snapshot.demands:
+        if demand.admitted_at is not None:
+            used[demand.pool] = used.get(demand.pool, 0) + demand.gpus
     return used
 
 
-def promised(snapshot: Snapshot) -> dict[str, int]:
-    """Return the sum of nominal quotas, by pool."""
-    found: dict[str, int] = {}
+def nominal_by_pool(snapshot: Snapshot) -> dict[str, int]:
+    """Return the sum of nominal quotas by pool."""
+    nominal: dict[str, int] = {}
     for quota in snapshot.quotas:
-        found[quota.pool] = found.get(quota.pool, 0) + quota.nominal
-    return found
+        nominal[quota.pool] = nominal.get(quota.pool, 0) + quota.nominal
+    return nominal
 
 
-def _lines(backing: Backing, work: UnitOfWork, project: str | None) -> list[Line]:
-    projects = {one.name: one for one in work.projects.all()}
-    inside = work.everywhere() if project is None else work.of(project)
-    stored = {(quota.project, quota.pool): quota for quota in inside.quotas.all()}
-    waits = _waits(inside.waits.all())
-    reasons = {one.job: one.reason for one in work.claims.all() if one.reason}
-    lines = []
-    for account in accounts(take(backing, work)):
-        owner = projects.get(account.row.project)
-        quota = stored.get((owner.id, account.row.pool)) if owner else None
-        if owner is not None and quota is not None:
-            lines.append(Line(account, quota, owner, waits.get((owner.id, quota.pool), Waits()), reasons))
-    return lines
+def _entries(deps: ServiceDependencies, uow: ReadUnitOfWork, uid: str | None) -> list[LedgerEntry]:
+    projects = {project.name: project for project in uow.projects.all()}
+    repos = uow.all_projects() if uid is None else uow.project(uid)
+    stored = {(quota.project, quota.pool): quota for quota in repos.quotas.all()}
+    queue_times = _quantiles_by_quota(repos.queue_times.all())
+    reasons = {demand.job: demand.reason for demand in uow.demands.all() if demand.reason}
+    entries = []
+    for account in accounts(deps.admission.snapshot(uow)):
+        project = projects.get(account.row.project)
+        quota = stored.get((project.id, account.row.pool)) if project else None
+        if project is not None and quota is not None:
+            times = queue_times.get((project.id, quota.pool), QueueTimeQuantiles())
+            entries.append(LedgerEntry(account, quota, project, times, reasons))
+    return entries
 
 
-def _waits(found: Iterable[Wait]) -> dict[tuple[str, str], Waits]:
+def _quantiles_by_quota(samples: Iterable[QueueTimeSample]) -> dict[tuple[str, str], QueueTimeQuantiles]:
     by_quota: dict[tuple[str, str], list[float]] = {}
-    for wait in found:
-        by_quota.setdefault((wait.project, wait.pool), []).append(wait.seconds)
-    return {quota: Waits.of(seconds) for quota, seconds in by_quota.items()}
+    for sample in samples:
+        by_quota.setdefault((sample.project, sample.pool), []).append(sample.seconds)
+    return {quota: QueueTimeQuantiles.of(seconds) for quota, seconds in by_quota.items()}

@@ -1,90 +1,111 @@
-"""What a run says, under its token: the fence, report batches, step states. Every write is fenced."""
+"""The API of a run's processes: attempts, report batches, step states. Every write is fenced."""
 
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from windlass.domain.errors import AttemptHeldError, FencedError, FieldProblem, InvalidError
+from windlass.domain.errors import AttemptActiveError, FencedError, InvalidError
+from windlass.domain.ids import MAX_INTEGER
 from windlass.domain.jobs import Attempt, AttemptState, Job, JobState, Run, RunState, move
-from windlass.domain.records import Checkpoint, LogChunk, MetricPoint
+from windlass.domain.records import Checkpoint, MetricSample
 from windlass.domain.reports import (
+    AcquireAttemptReply,
     CheckpointItem,
-    ClaimReply,
+    CheckpointPrunedItem,
     Command,
     EventItem,
     LogItem,
     MetricItem,
-    Outcome,
     ReportBatch,
     ReportReply,
     ResultItem,
+    ResultStatus,
     ResumePoint,
 )
-from windlass.ports import ProjectData, UnitOfWork
-from windlass.services.backing import Backing
-from windlass.services.history import tell
+from windlass.kit.failpoints import failpoint
+from windlass.ports import ProjectData, ReadProjectData, ReadUnitOfWork
+from windlass.services.base import ServiceDependencies
+from windlass.services.job_events import record_event
+from windlass.services.job_log import LogText, index_log_text, store_log_text
+from windlass.services.storage_limit import excess_bytes, fail_for_storage
 
-_ENDED = {
-    Outcome.SUCCEEDED: AttemptState.FINISHED,
-    Outcome.FAILED: AttemptState.FAILED,
-    Outcome.STOPPED: AttemptState.STOPPED,
+_ATTEMPT_STATES = {
+    ResultStatus.SUCCEEDED: AttemptState.FINISHED,
+    ResultStatus.FAILED: AttemptState.FAILED,
+    ResultStatus.STOPPED: AttemptState.STOPPED,
 }
 
 
-def artifact_prefix(job: Job) -> str:
-    """Return where attempts of a job put their results: ``<this>/<attempt>/``."""
-    return f"projects/{job.project}/jobs/{job.id}/artifacts"
+_TRAINABLE_STATES = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING)
+"""States of a job whose run may train. In a cluster a trainer may be faster than the news of its admission."""
 
 
-def checkpoint_prefix(job: Job) -> str:
-    """Return where attempts of a job put checkpoints: ``<this>/<attempt>/<step>/``."""
-    return f"projects/{job.project}/jobs/{job.id}/checkpoints"
+@dataclass(frozen=True)
+class RunStatus:
+    """What the processes of a run ask for.
+
+    ``attempt``: its newest one, or the one of an earlier run that has finished the training. ``checkpoint``: the newest
+    one of the job. ``lost_attempts``: of the run, since then. ``attempt_seconds``: since a live one was acquired.
+    """
+
+    job: Job
+    command: Command
+    attempt: Attempt | None
+    checkpoint: Checkpoint | None
+    lost_attempts: int
+    attempt_seconds: float | None
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The use cases of one run's processes.
+    """The operations of one run's processes.
 
-    ``up_since`` is when this control plane began to listen: an attempt could not heartbeat before, so its lease
-    counts from then.
+    The heartbeat timeout of an attempt starts when this process first sees its number of heartbeats, and passes only
+    while heartbeats can be stored (``ServiceDependencies.heartbeat_seconds``).
     """
 
-    backing: Backing
+    deps: ServiceDependencies
     run: str
-    lease: timedelta
-    up_since: datetime
+    heartbeat_timeout: timedelta
 
-    def look(self) -> tuple[Job, Command, ResultItem | None]:
-        """Return the job, what its run should do, and the result that an attempt of this run reported."""
-        with self.backing.database.read() as work:
-            inside, run, job = run_and_job(work, self.run)
-            attempts = inside.attempts.all(job=job.id, run=run.id)
-        return job, _command(run, job), attempts[-1].result if attempts else None
+    def get_run(self) -> RunStatus:
+        """Return the status of the run."""
+        with self.deps.database.read() as uow:
+            run, job = run_and_job(uow, self.run)
+            repos = uow.project(job.project)
+            attempt, checkpoint = result_attempt(repos, run, job), newest_checkpoint(repos, job)
+            lost = repos.attempts.all({"job": job.id, "run": run.id, "state": AttemptState.LOST})
+        lost_since = sum(each.number >= (checkpoint.attempt if checkpoint else 1) for each in lost)
+        is_live = attempt is not None and attempt.state is AttemptState.LIVE
+        seconds = (self.deps.clock.now() - attempt.acquired_at).total_seconds() if attempt and is_live else None
+        return RunStatus(job, _command(run, job), attempt, checkpoint, lost_since, seconds)
 
-    def claim(self, trainer: str) -> ClaimReply:
-        """Win the fence and open an attempt; the same trainer asking again gets the same attempt.
+    def acquire_attempt(self, trainer: str) -> AcquireAttemptReply:
+        """Fence previous attempts and open a new one; idempotent for the same trainer.
 
         Raises:
-            AttemptHeldError: the previous attempt's lease lives.
-            FencedError: the job or the run has ended, or is told to stop.
+            AttemptActiveError: the previous attempt's heartbeat timeout has not passed.
+            FencedError: the job or the run has ended, or the run has a pending stop.
         """
-        now = self.backing.clock.now()
-        with self.backing.database.write() as work:
-            inside, run, job = run_and_job(work, self.run)
-            if job.state not in (JobState.STARTING, JobState.RUNNING) or run.state.ended or run.stop:
+        self._require_space()
+        now = self.deps.clock.now()
+        with self.deps.database.write() as uow:
+            run, job = run_and_job(uow, self.run)
+            repos = uow.project(job.project)
+            if job.state not in _TRAINABLE_STATES or run.state.ended or run.stop:
                 raise FencedError(f"job {job.id} is {job.state}; run {run.number} may not train")
-            last = inside.attempts.find(job=job.id, number=job.attempt) if job.attempt else None
+            last = repos.attempts.find({"job": job.id, "number": job.attempt}) if job.attempt else None
             if last is not None and last.state is AttemptState.LIVE:
                 if last.trainer == trainer:
-                    return self._reply(inside, job, last)
-                if max(last.heartbeat_at, self.up_since) + self.lease > now:
-                    raise AttemptHeldError(
+                    return self._reply(repos, job, last)
+                if self._seconds_since_heartbeat(last) < self.heartbeat_timeout.total_seconds():
+                    raise AttemptActiveError(
                         f"attempt {last.number} of job {job.id} is live", hint="ask again in a second"
                     )
-                close_attempt(inside, job, last, AttemptState.LOST, now)
-            if last is not None and last.run == run.id and last.state is AttemptState.FINISHED:
-                raise FencedError(f"attempt {last.number} of this run has finished the training")
-            resume = _newest_checkpoint(inside, job)
+                close_attempt(repos, job, last, AttemptState.LOST, now)
+            if last is not None and last.state is AttemptState.FINISHED:
+                raise FencedError(f"attempt {last.number} has finished the training")
+            resume = newest_checkpoint(repos, job)
             attempt = Attempt(
                 project=job.project,
                 job=job.id,
@@ -92,197 +113,268 @@ class Runs:
                 run=run.id,
                 trainer=trainer,
                 state=AttemptState.LIVE,
-                claimed_at=now,
+                acquired_at=now,
                 heartbeat_at=now,
                 resumed_from_step=resume.step if resume else None,
             )
-            inside.attempts.add(attempt)
-            # The new attempt will say again what lies beyond its starting point; a reader sees each step once.
-            inside.journal.drop_metrics_above(job.id, resume.step if resume else -1)
-            at = {"attempt": attempt.number, "steps_done": resume.step if resume else 0}
-            job = inside.jobs.save(move(job, JobState.RUNNING, now).model_copy(update=at))
-            said = f"attempt {attempt.number} began" + (f" from the checkpoint of step {resume.step}" if resume else "")
-            tell(inside, job, now, "attempt_started", said, attempt=attempt.number)
-            return self._reply(inside, job, attempt)
+            repos.attempts.add(attempt)
+            self._seconds_since_heartbeat(attempt)
+            # The new attempt reports the steps after its checkpoint again; readers see each step once.
+            repos.telemetry.drop_metrics_above(job.id, resume.step if resume else -1)
+            update = {"attempt": attempt.number, "steps_done": resume.step if resume else 0}
+            job = repos.jobs.save(move(admitted(job, now), JobState.RUNNING, now).model_copy(update=update))
+            origin = f" from the checkpoint of step {resume.step}" if resume else ""
+            message = f"attempt {attempt.number} started{origin}"
+            record_event(repos, job, now, "attempt_started", message, attempt=attempt.number)
+            reply = self._reply(repos, job, attempt)
+            failpoint("attempt.acquire.before_commit")
+        failpoint("attempt.acquire.committed")
+        return reply
 
-    def _reply(self, inside: ProjectData, job: Job, attempt: Attempt) -> ClaimReply:
-        resume = _newest_checkpoint(inside, job)
-        return ClaimReply(
+    def _require_space(self) -> None:
+        """Fail a job that has not trained yet if its project already exceeds its storage limit."""
+        with self.deps.database.read() as uow:
+            _, job = run_and_job(uow, self.run)
+        if job.attempt or not (excess := excess_bytes(self.deps, job.project)):
+            return
+        with self.deps.database.write() as uow:
+            _, job = run_and_job(uow, self.run)
+            fail_for_storage(
+                uow.project(job.project), job, excess, self.deps.limits.stored_bytes, self.deps.clock.now()
+            )
+
+    def _seconds_since_heartbeat(self, attempt: Attempt) -> float:
+        """Return for how long this process has seen no heartbeat of the attempt; seeing a new one starts at 0."""
+        lease, deps = ("attempt", attempt.job), self.deps
+        value = (attempt.number, attempt.heartbeats)
+        return deps.leases.seconds_unchanged(lease, value, deps.heartbeat_seconds())
+
+    def _reply(self, repos: ReadProjectData, job: Job, attempt: Attempt) -> AcquireAttemptReply:
+        resume = newest_checkpoint(repos, job)
+        return AcquireAttemptReply(
             attempt=attempt.number,
-            lease_seconds=self.lease.total_seconds(),
-            resume=ResumePoint(step=resume.step, prefix=resume.prefix, manifest=resume.manifest) if resume else None,
+            heartbeat_timeout_seconds=self.heartbeat_timeout.total_seconds(),
+            resume=ResumePoint(attempt=resume.attempt, step=resume.step, manifest=resume.manifest) if resume else None,
             trained_seconds=job.trained_seconds,
         )
 
     def report(self, number: int, batch: ReportBatch) -> ReportReply:
-        """Take a batch of an attempt, once: a batch seen before is acknowledged and not applied again.
+        """Apply a report batch of an attempt; a batch that was applied before is only acknowledged.
 
         Raises:
             FencedError: the attempt is not the live one.
-            InvalidError: an artifact or checkpoint outside of the attempt's own prefix.
+            InvalidError: a successful result has no manifest or no evaluation.
         """
-        now = self.backing.clock.now()
-        with self.backing.database.write() as work:
-            inside, run, job = run_and_job(work, self.run)
-            attempt = inside.attempts.find(job=job.id, number=number)
-            if attempt is None or attempt.run != run.id:
-                raise FencedError(f"job {job.id} has no attempt {number} in this run")
-            fresh = inside.journal.take_batch(job.id, number, batch.source, batch.sequence)
-            if fresh and not _may_speak(attempt, batch):
-                raise FencedError(f"attempt {number} of job {job.id} is {attempt.state}")
-            if fresh:
-                attempt, job = self._apply(inside, job, attempt, batch, now)
-            inside.attempts.save(attempt.model_copy(update={"heartbeat_at": now}))
-            return ReportReply(acknowledged=batch.sequence, command=_command(run, job))
+        text = self._store_log_text(number, batch)
+        now = self.deps.clock.now()
+        with self.deps.database.write() as uow:
+            run, job = run_and_job(uow, self.run)
+            repos = uow.project(job.project)
+            attempt = _attempt_of_run(repos, run, job, number)
+            is_late = attempt.state is not AttemptState.LIVE
+            is_duplicate = bool(batch.items) and not repos.telemetry.accept_batch(
+                job.id, number, batch.source, batch.sequence
+            )
+            if not is_duplicate:
+                _require_accepted(job, attempt, batch)
+                attempt, job = self._apply(repos, job, attempt, batch, now)
+                if text is not None:
+                    index_log_text(repos, job, text, now)
+            if not is_late:  # an attempt is written for the last time when it ends: metrics count that transition
+                attempt = attempt.model_copy(update={"heartbeat_at": now, "heartbeats": attempt.heartbeats + 1})
+                repos.attempts.save(attempt)
+                self._seconds_since_heartbeat(attempt)
+            reply = ReportReply(acknowledged=batch.sequence, command=_command(run, job))
+            failpoint("report.before_commit")
+        failpoint("report.committed")
+        return reply
+
+    def _store_log_text(self, number: int, batch: ReportBatch) -> LogText | None:
+        """Store the log text of a batch that will be accepted, before the transaction that applies the batch."""
+        items = [item for item in batch.items if isinstance(item, LogItem)]
+        if not items:
+            return None
+        with self.deps.database.read() as uow:
+            run, job = run_and_job(uow, self.run)
+            repos = uow.project(job.project)
+            attempt = _attempt_of_run(repos, run, job, number)
+            if repos.telemetry.newest_batch(job.id, number, batch.source) >= batch.sequence:
+                return None
+            _require_accepted(job, attempt, batch)
+        return store_log_text(self.deps.store, job, number, batch.source, items)
 
     def _apply(
-        self, inside: ProjectData, job: Job, attempt: Attempt, batch: ReportBatch, now: datetime
+        self, repos: ProjectData, job: Job, attempt: Attempt, batch: ReportBatch, now: datetime
     ) -> tuple[Attempt, Job]:
+        if not batch.items:
+            return attempt, job
         points = [item for item in batch.items if isinstance(item, MetricItem)]
-        inside.journal.add_metrics(
-            [
-                MetricPoint(job=job.id, name=p.name, step=p.step, attempt=attempt.number, value=p.value, time=p.time)
-                for p in points
-            ]
+        repos.telemetry.add_metrics(
+            [MetricSample(job=job.id, name=p.name, step=p.step, attempt=attempt.number, value=p.value) for p in points]
         )
-        done = max((p.step for p in points if p.name == "train_loss"), default=job.steps_done)
-        planned = job.steps_planned
-        lines = [item for item in batch.items if isinstance(item, LogItem)]
-        if lines:
-            self._log(inside, job, attempt.number, batch.source, batch.sequence, lines)
+        steps_done = max((p.step for p in points if p.name == "train_loss"), default=job.steps_done)
+        steps_planned = job.steps_planned
         for item in batch.items:
             if isinstance(item, EventItem):
-                tell(inside, job, item.time, item.code, item.message, attempt=attempt.number, facts=item.facts)
-                if item.code == "training_started" and isinstance(item.facts.get("steps"), int):
-                    planned = item.facts["steps"]
+                record_event(
+                    repos, job, item.time, item.code, item.message, attempt=attempt.number, context=item.context
+                )
+                if item.code == "training_started":
+                    steps_planned = _planned_steps(item) or steps_planned
             elif isinstance(item, CheckpointItem):
-                self._checkpoint(inside, job, attempt, item, now)
+                self._checkpoint(repos, job, attempt, item, now)
+            elif isinstance(item, CheckpointPrunedItem):
+                repos.checkpoints.delete({"job": job.id, "step": item.step, "attempt": item.attempt})
             elif isinstance(item, ResultItem):
-                attempt = self._result(job, attempt, item, now)
+                attempt = self._result(attempt, item, now)
                 trained = job.trained_seconds + item.trained_seconds
                 job = job.model_copy(update={"trained_seconds": trained})
-        at = {"steps_done": max(done, job.steps_done), "steps_planned": planned, "trained_seconds": job.trained_seconds}
-        return attempt, inside.jobs.save(job.model_copy(update=at))
+        update = {
+            "steps_done": max(steps_done, job.steps_done),
+            "steps_planned": steps_planned,
+            "trained_seconds": job.trained_seconds,
+        }
+        return attempt, repos.jobs.save(job.model_copy(update=update))
 
-    def _checkpoint(self, inside: ProjectData, job: Job, attempt: Attempt, item: CheckpointItem, now: datetime) -> None:
-        _require_below(item.prefix, f"{checkpoint_prefix(job)}/{attempt.number}/", "prefix")
-        kept = inside.checkpoints.find(job=job.id, step=item.step)
+    def _checkpoint(self, repos: ProjectData, job: Job, attempt: Attempt, item: CheckpointItem, now: datetime) -> None:
+        existing = repos.checkpoints.find({"job": job.id, "step": item.step})
         checkpoint = Checkpoint(
             project=job.project,
             job=job.id,
             attempt=attempt.number,
             step=item.step,
-            prefix=item.prefix,
             manifest=item.manifest,
             metrics=item.metrics,
             created_at=now,
         )
-        if kept is None:
-            inside.checkpoints.add(checkpoint)
+        if existing is None:
+            repos.checkpoints.add(checkpoint)
         else:
-            inside.checkpoints.save(checkpoint)
+            repos.checkpoints.save(checkpoint)
         size = item.manifest.bytes
-        tell(
-            inside,
+        record_event(
+            repos,
             job,
             item.time,
             "checkpoint_committed",
             f"checkpoint of step {item.step}",
             attempt=attempt.number,
-            facts={"step": item.step, "bytes": size},
+            context={"step": item.step, "bytes": size},
         )
 
     @staticmethod
-    def _result(job: Job, attempt: Attempt, item: ResultItem, now: datetime) -> Attempt:
-        if item.outcome is Outcome.SUCCEEDED:
-            if item.manifest is None or item.artifact_prefix is None or item.evaluation is None:
-                raise InvalidError.field("/items", "a successful result needs artifact_prefix, manifest and evaluation")
-            _require_below(item.artifact_prefix + "/", f"{artifact_prefix(job)}/{attempt.number}/", "artifact_prefix")
+    def _result(attempt: Attempt, item: ResultItem, now: datetime) -> Attempt:
+        if item.outcome is ResultStatus.SUCCEEDED and (item.manifest is None or item.evaluation is None):
+            raise InvalidError.field("/items", "a successful result needs a manifest and an evaluation")
         update = {
-            "state": _ENDED[item.outcome],
+            "state": _ATTEMPT_STATES[item.outcome],
             "ended_at": now,
             "result": item,
             "trained_seconds": item.trained_seconds,
         }
         return attempt.model_copy(update=update)
 
-    def lost(self, number: int, trainer: str) -> None:
-        """Close an attempt whose trainer was seen to exit without a result; no-op when it has ended."""
-        now = self.backing.clock.now()
-        with self.backing.database.write() as work:
-            inside, run, job = run_and_job(work, self.run)
-            attempt = inside.attempts.find(job=job.id, number=number)
-            mine = attempt is not None and attempt.run == run.id and attempt.trainer == trainer
-            if attempt is not None and mine and attempt.state is AttemptState.LIVE:
-                close_attempt(inside, job, attempt, AttemptState.LOST, now)
+    def report_attempt_lost(self, number: int) -> None:
+        """Close an attempt whose trainer exited without a result; no-op when it has ended."""
+        now = self.deps.clock.now()
+        with self.deps.database.write() as uow:
+            run, job = run_and_job(uow, self.run)
+            repos = uow.project(job.project)
+            attempt = repos.attempts.find({"job": job.id, "number": number})
+            if attempt is not None and attempt.run == run.id and attempt.state is AttemptState.LIVE:
+                close_attempt(repos, job, attempt, AttemptState.LOST, now)
 
-    def step(self, name: str, state: str, message: str) -> None:
-        """Record where a step of the pipeline stands."""
-        now = self.backing.clock.now()
-        with self.backing.database.write() as work:
-            inside, run, job = run_and_job(work, self.run)
+    def report_step(self, name: str, state: str, message: str) -> None:
+        """Record the state of a pipeline step."""
+        now = self.deps.clock.now()
+        with self.deps.database.write() as uow:
+            run, job = run_and_job(uow, self.run)
+            repos = uow.project(job.project)
             if run.steps.get(name) == state or run.state.ended:
                 return
-            inside.runs.save(run.model_copy(update={"steps": {**run.steps, name: state}, "state": _begun(run)}))
-            said = f"step {name} {state}" + (f": {message}" if message else "")
-            tell(inside, job, now, f"step_{state}", said, facts={"step": name})
+            repos.runs.save(run.model_copy(update={"steps": {**run.steps, name: state}, "state": _started(run)}))
+            text = f"step {name} {state}" + (f": {message}" if message else "")
+            record_event(repos, job, now, f"step_{state}", text, context={"step": name})
 
-    def step_log(self, step: str, sequence: int, text: str, time: datetime) -> None:
-        """Append a chunk of a step's own output, once."""
-        with self.backing.database.write() as work:
-            inside, run, job = run_and_job(work, self.run)
-            if inside.journal.take_batch(job.id, -run.number, step, sequence):
-                self._log(inside, job, -run.number, step, sequence, [LogItem(text=text, time=time)])
+    def append_step_log(self, step: str, producer: str, sequence: int, items: Sequence[LogItem]) -> None:
+        """Append a chunk of a pipeline step's log; idempotent by the process that sends it and its ``sequence``.
 
-    def _log(
-        self, inside: ProjectData, job: Job, attempt: int, source: str, sequence: int, items: list[LogItem]
-    ) -> None:
-        tag = f"attempt {attempt}" if attempt > 0 else f"run {-attempt}"
-        lines = [
-            f"{item.time:%Y-%m-%dT%H:%M:%S}Z {tag} {source} | {line}\n"
-            for item in items
-            for line in item.text.splitlines()
-        ]
-        data = "".join(lines).encode()
-        start = inside.journal.log_length(job.id)
-        key = f"projects/{job.project}/jobs/{job.id}/logs/{attempt}-{source}-{sequence}"
-        self.backing.store.put(key, io.BytesIO(data))
-        inside.journal.append_log(
-            LogChunk(
-                project=job.project,
-                job=job.id,
-                start=start,
-                end=start + len(data),
-                source=source,
-                attempt=attempt,
-                key=key,
-                time=items[-1].time,
-            )
-        )
+        Raises:
+            FencedError: the run has ended.
+        """
+        stream = f"{step}/{producer}"
+        with self.deps.database.read() as uow:
+            run, job = run_and_job(uow, self.run)
+            repos = uow.project(job.project)
+            _require_not_ended(run)
+            if repos.telemetry.newest_batch(job.id, -run.number, stream) >= sequence:
+                return
+        stored = store_log_text(self.deps.store, job, -run.number, step, items)
+        with self.deps.database.write() as uow:
+            run, job = run_and_job(uow, self.run)
+            repos = uow.project(job.project)
+            _require_not_ended(run)
+            if repos.telemetry.accept_batch(job.id, -run.number, stream, sequence):
+                index_log_text(repos, job, stored, self.deps.clock.now())
 
 
-def run_and_job(work: UnitOfWork, run_id: str) -> tuple[ProjectData, Run, Job]:
-    """Return the run with this id, its job, and their project's repositories."""
-    run = work.everywhere().runs.get(id=run_id)
-    inside = work.of(run.project)
-    return inside, run, inside.jobs.get(id=run.job)
+def run_and_job(uow: ReadUnitOfWork, run_id: str) -> tuple[Run, Job]:
+    """Return the run with this id and its job."""
+    run = uow.all_projects().runs.get({"id": run_id})
+    return run, uow.project(run.project).jobs.get({"id": run.job})
 
 
-def _begun(run: Run) -> RunState:
+def result_attempt(repos: ReadProjectData, run: Run, job: Job) -> Attempt | None:
+    """Return the newest attempt if it is of this run, or has finished the training in an earlier run of the job.
+
+    A run may end between the result and its registration. The next run registers that result instead of training again.
+    """
+    newest = repos.attempts.find({"job": job.id, "number": job.attempt}) if job.attempt else None
+    if newest is None or newest.run == run.id or newest.state is AttemptState.FINISHED:
+        return newest
+    return None
+
+
+def _started(run: Run) -> RunState:
     return RunState.RUNNING if run.state is RunState.PENDING else run.state
 
 
-def _may_speak(attempt: Attempt, batch: ReportBatch) -> bool:
-    """Tell whether an attempt may say this: once it has ended, log lines that were late, which change nothing.
+def _attempt_of_run(repos: ReadProjectData, run: Run, job: Job, number: int) -> Attempt:
+    attempt = repos.attempts.find({"job": job.id, "number": number})
+    if attempt is None or attempt.run != run.id:
+        raise FencedError(f"job {job.id} has no attempt {number} in this run")
+    return attempt
 
-    A heartbeat is taken from one that has told its result and is about to leave; one that was declared lost or stopped
-    hears that it lost the fence, so that it lets go of its GPUs.
+
+def _require_accepted(job: Job, attempt: Attempt, batch: ReportBatch) -> None:
+    """Require that a batch of this attempt is accepted.
+
+    After its end, an attempt may still deliver late log lines, and, while it is the newest one and reported a result,
+    what another source measured before: the sources send independently, so the result may overtake them. A heartbeat
+    of a finished attempt is accepted while it exits. A heartbeat of a lost or stopped attempt is fenced, so that its
+    trainer exits and frees its GPUs.
     """
     if attempt.state is AttemptState.LIVE:
-        return True
-    if not batch.items:
-        return attempt.state is AttemptState.FINISHED
-    return all(isinstance(item, LogItem) for item in batch.items)
+        return
+    late: tuple[type, ...] = (LogItem,)
+    if attempt.state in (AttemptState.FINISHED, AttemptState.FAILED) and attempt.number == job.attempt:
+        late = (LogItem, MetricItem, EventItem)
+    if batch.items:
+        accepted = all(isinstance(item, late) for item in batch.items)
+    else:
+        accepted = attempt.state is AttemptState.FINISHED
+    if not accepted:
+        raise FencedError(f"attempt {attempt.number} of job {job.id} is {attempt.state}")
+
+
+def _require_not_ended(run: Run) -> None:
+    if run.state.ended:
+        raise FencedError(f"run {run.number} is {run.state}")
+
+
+def _planned_steps(item: EventItem) -> int | None:
+    steps = item.context.get("steps")
+    return steps if isinstance(steps, int) and 0 < steps <= MAX_INTEGER else None
 
 
 def _command(run: Run, job: Job) -> Command:
@@ -291,20 +383,18 @@ def _command(run: Run, job: Job) -> Command:
     return Command.PREEMPT if run.stop == "preempt" else Command.CONTINUE
 
 
-def close_attempt(inside: ProjectData, job: Job, attempt: Attempt, state: AttemptState, now: datetime) -> None:
+def admitted(job: Job, now: datetime) -> Job:
+    """Return a job whose run proves that it was admitted."""
+    return move(job, JobState.STARTING, now) if job.state is JobState.QUEUED else job
+
+
+def close_attempt(repos: ProjectData, job: Job, attempt: Attempt, state: AttemptState, now: datetime) -> None:
     """End a live attempt without a result."""
-    inside.attempts.save(attempt.model_copy(update={"state": state, "ended_at": now}))
-    tell(inside, job, now, f"attempt_{state}", f"attempt {attempt.number} was {state}", attempt=attempt.number)
+    repos.attempts.save(attempt.model_copy(update={"state": state, "ended_at": now}))
+    record_event(repos, job, now, f"attempt_{state}", f"attempt {attempt.number} was {state}", attempt=attempt.number)
 
 
-def _newest_checkpoint(inside: ProjectData, job: Job) -> Checkpoint | None:
-    newest = inside.checkpoints.page(1, None, newest_first=True, job=job.id)
+def newest_checkpoint(repos: ReadProjectData, job: Job) -> Checkpoint | None:
+    """Return the checkpoint from which the next attempt of a job resumes."""
+    newest = repos.checkpoints.page(1, None, {"job": job.id}, newest_first=True)
     return newest[0] if newest else None
-
-
-def _require_below(path: str, prefix: str, field: str) -> None:
-    if not path.startswith(prefix) or ".." in path.split("/"):
-        raise InvalidError(
-            f"{field} is outside of this attempt's prefix",
-            fields=[FieldProblem(f"/items/{field}", "must be below the prefix")],
-        )

@@ -1,19 +1,16 @@
-"""Admits queued jobs, asks preempted ones to leave, and follows every run to its end."""
+"""Polls the runs of jobs, ends those that must stop, and updates jobs when their runs end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from windlass.domain.ids import kubernetes_run_name
-from windlass.domain.jobs import AttemptState, Job, JobState, Owner, Reason, Run, RunState, move
-from windlass.domain.projects import Wait
-from windlass.domain.quota import Decisions, schedule
-from windlass.domain.reports import Outcome, ResultItem
-from windlass.ports import BackendRun, BackendState, PipelineBackend, ProjectData, UnitOfWork
-from windlass.services.admission import take_snapshot
-from windlass.services.backing import Backing
-from windlass.services.history import tell
-from windlass.services.runs import close_attempt
+from windlass.domain.jobs import ActionOwner, AttemptState, Job, JobState, Reason, Run, RunState, move
+from windlass.domain.reasons import CATALOGUE
+from windlass.domain.reports import ResultItem, ResultStatus
+from windlass.ports import BackendRun, BackendState, PipelineBackend, ProjectData
+from windlass.services.base import ServiceDependencies
+from windlass.services.job_events import record_event
+from windlass.services.runs import close_attempt, newest_checkpoint
 
 _RUN_STATES = {
     BackendState.SUCCEEDED: RunState.SUCCEEDED,
@@ -21,237 +18,264 @@ _RUN_STATES = {
     BackendState.STOPPED: RunState.STOPPED,
     BackendState.LOST: RunState.LOST,
 }
+_PENDING_REPORTS_TIMEOUT = timedelta(minutes=10)
+"""How long an ended run stays open because its last reports cannot be stored."""
+_NOT_RECONCILED = "run_not_reconciled"
+
+_UNKNOWN_SECONDS = 30.0
+"""Time after which a run that the back end does not know, and that nothing submits, is lost."""
 
 
 @dataclass(frozen=True)
 class Scheduling:
-    """The embedded scheduler around ``domain.quota`` and the pipeline back end.
+    """Reconciles active runs with the pipeline back end.
 
-    A run that was told to stop has the grace of that reason before it is killed; a job whose runs were lost
-    ``lost_runs`` times fails.
+    A run with a pending stop is killed after the grace period of its reason. A job fails after ``max_lost_runs`` lost
+    runs without a new checkpoint: a long training may lose more of them, for example with its nodes.
     """
 
-    backing: Backing
+    deps: ServiceDependencies
     backend: PipelineBackend
     preempt_grace: timedelta
     cancel_grace: timedelta
-    lost_runs: int
-    leftovers: Callable[[Run], object]
-    """Takes over what an ended run's processes wrote down and could not tell: metrics, checkpoints, a result."""
+    max_lost_runs: int
+    flush_ended_run: Callable[[Run], str]
+    """Stores the reports (metrics, checkpoints, result) that an ended run's processes left on disk.
 
-    def admit(self) -> bool:
-        """Take one scheduling decision, and store it if it changes anything; tell whether it did."""
-        with self.backing.database.read() as work:
-            if not work.everywhere().jobs.all(state=JobState.QUEUED) or not self._changes(work):
-                return False
-        with self.backing.database.write() as work:
-            self._apply(work, schedule(take_snapshot(work)))
-        return True
+    Returns which reports cannot be stored now and why, an empty text when none is left.
+    """
 
-    def _changes(self, work: UnitOfWork) -> bool:
-        decisions = schedule(take_snapshot(work))
-        if decisions.admit or decisions.preempt:
-            return True
-        stored = {job.id: job.reason for job in work.everywhere().jobs.all(state=JobState.QUEUED)}
-        return any(stored[job] != verdict.reason for job, verdict in decisions.waiting.items() if job in stored)
+    def poll_runs(self, waiting: frozenset[str] = frozenset()) -> bool:
+        """Poll every active run; close the ended ones and update their jobs. Return whether there was any.
 
-    def _apply(self, work: UnitOfWork, decisions: Decisions) -> None:
-        now, everywhere = self.backing.clock.now(), work.everywhere()
-        for job_id in decisions.admit:
-            self._open_run(work, everywhere.jobs.get(id=job_id), now)
-        for preemption in decisions.preempt:
-            job = everywhere.jobs.get(id=preemption.job)
-            inside = work.of(job.project)
-            run = inside.runs.get(job=job.id, ended_at=None)
-            if run.stop is None:
-                inside.runs.save(run.model_copy(update={"stop": "preempt", "stop_at": now}))
-                why = "its project borrowed the GPUs, their owner needs them" if preemption.reason == "reclaim" else ""
-                why = why or "a job of higher priority needs its GPUs"
-                tell(
-                    inside, job, now, "job_preempted", f"the job must leave: {why}", facts={"reason": preemption.reason}
-                )
-        for job_id, verdict in decisions.waiting.items():
-            job = everywhere.jobs.get(id=job_id)
-            if job.reason != verdict.reason:
-                everywhere.jobs.save(move(job, JobState.QUEUED, now, verdict.reason))
-                if job.reason is None or job.reason.code != verdict.reason.code:
-                    tell(
-                        work.of(job.project),
-                        job,
-                        now,
-                        "job_waiting",
-                        verdict.reason.message,
-                        facts=verdict.reason.facts,
-                    )
+        ``waiting``: ids of runs that wait for their resources. They are paused, and resumed when they do not wait.
+        """
+        return self._for_each_run(lambda run: self._poll_run(run, waits=run.id in waiting))
 
-    def _open_run(self, work: UnitOfWork, job: Job, now: datetime) -> None:
-        inside = work.of(job.project)
-        number = job.run + 1
-        run = Run(
-            id=self.backing.new_id("run"),
-            project=job.project,
-            job=job.id,
-            number=number,
-            name=kubernetes_run_name(job.id, number),
-            state=RunState.PENDING,
-            created_at=now,
-        )
-        inside.runs.add(run)
-        if number == 1:
-            waited = (now - (job.queued_at or job.created_at)).total_seconds()
-            pool = job.spec.resources.pool
-            inside.waits.add(Wait(project=job.project, pool=pool, subject=job.id, seconds=waited, at=now))
-        inside.jobs.save(move(job, JobState.STARTING, now).model_copy(update={"run": number}))
-        tell(
-            inside,
-            job,
-            now,
-            "job_admitted",
-            f"run {number} was admitted to pool {job.spec.resources.pool}",
-            facts={"run": number},
-        )
-        work.outbox.put("run.submit", job.project, run.id)
-
-    def watch(self) -> None:
-        """Look at every run that has not ended; carry its end over to its job."""
-        self._each_run(self._watch)
-
-    def _watch(self, run: Run) -> None:
-        seen = self.backend.poll(run.name)
-        if seen.state in _RUN_STATES:
-            self._end(run, seen)
-        elif self._overdue(run):
-            # The next look finds it lost, and closes it then.
+    def _poll_run(self, run: Run, *, waits: bool) -> None:
+        backend_run = self.backend.poll(run.name)
+        if backend_run.state is BackendState.UNKNOWN:
+            backend_run = self._check_unknown(run, backend_run)
+        else:
+            self.deps.leases.forget(("unknown run", run.id))
+        if backend_run.state in _RUN_STATES:
+            self._close_run(run, backend_run)
+        elif self._overdue(run) or (backend_run.paused and run.stop is not None):
+            # The next poll finds it lost and closes it.
             self.backend.kill(run.name)
-            if seen.state is BackendState.UNKNOWN:
-                self._end(run, seen)
+            if backend_run.state is BackendState.UNKNOWN:
+                self._close_run(run, backend_run)
+        else:
+            if backend_run.state is BackendState.RUNNING and waits and not backend_run.paused and run.stop is None:
+                self.backend.pause(run.name)
+            elif backend_run.paused and not waits:
+                self.backend.resume(run.name)
+            if backend_run.reason is not None:
+                self._set_reason(run, backend_run.reason)
+            else:
+                self._clear_reason(run)
+
+    def _check_unknown(self, run: Run, backend_run: BackendRun) -> BackendRun:
+        """Return LOST for a run that the back end has not known for a while although nothing will submit it.
+
+        Its files are gone, for example because the machine lost power or the database was restored from a backup.
+        """
+        key = ("unknown run", run.id)
+        with self.deps.database.read() as uow:
+            if run.id in uow.outbox.subjects("run.submit"):
+                self.deps.leases.forget(key)
+                return backend_run
+        seconds = self.deps.leases.seconds_unchanged(key, backend_run.state, self.deps.clock.monotonic())
+        if seconds < _UNKNOWN_SECONDS:
+            return backend_run
+        self.deps.leases.forget(key)
+        message = "the pipeline back end does not know the run"
+        return BackendRun(name=run.name, state=BackendState.LOST, message=message)
 
     def stop_all(self) -> None:
-        """End every run now, since the whole server stops: not the jobs' fault, so they are queued again."""
-        self._each_run(self._stop)
+        """Kill every run because the server stops; their jobs are queued again."""
+        self._for_each_run(self._stop_run)
 
-    def _stop(self, run: Run) -> None:
+    def _stop_run(self, run: Run) -> None:
         self.backend.kill(run.name)
-        with self.backing.database.write() as work:
-            runs_now = work.of(run.project).runs
-            now = runs_now.get(id=run.id)
-            if now.stop is None:
-                runs_now.save(now.model_copy(update={"stop": "shutdown", "stop_at": self.backing.clock.now()}))
-        self._end(run, self.backend.poll(run.name))
+        with self.deps.database.write() as uow:
+            runs = uow.project(run.project).runs
+            current = runs.get({"id": run.id})
+            if current.stop is None:
+                runs.save(current.model_copy(update={"stop": "shutdown", "stop_at": self.deps.clock.now()}))
+        self._close_run(run, self.backend.poll(run.name))
 
-    def _each_run(self, deal_with: Callable[[Run], None]) -> None:
-        """Deal with every run that has not ended; one that cannot be dealt with says so and keeps no other waiting."""
-        with self.backing.database.read() as work:
-            runs = work.everywhere().runs.all(ended_at=None)
-        troubles: list[Exception] = []
+    def _for_each_run(self, handle: Callable[[Run], None]) -> bool:
+        """Call ``handle`` for every active run; an error sets the job's reason and does not block the other runs.
+
+        Returns whether there was any.
+        """
+        with self.deps.database.read() as uow:
+            runs = uow.all_projects().runs.all({"ended_at": None})
+        errors: list[Exception] = []
         for run in runs:
             try:
-                deal_with(run)
-            except Exception as error:  # noqa: BLE001 - raised below, when the others have had their turn
-                troubles.append(error)
-                self._explain(run, "run_stuck", f"run {run.number} cannot be looked after: {error}")
-        if troubles:
-            raise troubles[0]
+                handle(run)
+            except Exception as error:  # noqa: BLE001 - the first error is raised after all runs are handled
+                errors.append(error)
+                self._set_problem(run, _NOT_RECONCILED, f"run {run.number} cannot be reconciled: {error}")
+        if errors:
+            raise errors[0]
+        return bool(runs)
 
-    def not_started(self, run_id: str, problem: str, *, give_up: bool) -> None:
-        """Say why an admitted run has not begun; ``give_up`` ends it as lost, so that it holds its GPUs no longer."""
-        with self.backing.database.read() as work:
-            run = work.everywhere().runs.find(id=run_id)
+    def report_submit_failure(self, run_id: str, problem: str, *, give_up: bool) -> None:
+        """Set the reason of a run that cannot be submitted; ``give_up`` closes it as lost, which frees its GPUs."""
+        with self.deps.database.read() as uow:
+            run = uow.all_projects().runs.find({"id": run_id})
         if run is None or run.ended_at is not None:
             return
-        said = f"run {run.number} cannot be started: {problem}"
+        message = f"run {run.number} cannot be started: {problem}"
         if give_up and self.backend.poll(run.name).state is BackendState.UNKNOWN:
-            self._end(run, BackendRun(name=run.name, state=BackendState.LOST, message=said))
+            self._close_run(run, BackendRun(name=run.name, state=BackendState.LOST, message=message))
         else:
-            self._explain(run, "start_failed", said)
+            self._set_problem(run, "start_failed", message)
 
-    def _explain(self, run: Run, code: str, message: str) -> None:
+    def _set_problem(self, run: Run, code: str, message: str) -> None:
         reason = Reason(
             code=code,
             message=message[:2000],
-            owner=Owner.ADMIN,
-            action="read the server's log; it is tried again by itself",
+            action_by=ActionOwner.ADMIN,
+            action="read the server's log; the server retries automatically",
         )
-        with self.backing.database.write() as work:
-            jobs = work.of(run.project).jobs
-            job = jobs.get(id=run.job)
+        self._set_reason(run, reason)
+
+    def _set_reason(self, run: Run, reason: Reason) -> None:
+        with self.deps.database.read() as uow:
+            if uow.project(run.project).jobs.get({"id": run.job}).reason == reason:
+                return
+        with self.deps.database.write() as uow:
+            jobs = uow.project(run.project).jobs
+            job = jobs.get({"id": run.job})
             if not job.state.terminal and job.reason != reason:
-                jobs.save(move(job, job.state, self.backing.clock.now(), reason))
+                jobs.save(move(job, job.state, self.deps.clock.now(), reason))
+
+    def _clear_reason(self, run: Run) -> None:
+        """Remove the reason of a problem with this run that is over."""
+        with self.deps.database.read() as uow:
+            job = uow.project(run.project).jobs.get({"id": run.job})
+        if job.reason is None or job.reason.code != _NOT_RECONCILED:
+            return
+        with self.deps.database.write() as uow:
+            jobs = uow.project(run.project).jobs
+            job = jobs.get({"id": run.job})
+            if not job.state.terminal and job.reason is not None and job.reason.code == _NOT_RECONCILED:
+                jobs.save(job.model_copy(update={"reason": None}))
 
     def _overdue(self, run: Run) -> bool:
         if run.stop is None or run.stop_at is None:
             return False
         grace = self.preempt_grace if run.stop == "preempt" else self.cancel_grace
-        return self.backing.clock.now() - run.stop_at > grace
+        return self.deps.clock.now() - run.stop_at > grace
 
-    def _end(self, seen: Run, how: BackendRun) -> None:
-        self.leftovers(seen)  # before its attempt is closed: a closed one may say nothing that counts
-        now = self.backing.clock.now()
-        with self.backing.database.write() as work:
-            inside = work.of(seen.project)
-            run = inside.runs.get(id=seen.id)
+    def _close_run(self, ended: Run, backend_run: BackendRun) -> None:
+        pending = self.flush_ended_run(ended)  # before the attempt is closed: reports of a closed attempt are rejected
+        if pending and self._wait_for_reports(ended, pending):
+            return
+        now = self.deps.clock.now()
+        with self.deps.database.write() as uow:
+            repos = uow.project(ended.project)
+            run = repos.runs.get({"id": ended.id})
             if run.ended_at is not None:
                 return
-            job = inside.jobs.get(id=run.job)
-            state = RunState.STOPPED if run.stop else _RUN_STATES.get(how.state, RunState.LOST)
-            inside.runs.save(run.model_copy(update={"state": state, "ended_at": now}))
-            attempt = inside.attempts.find(job=job.id, number=job.attempt) if job.attempt else None
+            job = repos.jobs.get({"id": run.job})
+            state = RunState.STOPPED if run.stop else _RUN_STATES.get(backend_run.state, RunState.LOST)
+            repos.runs.save(run.model_copy(update={"state": state, "ended_at": now}))
+            if pending:
+                record_event(repos, job, now, "reports_lost", f"reports of run {run.number} are lost: {pending}")
+            attempt = repos.attempts.find({"job": job.id, "number": job.attempt}) if job.attempt else None
             if attempt is not None and attempt.run == run.id and attempt.state is AttemptState.LIVE:
-                close_attempt(inside, job, attempt, AttemptState.STOPPED if run.stop else AttemptState.LOST, now)
+                close_attempt(repos, job, attempt, AttemptState.STOPPED if run.stop else AttemptState.LOST, now)
             result = attempt.result if attempt is not None and attempt.run == run.id else None
-            self._carry_over(inside, job, state, how, result, now)
+            self._update_job(repos, job, state, backend_run, result, now)
 
-    def _carry_over(
+    def _wait_for_reports(self, ended: Run, pending: str) -> bool:
+        """Return whether an ended run stays open for its last reports; sets the job's reason."""
+        now = self.deps.clock.now()
+        with self.deps.database.write() as uow:
+            runs = uow.project(ended.project).runs
+            run = runs.get({"id": ended.id})
+            if run.ended_at is not None:
+                return False
+            since = run.reports_pending_since or now
+            if run.reports_pending_since is None:
+                runs.save(run.model_copy(update={"reports_pending_since": now}))
+        if now - since >= _PENDING_REPORTS_TIMEOUT:
+            return False
+        self._set_problem(ended, _NOT_RECONCILED, f"run {ended.number} has ended; its last reports wait: {pending}")
+        return True
+
+    def _update_job(
         self,
-        inside: ProjectData,
+        repos: ProjectData,
         job: Job,
         state: RunState,
-        how: BackendRun,
+        backend_run: BackendRun,
         result: ResultItem | None,
         now: datetime,
     ) -> None:
         if job.state.terminal:
             return
         if job.state is JobState.CANCELLING:
-            inside.jobs.save(move(job, JobState.CANCELLED, now))
-            tell(inside, job, now, "job_cancelled", "the job was cancelled")
+            repos.jobs.save(move(job, JobState.CANCELLED, now))
+            record_event(repos, job, now, "job_cancelled", "the job was cancelled")
             return
-        failed = result is not None and result.outcome is Outcome.FAILED
-        lost = inside.runs.all(job=job.id, state=RunState.LOST)
-        if not failed and (state is RunState.STOPPED or (state is RunState.LOST and len(lost) < self.lost_runs)):
-            said = "the run was stopped" if state is RunState.STOPPED else f"the run was lost ({how.message})"
-            inside.jobs.save(move(job, JobState.QUEUED, now))
-            tell(
-                inside,
-                job,
-                now,
-                "job_requeued",
-                f"{said}; the job waits for another and goes on from its last checkpoint",
-            )
+        failed = result is not None and result.outcome is ResultStatus.FAILED
+        lost = _lost_without_progress(repos, job)
+        if not failed and (state is RunState.STOPPED or (state is RunState.LOST and len(lost) < self.max_lost_runs)):
+            cause = "the run was stopped" if state is RunState.STOPPED else f"the run was lost ({backend_run.message})"
+            repos.jobs.save(move(job, JobState.QUEUED, now))
+            finished = result is not None and result.outcome is ResultStatus.SUCCEEDED
+            then = "its next run registers the result" if finished else "it resumes from its last checkpoint"
+            message = f"{cause}; the job is queued again, and {then}"
+            record_event(repos, job, now, "job_requeued", message)
             return
-        reason = _why(result if failed else None, state, how, len(lost))
-        inside.jobs.save(move(job, JobState.FAILED, now, reason))
-        tell(inside, job, now, "job_failed", reason.message, facts=reason.facts)
+        reason = _failure_reason(result if failed else None, state, backend_run, len(lost))
+        repos.jobs.save(move(job, JobState.FAILED, now, reason))
+        record_event(repos, job, now, "job_failed", reason.message, context=reason.context)
 
 
-def _why(result: ResultItem | None, state: RunState, how: BackendRun, lost: int) -> Reason:
+def _lost_without_progress(repos: ProjectData, job: Job) -> list[Run]:
+    """Return the lost runs of a job, from the one that committed the newest checkpoint."""
+    lost, checkpoint = repos.runs.all({"job": job.id, "state": RunState.LOST}), newest_checkpoint(repos, job)
+    if checkpoint is None:
+        return lost
+    attempt = repos.attempts.get({"job": job.id, "number": checkpoint.attempt})
+    progressed = repos.runs.get({"id": attempt.run})
+    return [run for run in lost if run.number >= progressed.number]
+
+
+def _failure_reason(result: ResultItem | None, state: RunState, backend_run: BackendRun, lost: int) -> Reason:
     if result is not None:
+        entry = CATALOGUE.get(result.code, CATALOGUE["training_failed"])
         return Reason(
             code=result.code or "training_failed",
             message=result.message or "the training failed",
-            owner=Owner.YOU,
-            action="read the job's log, change the spec or the data, and retry",
+            action_by=entry.action_by,
+            action=entry.action or "read the job's log, change the spec or the data, and retry",
         )
+    cause = backend_run.reason
     if state is RunState.LOST:
-        return Reason(
-            code="runs_lost",
-            message=f"{lost} runs of the job were lost: {how.message}",
-            owner=Owner.ADMIN,
-            action="find out why the job's processes are killed (memory, restarts), then retry",
+        message = f"{lost} runs of the job were lost: {cause.message if cause else backend_run.message}"
+        return (
+            cause.model_copy(update={"message": message})
+            if cause
+            else Reason(
+                code="runs_lost",
+                message=message,
+                action_by=ActionOwner.ADMIN,
+                action="find out why the job's processes are killed (memory, restarts), then retry",
+            )
         )
+    if cause is not None:
+        return cause
     return Reason(
         code="run_failed",
-        message=how.message or "the pipeline run failed",
-        owner=Owner.YOU,
+        message=backend_run.message or "the pipeline run failed",
+        action_by=ActionOwner.USER,
         action="read the job's log, then retry",
     )

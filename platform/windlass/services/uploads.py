@@ -1,202 +1,239 @@
-"""Uploads: bytes arrive in a staging area, resumable; a commit checks length and sha256 and makes a dataset version."""
+"""Resumable uploads: bytes go to a staging area, from which a commit creates a dataset version."""
 
+import io
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import BinaryIO
 
 from windlass.domain.artifacts import FileEntry
-from windlass.domain.datasets import Dataset, DatasetVersion, IngestOptions, Upload, UploadFile, UploadState
+from windlass.domain.datasets import Dataset, DatasetVersion, Upload, UploadFile, UploadState
 from windlass.domain.errors import (
     ChecksumMismatchError,
     ConflictError,
     FieldProblem,
     InvalidError,
+    LimitReachedError,
     NotFoundError,
     TooLargeError,
 )
-from windlass.ports import ProjectData
-from windlass.services.backing import ProjectUseCases
-from windlass.services.datasets import new_version, refuse_beyond
+from windlass.domain.ingest import IngestOptions
+from windlass.domain.storage_layout import project_prefix, upload_key
+from windlass.domain.transfers import StagedPart
+from windlass.ports import ReadProjectData
+from windlass.services.base import ProjectService, stored_bytes
+from windlass.services.datasets import check_pending_limit, new_version
 from windlass.services.idempotency import Idempotency
 
-
-def staging_key(upload: Upload, name: str) -> str:
-    """Return where a file of an upload waits; the key is made of our numbers, not of the user's name."""
-    number = next(i for i, file in enumerate(upload.files) if file.name == name)
-    return f"projects/{upload.project}/uploads/{upload.id}/{number}"
+_PART_BYTES = 32 << 20
+_SIGNED_PARTS = 16
+"""Parts that one request signs."""
 
 
 @dataclass(frozen=True)
-class Uploads(ProjectUseCases):
+class Uploads(ProjectService):
     """Open, fill, commit and abort uploads of one project."""
 
-    largest: int
-    kept: timedelta
-    """How long an upload may stay open."""
-    unfinished: int
-    """How many versions of the project may be in processing at once."""
-
     def open(
-        self, dataset: str, files: tuple[UploadFile, ...], options: IngestOptions, once: Idempotency | None
+        self, dataset: str, files: tuple[UploadFile, ...], options: IngestOptions, idempotency_key: Idempotency | None
     ) -> Upload:
-        """Begin an upload into a dataset.
+        """Open an upload into a dataset.
 
         Raises:
-            InvalidError: a file name twice.
-            TooLargeError: more bytes than one upload may bring.
+            InvalidError: two files have the same name.
+            TooLargeError: the files exceed the limit of an upload.
+            LimitReachedError: the project would store too many bytes.
             NotFoundError: no such dataset.
         """
         names = [file.name for file in files]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise InvalidError.field("/files", f"names a file twice: {', '.join(twice)}")
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
+            raise InvalidError.field("/files", f"has duplicate file names: {', '.join(duplicates)}")
         total = sum(file.entry.bytes for file in files)
-        if total > self.largest:
+        if total > self.deps.limits.upload_bytes:
             raise TooLargeError(
-                f"the files have {total} bytes, an upload may bring {self.largest}",
+                f"the files have {total} bytes, the limit of an upload is {self.deps.limits.upload_bytes}",
                 hint="split the data into several uploads",
-                fields=[FieldProblem("/files", "are too large together")],
+                fields=[FieldProblem("/files", "exceed the size limit")],
             )
-        with self.backing.database.write() as work:
-            inside = work.of(self.project)
-            if once and (known := once.subject(inside)):
-                return inside.uploads.get(id=known)
+        stored = stored_bytes(self.deps.store, project_prefix(self.project))
+        with self.deps.database.write() as uow:
+            repos = uow.project(self.project)
+            if idempotency_key and (existing_id := idempotency_key.find_subject(repos)):
+                return repos.uploads.get({"id": existing_id})
+            announced = [self._with_lengths(upload) for upload in repos.uploads.all({"state": UploadState.OPEN})]
+            missing = sum(file.entry.bytes - file.received for upload in announced for file in upload.files)
+            if stored + missing + total > self.deps.limits.stored_bytes:
+                raise LimitReachedError(
+                    f"the project has {stored} bytes of files and {missing} bytes to be uploaded;"
+                    f" with these {total} bytes it exceeds its limit of {self.deps.limits.stored_bytes}",
+                    hint="delete datasets, model versions or ended jobs, or ask an admin to raise the limit",
+                    fields=[FieldProblem("/files", "exceed the storage limit of the project")],
+                    context={"stored": stored, "announced": missing, "limit": self.deps.limits.stored_bytes},
+                )
             upload = Upload(
-                id=self.backing.new_id("up"),
+                id=self.deps.new_id("up"),
                 project=self.project,
-                dataset=inside.datasets.get(name=dataset).id,
+                dataset=repos.datasets.get({"name": dataset}).id,
                 files=files,
                 options=options,
                 state=UploadState.OPEN,
-                created_at=self.backing.clock.now(),
+                created_at=self.deps.clock.now(),
             )
-            inside.uploads.add(upload)
-            work.outbox.put("upload.expire", self.project, upload.id, after=self.kept)
-            if once:
-                once.remember(inside, self.project, upload.id, self.backing.clock.now())
-            self.audit(work, "upload.create", upload.id, self.project)
+            repos.uploads.add(upload)
+            uow.outbox.put("upload.expire", self.project, upload.id, after=self.deps.limits.upload_ttl)
+            if idempotency_key:
+                idempotency_key.store(repos, self.project, upload.id, self.deps.clock.now())
+            self.audit(uow, "upload.create", upload.id, dataset, self.project)
         return upload
 
     def get(self, upload_id: str) -> tuple[Upload, Dataset, DatasetVersion | None]:
-        """Return an upload with what has arrived, its dataset and the version that it became."""
-        with self.backing.database.read() as work:
-            inside = work.of(self.project)
-            upload = inside.uploads.get(id=upload_id)
-            made = inside.dataset_versions.find(id=upload.dataset_version) if upload.dataset_version else None
-            return self._with_lengths(upload), inside.datasets.get(id=upload.dataset), made
+        """Return an upload with its received lengths, its dataset and its dataset version, None before the commit."""
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            upload = repos.uploads.get({"id": upload_id})
+            version = repos.dataset_versions.find({"id": upload.dataset_version}) if upload.dataset_version else None
+            return self._with_lengths(upload), repos.datasets.get({"id": upload.dataset}), version
 
     def _with_lengths(self, upload: Upload) -> Upload:
         if upload.state is not UploadState.OPEN:
-            full = tuple(file.model_copy(update={"received": file.entry.bytes}) for file in upload.files)
-            return upload.model_copy(update={"files": full if upload.state is UploadState.COMMITTED else upload.files})
-        arrived = tuple(
-            file.model_copy(update={"received": self.backing.store.size(staging_key(upload, file.name))})
+            complete = tuple(file.model_copy(update={"received": file.entry.bytes}) for file in upload.files)
+            return upload.model_copy(
+                update={"files": complete if upload.state is UploadState.COMMITTED else upload.files}
+            )
+        received = tuple(
+            file.model_copy(update={"received": self.deps.store.size(upload_key(upload, file.name))})
             for file in upload.files
         )
-        return upload.model_copy(update={"files": arrived})
+        return upload.model_copy(update={"files": received})
 
     def target(self, upload_id: str, name: str) -> tuple[str, FileEntry]:
-        """Return where the bytes of a file go, and how many and which are due.
+        """Return a file's object key, and its expected length and sha256.
 
         Raises:
             ConflictError: the upload is closed.
         """
-        with self.backing.database.read() as work:
-            upload = _open_upload(work.of(self.project), upload_id)
+        with self.deps.database.read() as uow:
+            upload = _open_upload(uow.project(self.project), upload_id)
         file = next((file for file in upload.files if file.name == name), None)
         if file is None:
             raise NotFoundError(f"upload {upload_id} announced no file {name}")
-        return staging_key(upload, name), file.entry
+        return upload_key(upload, name), file.entry
 
-    def append(self, upload_id: str, key: str, due: FileEntry, offset: int, piece: BinaryIO) -> int:
-        """Add a piece at ``offset`` and return how many bytes have arrived. Raises as ``ObjectStore.append``.
+    def append(self, upload_id: str, key: str, expected: FileEntry, offset: int, chunk: bytes) -> int:
+        """Append a chunk at ``offset`` and return the received length in bytes. Raises as ``ObjectStore.append``.
 
         Raises:
-            NotFoundError: the upload was deleted, with its dataset or project.
-            ConflictError: it was aborted.
+            NotFoundError: the upload was deleted with its dataset or project.
+            ConflictError: the upload was aborted.
         """
-        arrived = self.backing.store.append(key, offset, piece, due.bytes)
-        with self.backing.database.read() as work:
-            upload = work.of(self.project).uploads.find(id=upload_id)
+        received = self.deps.store.append(key, offset, io.BytesIO(chunk), expected.bytes)
+        self.deps.upload_hashes.update(key, offset, chunk)
+        with self.deps.database.read() as uow:
+            upload = uow.project(self.project).uploads.find({"id": upload_id})
         if upload is None or upload.state is UploadState.ABORTED:
-            self.backing.store.delete(key)  # the purge may have been here before this piece was
+            self.deps.store.delete(key)  # the purge may have run before this append
             if upload is None:
                 raise NotFoundError(f"no upload {upload_id}")
             raise ConflictError(f"upload {upload_id} is {upload.state}", hint="open a new upload")
-        return arrived
+        return received
 
-    def commit(self, upload_id: str) -> DatasetVersion:
-        """Check what arrived and make a dataset version of it; committing again returns the same version.
+    @property
+    def takes_parts(self) -> bool:
+        """Whether clients send the bytes of their files to the object store instead of to this server."""
+        return self.deps.signer is not None and self.deps.signer.reaches_clients
+
+    def sign_parts(self, upload_id: str, name: str) -> tuple[StagedPart, ...]:
+        """Return the next parts of a file, which a client sends to the object store.
 
         Raises:
-            ConflictError: bytes are missing; says of which file and how many.
-            ChecksumMismatchError: a file is not the announced one; it is dropped and can be sent again.
-            LimitReachedError: too many versions are in processing; commit again later.
+            ConflictError: the upload is closed, or clients do not reach the object store.
         """
-        with self.backing.database.read() as work:
-            inside = work.of(self.project)
-            upload = inside.uploads.get(id=upload_id)
+        key, expected = self.target(upload_id, name)
+        signer = self.deps.signer
+        if signer is None or not signer.reaches_clients:
+            raise ConflictError("clients do not reach the object store", hint="send the bytes to the url of the file")
+        offsets = range(self.deps.store.size(key), expected.bytes, _PART_BYTES)[:_SIGNED_PARTS]
+        lengths = [min(_PART_BYTES, expected.bytes - offset) for offset in offsets]
+        return tuple(
+            StagedPart(offset=offset, bytes=length, put=signer.stage(key, offset, length))
+            for offset, length in zip(offsets, lengths, strict=True)
+        )
+
+    def commit(self, upload_id: str) -> DatasetVersion:
+        """Create a dataset version from the received files; idempotent.
+
+        It takes no longer for large files: the data process verifies their hashes when it reads them.
+
+        Raises:
+            ConflictError: bytes are missing; the error names the file and its received length.
+            ChecksumMismatchError: a file differs from the declared sha256, as far as its hash is known; its bytes are
+                deleted, send it again.
+            LimitReachedError: the project has too many versions in processing; commit again later.
+        """
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            upload = repos.uploads.get({"id": upload_id})
             if upload.state is UploadState.COMMITTED and upload.dataset_version:
-                return inside.dataset_versions.get(id=upload.dataset_version)
-            upload = _open_upload(inside, upload_id)
+                return repos.dataset_versions.get({"id": upload.dataset_version})
+            upload = _open_upload(repos, upload_id)
         for number, file in enumerate(upload.files):
-            self._check(number, file, staging_key(upload, file.name))
-        with self.backing.database.write() as work:
-            inside = work.of(self.project)
-            upload = inside.uploads.get(id=upload_id)
+            self._check(number, file, upload_key(upload, file.name))
+        with self.deps.database.write() as uow:
+            repos = uow.project(self.project)
+            upload = repos.uploads.get({"id": upload_id})
             if upload.dataset_version:
-                return inside.dataset_versions.get(id=upload.dataset_version)
-            upload = _open_upload(inside, upload_id)
-            refuse_beyond(inside, self.unfinished)
-            dataset = inside.datasets.get(id=upload.dataset)
-            version = new_version(self, work, dataset, "upload", upload.options, upload=upload)
-            inside.uploads.save(
+                return repos.dataset_versions.get({"id": upload.dataset_version})
+            upload = _open_upload(repos, upload_id)
+            check_pending_limit(repos, self.deps.limits.pending_dataset_versions)
+            dataset = repos.datasets.get({"id": upload.dataset})
+            version = new_version(self, uow, dataset, "upload", upload.options, upload=upload)
+            repos.uploads.save(
                 upload.model_copy(update={"state": UploadState.COMMITTED, "dataset_version": version.id})
             )
-            self.audit(work, "upload.commit", upload_id, self.project)
+            self.audit(uow, "upload.commit", upload_id, f"{dataset.name}@{version.number}", self.project)
         return version
 
     def _check(self, number: int, file: UploadFile, key: str) -> None:
-        received = self.backing.store.size(key)
+        received = self.deps.store.size(key)
         if received < file.entry.bytes:
             raise ConflictError(
                 f"{file.name} is not complete: {received} of {file.entry.bytes} bytes have arrived",
                 hint=f"send the rest with the header Upload-Offset: {received}",
                 fields=[FieldProblem(f"/files/{number}", "is not complete")],
-                facts={"received": received},
+                context={"received": received},
             )
-        # An empty file has no staging object; its hash is that of no bytes.
-        actual = self.backing.store.entry(key) if received else FileEntry(bytes=0, sha256=_EMPTY)
-        if actual != file.entry:
-            self.backing.store.delete(key)
+        if not file.entry.bytes:
+            with suppress(ConflictError):  # of an earlier commit
+                self.deps.store.put(key, io.BytesIO())  # no request has sent its bytes
+        actual = self.deps.upload_hashes.sha256(key, received) or file.entry.sha256
+        self.deps.upload_hashes.discard(key)
+        if actual != file.entry.sha256:
+            self.deps.store.delete(key)
             raise ChecksumMismatchError(
-                f"{file.name} has sha256 {actual.sha256}, announced was {file.entry.sha256}; it was dropped",
-                hint="send the file again from the beginning, or abort and announce the right hash",
+                f"{file.name} has sha256 {actual}, expected {file.entry.sha256}; its bytes were deleted",
+                hint="send the file again from the beginning, or abort and announce the correct sha256",
                 fields=[FieldProblem(f"/files/{number}/sha256", "does not match the bytes")],
             )
 
     def abort(self, upload_id: str) -> None:
-        """Close an open upload and drop its bytes; aborting again is a no-op.
+        """Close an open upload and delete its bytes; idempotent.
 
         Raises:
-            ConflictError: it is committed; delete the dataset version instead.
+            ConflictError: the upload is committed; delete the dataset version instead.
         """
-        with self.backing.database.write() as work:
-            inside = work.of(self.project)
-            upload = inside.uploads.get(id=upload_id)
+        with self.deps.database.write() as uow:
+            repos = uow.project(self.project)
+            upload = repos.uploads.get({"id": upload_id})
             if upload.state is UploadState.ABORTED:
                 return
-            _open_upload(inside, upload_id)
-            inside.uploads.save(upload.model_copy(update={"state": UploadState.ABORTED}))
-            work.outbox.put("upload.purge", self.project, upload_id)
-            self.audit(work, "upload.abort", upload_id, self.project)
+            _open_upload(repos, upload_id)
+            repos.uploads.save(upload.model_copy(update={"state": UploadState.ABORTED}))
+            uow.outbox.put("upload.purge", self.project, upload_id)
+            name = repos.datasets.get({"id": upload.dataset}).name
+            self.audit(uow, "upload.abort", upload_id, name, self.project)
 
 
-_EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-
-def _open_upload(inside: ProjectData, upload_id: str) -> Upload:
-    upload = inside.uploads.get(id=upload_id)
+def _open_upload(repos: ReadProjectData, upload_id: str) -> Upload:
+    upload = repos.uploads.get({"id": upload_id})
     if upload.state is not UploadState.OPEN:
         raise ConflictError(f"upload {upload_id} is {upload.state}", hint="open a new upload")
     return upload

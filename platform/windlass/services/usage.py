@@ -1,13 +1,13 @@
-"""What jobs have used: seconds of admitted GPUs, from the lives of their runs."""
+"""GPU usage of jobs: seconds of GPUs that they held of their project's quota."""
 
 from dataclasses import dataclass
 
-from windlass.domain.jobs import Fact
-from windlass.services.backing import ProjectUseCases
+from windlass.domain.jobs import DomainModel
+from windlass.services.base import ProjectService
 
 
-class UsageLine(Fact):
-    """One job's use; ``cost`` is in the pool's currency unit, at its price of today."""
+class JobUsage(DomainModel):
+    """One job's usage; ``cost`` uses the pool's current price."""
 
     job: str
     pool: str
@@ -17,22 +17,27 @@ class UsageLine(Fact):
 
 
 @dataclass(frozen=True)
-class Usage(ProjectUseCases):
-    """The project's use."""
+class Usage(ProjectService):
+    """The GPU usage of one project."""
 
-    def page(self, limit: int, after: str | None) -> list[UsageLine]:
-        """List jobs with what they used, newest first; a run counts from its admission to its end, or to now."""
-        now = self.backing.clock.now()
-        with self.backing.database.read() as work:
-            inside = work.of(self.project)
-            jobs = inside.jobs.page(limit, after, newest_first=True)
-            runs = inside.runs.all(job=[job.id for job in jobs])
-            prices = {pool.name: pool.price_per_gpu_hour for pool in work.pools.all()}
-        lines = []
-        for job in jobs:
-            wanted = job.spec.resources
-            seconds = sum(((run.ended_at or now) - run.created_at).total_seconds() for run in runs if run.job == job.id)
-            used = seconds * wanted.gpus
-            cost = used / 3600 * prices.get(wanted.pool, 0.0)
-            lines.append(UsageLine(job=job.id, pool=wanted.pool, gpu_seconds=used, cost=cost, outcome=job.state.value))
-        return lines
+    def page(self, limit: int, after: str | None) -> list[JobUsage]:
+        """List the usage of jobs, newest first. A reservation counts from the admission to the release, or to now."""
+        now = self.deps.clock.now()
+        with self.deps.database.read() as uow:
+            repos = uow.project(self.project)
+            jobs = repos.jobs.page(limit, after, newest_first=True)
+            reservations = self.deps.admission.reservations(repos, jobs)
+            prices = {pool.name: pool.price_per_gpu_hour for pool in uow.pools.all()}
+        used = dict.fromkeys((job.id for job in jobs), 0.0)
+        for reservation in reservations:
+            used[reservation.job] += reservation.gpu_seconds(now)
+        return [
+            JobUsage(
+                job=job.id,
+                pool=job.spec.resources.pool,
+                gpu_seconds=used[job.id],
+                cost=used[job.id] / 3600 * prices.get(job.spec.resources.pool, 0.0),
+                outcome=job.state.value,
+            )
+            for job in jobs
+        ]

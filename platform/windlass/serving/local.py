@@ -1,149 +1,188 @@
-"""Ray Serve on the local Ray, through a host process that outlives this server and keeps the wish it was last given."""
+"""Ray Serve on the local Ray, run by a controller process that outlives this server and keeps its desired state."""
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from windlass.domain.endpoints import AppState, AppStatus, ServedApp, ServingStatus
+from windlass.domain.errors import StorageFullError, UnavailableError, WindlassError
+from windlass.kit.backoff import Backoff
+from windlass.kit.files import log_tail, write_atomic
 from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
-from windlass.runtime.reach import listens
-from windlass.serving.files import STATUS_NAME, WISH_NAME, HostStatus, Wish, digest
+from windlass.ports import JoinableRay
+from windlass.runtime.net import is_listening
+from windlass.serving.credentials import proxy_headers
+from windlass.serving.state_files import (
+    DESIRED_NAME,
+    STATUS_NAME,
+    DesiredState,
+    ServeControllerStatus,
+    digest,
+    read_heartbeat,
+)
 
 _MODULE = "windlass_pipelines.serve"
 _ADDRESS_NAME = "ray-address"
 _STOP_SECONDS = 45.0
-_SILENT_SECONDS = 90.0
-"""The host touches its status file every few seconds; starting Serve, its longest step, takes far less than this."""
-_FIRST_PAUSE_SECONDS = 2.0
-_LONGEST_PAUSE_SECONDS = 60.0
-_LAST_WORDS_BYTES = 2000
+_HUNG_AFTER_SECONDS = 90.0
+"""The controller increments its heartbeat every few seconds; starting Serve, its longest step, takes far less."""
+_HEALTHY_AFTER_SECONDS = 60.0
+"""A controller that ran for this time is restarted without a delay."""
+_RESTARTS = Backoff(first=2.0, maximum=60.0)
 
+_log = logging.getLogger(__name__)
 
 _Model = TypeVar("_Model", bound=BaseModel)
-
-
-class JoinableRay(Protocol):
-    """A Ray on this machine that a child process can join (``windlass.orchestration.ray_head.LocalRay``)."""
-
-    def ensure(self) -> str:
-        """Start it if it is not running; return its address."""
-        ...
-
-    def environment(self) -> dict[str, str]:
-        """Return what a child needs in its environment to join."""
-        ...
 
 
 class LocalServing:
     """Implements ``ports.ServingBackend``.
 
+    The controller is started in a thread: starting Ray takes up to two minutes.
+
     Args:
-        root: folder that is kept: wish, status, process record, log. One host process per folder.
-        ray: where Serve runs.
+        root: persistent folder: desired state, status, process record, log. One controller process per folder.
+        ray: the Ray that runs Serve.
         python: interpreter that has the ``train`` extra.
-        clock: seconds that only grow, for the pauses between restarts.
+        clock: monotonic seconds.
     """
 
     def __init__(self, root: Path, ray: JoinableRay, python: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._root, self._ray, self._python, self._clock = root, ray, python, clock
         self._record = root / "process.json"
-        self._wish = root / WISH_NAME
+        self._desired_path = root / DESIRED_NAME
         self._status = root / STATUS_NAME
         self._port = root / "port"
-        self._log = root / "host.log"
-        self._pause, self._next_start = 0.0, 0.0
+        self._log = root / "controller.log"
+        self._starter: threading.Thread | None = None
+        self._start_error: UnavailableError | None = None
+        self._starts, self._started_at, self._next_start = 0, 0.0, 0.0
+        self._heartbeat: tuple[int | None, int, float] = (None, 0, 0.0)
 
     def apply(self, apps: Sequence[ServedApp]) -> None:
-        """Write the wish; start the host if none runs and there is something to serve, or still served.
+        """Write the desired state; start the controller if none runs and there are applications to serve or to stop.
+
+        It returns before the controller has started; while it cannot be started, this raises the last error.
 
         Raises:
-            UnavailableError: Ray or the host process does not start.
+            UnavailableError: Ray or the controller process does not start.
+            StorageFullError: the desired state cannot be written.
         """
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        wish = Wish(apps=tuple(apps)).model_dump_json()
-        with processes.exclusive(self._root, wait_for_it=True):
-            if not self._wish.exists() or self._wish.read_text(encoding="utf-8") != wish:
-                draft = self._wish.with_suffix(".new")
-                draft.write_text(wish, encoding="utf-8")
-                draft.replace(self._wish)
+        desired = DesiredState(apps=tuple(apps)).model_dump_json().encode()
+        try:
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if _read(self._desired_path) != desired:
+                write_atomic(self._desired_path, desired, mode=0o600)
                 self._next_start = 0.0
-            if apps or self._serve_may_live():
-                self._ensure_host()
+        except OSError as error:
+            raise StorageFullError(f"the desired state of the model servers cannot be written: {error}") from error
+        if (apps or self._serve_may_run()) and not self._controller_alive():
+            self._start_in_background()
+            if self._start_error is not None:
+                raise self._start_error
 
     def status(self) -> ServingStatus:
-        """Return what the host last said, if it lives; else that nothing of the wish is served, and why.
+        """Return the last status of the controller.
 
-        A host that died is started again by the next ``apply``, after a pause that grows with each death.
+        Without a running controller it is still true while Serve listens: the replicas answer without it. Otherwise
+        every application is ``deploying``. The next ``apply`` restarts a controller that died.
         """
-        content = _content(self._wish)
-        wish = _parsed(content, Wish) or Wish()
-        if self._host_lives():
-            seen = _parsed(_content(self._status), HostStatus) or HostStatus()
-            return _covering(wish, seen.status).model_copy(update={"complete": seen.wish == digest(content)})
-        message = f"the model server is not running: {self._last_words()}"
-        apps = tuple(_deploying(app, message) for app in wish.apps)
-        return ServingStatus(apps=apps, complete=not self._serve_may_live())
+        content = _read(self._desired_path)
+        desired = _parse(content, DesiredState) or DesiredState()
+        record = ProcessRecord.load(self._record)
+        alive = record is not None and self._controller_alive()
+        last = _parse(_read(self._status), ServeControllerStatus)
+        is_current = alive and last is not None and record is not None and last.controller == record.pid
+        if last is not None and (is_current or _answers(last.base_url)):
+            complete = alive and last.desired_digest == digest(content)
+            apps = _merged(desired, last, proxy_headers(self._ray.environment()))
+            return ServingStatus(apps=apps, complete=complete)
+        message = "the model server is starting" if alive or self._is_starting() else self._failure()
+        apps = tuple(_deploying(app, message) for app in desired.apps)
+        return ServingStatus(apps=apps, complete=not alive and not self._serve_may_run())
 
     def stop(self) -> None:
-        """End the host, and Serve with it; returns when no process of theirs is left and the port is free.
+        """Stop the controller and Serve; return when all their processes have exited and the port is free.
 
-        The wish stays on disk, and is served again by the next ``apply``.
+        The desired state stays on disk; the next ``apply`` serves it again.
         """
+        if self._starter is not None:
+            self._starter.join()
+        self._start_error, self._starts, self._next_start = None, 0, 0.0
         if not self._root.exists():
             return
-        with processes.exclusive(self._root, wait_for_it=True):
+        with processes.lock_folder(self._root, blocking=True):
             record = ProcessRecord.load(self._record)
             if record is None:
                 return
-            record = processes.find(record)
-            lived = processes.alive(record)
+            record = processes.locate(record)
+            was_alive = processes.is_alive(record)
             processes.kill(record, grace_seconds=_STOP_SECONDS)
-            # A host that was killed leaves Serve in its Ray; only a process that joins that Ray can end it.
-            if not lived or self._port.exists():
+            # A killed controller leaves Serve running in Ray; only a process that joins this Ray can shut it down.
+            if not was_alive or self._port.exists():
                 self._shut_down_serve()
             self._record.unlink(missing_ok=True)
             self._status.unlink(missing_ok=True)
 
-    def _ensure_host(self) -> None:
-        """Adopt the host that runs, or start one unless the last one died a moment ago."""
-        record = ProcessRecord.load(self._record)
-        if record is not None:
-            found = processes.find(record)
-            if processes.alive(found) and not self._silent(found):
-                if found != record:
-                    found.save(self._record)
-                return
-            processes.kill(found)
-            now = self._clock()
-            if now < self._next_start:
-                return
-            self._pause = min(_LONGEST_PAUSE_SECONDS, self._pause * 2 or _FIRST_PAUSE_SECONDS)
-            self._next_start = now + self._pause
-        self._start()
+    def _start_in_background(self) -> None:
+        """Start the controller unless that is in progress, or the delay after the last start has not passed."""
+        now = self._clock()
+        if self._is_starting() or now < self._next_start:
+            return
+        if now - self._started_at > _HEALTHY_AFTER_SECONDS and self._start_error is None:
+            self._starts = 0
+        self._starts += 1
+        self._started_at, self._next_start = now, now + _RESTARTS.delay(self._starts)
+        self._starter = threading.Thread(target=self._start, name="serve-start", daemon=True)
+        self._starter.start()
+
+    def _is_starting(self) -> bool:
+        return self._starter is not None and self._starter.is_alive()
 
     def _start(self) -> None:
-        address = self._ray.ensure()
-        (self._root / _ADDRESS_NAME).write_text(address, encoding="ascii")
-        self._status.unlink(missing_ok=True)
+        """Adopt the running controller, or start one after ending what is left of the last one."""
+        try:
+            with processes.lock_folder(self._root, blocking=True):
+                record = ProcessRecord.load(self._record)
+                if record is not None:
+                    current = processes.locate(record)
+                    if processes.is_alive(current) and not self._is_hung(current):
+                        current.save(self._record)
+                        return
+                    processes.kill(current)
+                self._spawn(self._ray.ensure())
+        except WindlassError as error:
+            self._start_error = UnavailableError(error.message, hint=error.hint)
+        except OSError as error:
+            self._start_error = UnavailableError(f"the model server cannot be started: {error}")
+        else:
+            self._start_error = None
+            return
+        _log.warning("the model server cannot be started", extra={"error": self._start_error.message})
+
+    def _spawn(self, address: str) -> None:
+        write_atomic(self._root / _ADDRESS_NAME, address)
         self._log.unlink(missing_ok=True)
-        claim = processes.claim()
-        claim.save(self._record)
+        pending = processes.new_record()
+        pending.save(self._record)
         argv = [self._python, "-m", _MODULE, str(self._root)]
-        processes.start(argv, environment=self._environment(address), log=self._log, record=claim).save(self._record)
+        processes.start(argv, environment=self._environment(address), log=self._log, record=pending).save(self._record)
 
     def _shut_down_serve(self) -> None:
-        """Run the host's module once more, to end a Serve that lost its host; nothing to do when its Ray is gone."""
+        """Shut down a Serve that has no controller; a no-op when its Ray has stopped."""
         address_file = self._root / _ADDRESS_NAME
         if not address_file.exists():
             return
         address = address_file.read_text(encoding="ascii")
         argv = [self._python, "-m", _MODULE, str(self._root), "--shut-down"]
-        claim = processes.claim()
-        child = processes.start(argv, environment=self._environment(address), log=self._log, record=claim)
+        pending = processes.new_record()
+        child = processes.start(argv, environment=self._environment(address), log=self._log, record=pending)
         if not processes.wait(child, _STOP_SECONDS):
             processes.kill(child)
         self._port.unlink(missing_ok=True)
@@ -151,68 +190,70 @@ class LocalServing:
     def _environment(self, address: str) -> dict[str, str]:
         return processes.clean_environment({**self._ray.environment(), "RAY_ADDRESS": address})
 
-    def _host_lives(self) -> bool:
+    def _controller_alive(self) -> bool:
         record = ProcessRecord.load(self._record)
-        return record is not None and processes.alive(record) and not self._silent(record)
+        return record is not None and processes.is_alive(record) and not self._is_hung(record)
 
-    def _silent(self, record: ProcessRecord) -> bool:
-        """Tell whether the host has not touched its status for long, as one that hangs does not."""
-        newest = max(_modified(self._record), _modified(self._status))
-        return record.pid is not None and time.time() - newest > _SILENT_SECONDS
+    def _is_hung(self, record: ProcessRecord) -> bool:
+        """Return whether the controller's heartbeat has not changed for too long, as seen by this process."""
+        pid, count, since = self._heartbeat
+        now, current = self._clock(), read_heartbeat(self._root)
+        if (pid, count) != (record.pid, current):
+            self._heartbeat = (record.pid, current, now)
+            return False
+        return record.pid is not None and now - since > _HUNG_AFTER_SECONDS
 
-    def _serve_may_live(self) -> bool:
-        """Tell whether a Serve may run that no host looks after: it has a port, and its Ray is there."""
+    def _serve_may_run(self) -> bool:
+        """Return whether Serve may run without a controller: its port file exists and its Ray is up."""
         address = self._root / _ADDRESS_NAME
-        return self._port.exists() and address.exists() and listens(address.read_text(encoding="ascii"))
+        return self._port.exists() and address.exists() and is_listening(address.read_text(encoding="ascii"))
 
-    def _last_words(self) -> str:
-        try:
-            lines = self._log.read_bytes()[-_LAST_WORDS_BYTES:].decode(errors="replace").split("\n")
-        except FileNotFoundError:
-            return "it left no log"
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it left an empty log")
+    def _failure(self) -> str:
+        if self._start_error is not None:
+            return self._start_error.message
+        return f"the model server is not running: {log_tail(self._log, lines=1) or 'its log is empty'}"
 
 
-def _content(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
 
 
-def _parsed(content: bytes, kind: type[_Model]) -> _Model | None:
-    """Read what another process wrote; None when there is nothing, or it is not ours."""
+def _parse(content: bytes, kind: type[_Model]) -> _Model | None:
+    """Parse a file of another process; None when it is missing or invalid."""
     try:
         return kind.model_validate_json(content)
     except ValidationError:
         return None
 
 
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+def _answers(base_url: str) -> bool:
+    return bool(base_url) and is_listening(base_url.removeprefix("http://"))
 
 
-def _covering(wish: Wish, seen: ServingStatus) -> ServingStatus:
-    """Name every wished application, also one that the host has not seen yet, and what is still being stopped."""
-    known = {app.key: app for app in seen.apps}
-    wished = {app.key for app in wish.apps}
-    named = (_asked(app, known.get(app.key)) for app in wish.apps)
-    leaving = (_leaving(app) for app in seen.apps if app.key not in wished)
-    return seen.model_copy(update={"apps": (*named, *leaving)})
+def _merged(desired: DesiredState, last: ServeControllerStatus, headers: dict[str, str]) -> tuple[AppStatus, ...]:
+    """Return a status for every desired application, and for others that are still running."""
+    known = {app.key: app for app in last.status.apps}
+    desired_keys = {app.key for app in desired.apps}
+    desired_apps = (_desired_status(app, known.get(app.key)) for app in desired.apps)
+    terminating = (_terminating(app) for app in last.status.apps if app.key not in desired_keys)
+    return tuple(
+        app.model_copy(update={"url": f"{last.base_url}/{app.key}" if last.base_url else "", "headers": headers})
+        for app in (*desired_apps, *terminating)
+    )
 
 
-def _asked(app: ServedApp, seen: AppStatus | None) -> AppStatus:
-    """Return what was seen of a wished application, unless that was of an earlier one that is still leaving."""
-    if seen is None or seen.state is AppState.LEAVING:
+def _desired_status(app: ServedApp, observed: AppStatus | None) -> AppStatus:
+    """Return the observed status, unless it belongs to an earlier application that is still terminating."""
+    if observed is None or observed.state is AppState.TERMINATING:
         return _deploying(app, "waiting for the model server")
-    return seen
+    return observed
 
 
-def _leaving(seen: AppStatus) -> AppStatus:
-    return seen.model_copy(update={"state": AppState.LEAVING, "message": "it is being stopped"})
+def _terminating(observed: AppStatus) -> AppStatus:
+    return observed.model_copy(update={"state": AppState.TERMINATING, "message": "stopping"})
 
 
 def _deploying(app: ServedApp, message: str) -> AppStatus:

@@ -1,4 +1,4 @@
-"""The shapes on the wire, shared by the API that answers and the SDK that asks: one source, no generated copy.
+"""Request and response models, shared by the API and the SDK.
 
-``*In`` models refuse unknown keys; ``*Out`` models ignore them, so that an older client reads a newer server.
+``*In`` models reject unknown keys; ``*Out`` models ignore them, so that older clients accept newer servers.
 """

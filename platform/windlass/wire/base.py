@@ -1,112 +1,202 @@
-"""What every noun shares: base models, pages, problems, facts about the server."""
+"""Shared models: base classes, pages, problems, reasons, server information."""
 
+from collections.abc import Iterator
 from datetime import datetime
+from enum import Enum
+from itertools import islice
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from windlass.domain.capabilities import Capability
+
 T = TypeVar("T")
+
+_REPR_VALUES = 6
+_REPR_CHARACTERS = 60
 
 
 class In(BaseModel):
-    """A request body; an unknown key is an error that names it."""
+    """A request body; unknown keys, infinity and NaN are rejected."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def shown(example: dict[str, Any]) -> ConfigDict:
-    """Return the configuration of a request body with an example for the API's description."""
-    return ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [example]})
+    """Return the configuration of a request body with an example for the OpenAPI document; the rest is inherited."""
+    return ConfigDict(json_schema_extra={"examples": [example]})
 
 
 class Out(BaseModel):
-    """A response body."""
+    """A response body; its ``repr`` has only the first plain values."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        plain = ((name, value) for name, value in super().__repr_args__() if isinstance(value, str | int | float))
+        for name, value in islice(plain, _REPR_VALUES):
+            plain_value: object = value.value if isinstance(value, Enum) else value
+            if isinstance(plain_value, str) and len(plain_value) > _REPR_CHARACTERS:
+                plain_value = f"{plain_value[:_REPR_CHARACTERS]}..."
+            yield name, plain_value
+
+    def __str__(self) -> str:
+        return repr(self)
 
 
 class Page(Out, Generic[T]):
     """One page of a list. ``next_cursor`` is opaque; null on the last page."""
 
+    model_config = ConfigDict(json_schema_extra={"description": "One page of a list."})
+
     items: list[T]
+    """The items of this page."""
     next_cursor: str | None = None
+    """Cursor of the next page; null on the last page."""
 
 
 class FieldProblemOut(Out):
-    """One wrong field: a JSON pointer into the body (or ``/query/...``, ``/path/...``, ``/header/...``)."""
+    """One invalid field: a JSON pointer into the body (or ``/query/...``, ``/path/...``, ``/header/...``)."""
 
     pointer: str
+    """JSON pointer of the field."""
     detail: str
+    """What is wrong with it."""
 
 
 class Problem(Out):
-    """RFC 9457 problem details. ``code`` is stable; ``hint`` says the way out."""
+    """RFC 9457 problem details. ``code`` is stable; ``hint`` says how to fix it."""
 
     type: str
+    """URN of the code."""
     title: str
+    """Phrase of the HTTP status."""
     status: int
+    """HTTP status."""
     code: str
+    """Stable code of the error."""
     detail: str
+    """What is wrong, as a sentence."""
     hint: str = ""
+    """How to solve it; may be empty."""
     errors: list[FieldProblemOut] = Field(default_factory=list)
-    facts: dict[str, Any] = Field(default_factory=dict)
+    """The invalid fields."""
+    context: dict[str, Any] = Field(default_factory=dict)
+    """Values of the error for programs."""
     retryable: bool = False
+    """Whether the same request may succeed later."""
     request_id: str = ""
+    """Id of the request, as in the server's log."""
 
 
 class ReasonOut(Out):
-    """Why something waits or failed."""
+    """Why an object waits or failed."""
 
     code: str
+    """Stable code of the reason."""
     message: str
-    owner: Literal["you", "admin", "nobody"]
+    """Why, as a sentence."""
+    action_by: Literal["user", "admin", "none"]
+    """Who can act."""
     action: str
-    facts: dict[str, Any] = Field(default_factory=dict)
+    """What to do; may be empty."""
+    context: dict[str, Any] = Field(default_factory=dict)
+    """Values of the reason for programs."""
+
+
+class JobWarningOut(Out):
+    """Something about the data, the training or the result of a job that its user should know."""
+
+    code: str
+    """Stable code of the warning."""
+    message: str
+    """What it is about, as a sentence."""
+    context: dict[str, Any] = Field(default_factory=dict)
+    """Values of the warning for programs."""
 
 
 class ServerOut(Out):
-    """What answers here: ``GET /v1``."""
+    """Server information: ``GET /v1``."""
 
     name: Literal["windlass"]
+    """Name of the product."""
     version: str
+    """Version of the server."""
     mode: Literal["embedded", "cluster"]
+    """Embedded: one machine; cluster: Kubernetes."""
+    capabilities: list[Capability]
+    """What the server can do; a request that needs another capability fails with `capability_missing`."""
+    worker_problem: str = Field(default="", description="why the worker does not make progress; empty if it does")
 
 
 class WhoamiOut(Out):
-    """Who the credential is: ``GET /v1/whoami``."""
+    """The authenticated user: ``GET /v1/whoami``."""
 
     user: str
+    """Name of the user."""
     admin: bool
+    """Whether the key grants platform admin rights."""
     key: str
-    projects: dict[str, str] = Field(description="project name -> role; an admin may enter any project")
+    """Id of the key."""
+    projects: dict[str, str] = Field(description="project name -> role; admins may access any project")
 
 
-class MirrorOut(Out):
-    """How well this server knows its cluster: ``GET /v1/mirror``."""
+class ClusterSyncOut(Out):
+    """Status of the cluster sync: ``GET /v1/cluster-sync``."""
 
-    holder: str = Field(description="the worker that keeps the mirror; empty: none does yet")
-    read_at: datetime | None = Field(description="when the mirror was last known to be right")
-    notes: list[str] = Field(description="what makes predictions unsure, and what could not be read")
-    pending_changes: int = Field(description="changes of quotas that the cluster does not have yet")
+    holder: str = Field(description="the worker that syncs the cluster; empty before the first sync")
+    synced_at: datetime | None = Field(description="when the database last matched the cluster")
+    notes: list[str] = Field(description="why predictions may be wrong, and resources that could not be read")
+    pending_changes: int = Field(description="accepted quota changes that are not applied yet")
 
 
 class UsageOut(Out):
-    """What one job has used: seconds of admitted GPUs (or CPU slots)."""
+    """Usage of one job: seconds of admitted GPUs (or CPU slots)."""
 
     job: str
+    """Id of the job."""
     pool: str
+    """Pool that it ran in."""
     gpu_seconds: float
+    """Seconds of admitted GPUs or CPU slots."""
     cost: float = Field(description="gpu_seconds x the pool's price, in the pool's currency unit")
     outcome: str
+    """State of the job."""
 
 
 class AuditOut(Out):
     """One accepted mutation."""
 
     id: str
+    """Id of the entry."""
     time: datetime
+    """When the change was accepted."""
     actor: str
+    """User, job or system."""
     project: str | None
+    """Uid of the project; null for global objects."""
     action: str
+    """Noun and verb, such as job.create."""
     subject: str
+    """Id of the changed object."""
+    name: str
+    """Its name at that time; empty for an object without a name."""
     request_id: str
+    """Id of the request."""
+
+
+class DeletionOut(Out):
+    """What a deletion removes, or with ``dry_run`` would remove."""
+
+    kind: str
+    """Kind of the object, such as dataset version."""
+    id: str
+    """Id of the object."""
+    name: str
+    """Name of the object, such as reviews@2."""
+    contains: dict[str, int]
+    """Number of the objects that are deleted with it, by kind."""
+    stored_bytes: int
+    """Bytes of the files that are deleted."""
+    consequences: list[str]
+    """What else changes."""

@@ -1,32 +1,32 @@
-"""The fake nodes of the benchmark, with room for the pods of its Jobs."""
+"""The benchmark's fake nodes, with capacity for the pods of its Jobs."""
 
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 
-from tests.bed.fake_nodes import FAKE, TAINTS
 from tests.bench.cluster.sizes import POOL, Sizes
+from tests.testcluster.fake_nodes import FAKE, TAINTS
 
-from windlass.kube.client import Client
+from windlass.kube.client import KubeClient
 from windlass.kube.objects import Kind, Object, Ref
 from windlass_operators.kinds import NODE
 
 _PODS = 100
 
 
-def make(client: Client, sizes: Sizes) -> int:
-    """Make nodes for all workloads at once, and return how many."""
+def make(client: KubeClient, sizes: Sizes) -> int:
+    """Create nodes for all workloads, and return their number."""
     count = ceil(sizes.workloads / _PODS)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: _make(client, f"{POOL}-{number}"), range(count)))
     return count
 
 
-def _make(client: Client, name: str) -> None:
+def _make(client: KubeClient, name: str) -> None:
     amounts = {"cpu": "1000", "memory": "4Ti", "pods": str(_PODS), "nvidia.com/gpu": str(_PODS)}
     labels = {"windlass.dev/pool": POOL, "type": "kwok", "kubernetes.io/hostname": name}
     metadata = {"name": name, "annotations": {FAKE: "fake"}, "labels": labels}
-    wish: Object = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {"taints": TAINTS}}
-    client.create(wish, manager="bench")
+    desired: Object = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {"taints": TAINTS}}
+    client.create(desired, manager="bench")
     status = {"status": {"capacity": amounts, "allocatable": amounts}}
     client.patch(Ref(NODE, name), status, manager="bench", subresource="status")
 

@@ -1,4 +1,4 @@
-"""The results as a table for people and as JSON."""
+"""The results as Markdown and as JSON."""
 
 import json
 import os
@@ -9,20 +9,20 @@ from datetime import UTC, datetime
 
 import psutil
 from tests.bench.cluster.admission import Round, ratio
-from tests.bench.cluster.changes import Pace
+from tests.bench.cluster.changes import RateResult
 from tests.bench.cluster.sizes import Sizes
-from tests.bench.cluster.take_over import TakeOver
+from tests.bench.cluster.startup import StartupResult
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that one run measured."""
+    """All results of one run."""
 
     sizes: Sizes
     empty_rss_mib: float
-    first: TakeOver
-    again: TakeOver
-    paces: Sequence[Pace]
+    first: StartupResult
+    again: StartupResult
+    paces: Sequence[RateResult]
     rounds: Sequence[Round]
     load_before: float
     seconds: float
@@ -30,8 +30,13 @@ class Results:
 
 def to_json(results: Results) -> str:
     rounds = [asdict(one) | {"rate": one.rate} for one in results.rounds]
-    whole = asdict(results) | {"rounds": rounds, "ratios": _ratios(results), "machine": machine(), "date": _today()}
-    return json.dumps(whole, indent=1)
+    full = asdict(results) | {
+        "rounds": rounds,
+        "ratios": _ratios(results),
+        "machine": machine(),
+        "date": _today(),
+    }
+    return json.dumps(full, indent=1)
 
 
 def machine() -> str:
@@ -55,7 +60,7 @@ def _table(head: str, rows: Sequence[Sequence[object]]) -> str:
 
 
 def to_markdown(results: Results) -> str:
-    """The same for people."""
+    """The results as Markdown."""
     sizes = results.sizes
     began = f"load {results.load_before:.1f} before, {results.seconds:.0f} s in all"
     head = f"{_today()}, {machine()}, {sizes.projects} projects, {sizes.workloads} workloads a side; {began}."
@@ -74,14 +79,14 @@ def to_markdown(results: Results) -> str:
         ],
     )
     paces = _table(
-        "| change | wished /s | sent /s | changes | unanswered | p50 ms | p99 ms | writes | reads | CPU ms |",
+        "| change | target /s | sent /s | changes | no response | p50 ms | p99 ms | writes | reads | CPU ms |",
         [
             (
                 one.what,
-                one.wished_rate,
+                one.target_rate,
                 f"{one.rate:.1f}",
                 one.changes,
-                one.unanswered,
+                one.without_response,
                 f"{one.p50_ms:.0f}",
                 f"{one.p99_ms:.0f}",
                 f"{one.writes_per_change:.2f}",
@@ -105,6 +110,6 @@ def to_markdown(results: Results) -> str:
             for one in results.rounds
         ],
     )
-    said = [f"{form}s with Windlass / without: **{value:.2f}**" for form, value in _ratios(results).items()]
+    ratios = [f"{form}s with Windlass / without: **{value:.2f}**" for form, value in _ratios(results).items()]
     empty = f"RSS without projects: {results.empty_rss_mib:.0f} MiB."
-    return "\n\n".join([head, empty, starts, paces, rounds, "; ".join(said)]) + "\n"
+    return "\n\n".join([head, empty, starts, paces, rounds, "; ".join(ratios)]) + "\n"

@@ -1,12 +1,12 @@
-"""How much is measured."""
+"""The sizes of a benchmark run."""
 
 from dataclasses import dataclass
 
 POOL = "bench"
-MATES = 10
-"""Projects of one cohort, which lend each other quota and are looked at together."""
+PROJECTS_PER_COHORT = 10
+"""Projects per cohort; they lend each other quota and are reconciled together."""
 NOMINAL = 4
-"""GPUs of each project: more than its workloads ask for, so that none waits for another one's end."""
+"""GPUs of each project: more than its workloads request, so that none waits for another."""
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,11 @@ class Sizes:
 
     projects: int = 1000
     workloads: int = 2000
-    """Admitted with Windlass, and as many without it."""
+    """Admitted with Windlass, and the same number without it."""
     rates: tuple[int, ...] = (10, 25, 50, 100)
-    """Changes a second."""
+    """Changes per second."""
     seconds: float = 10.0
-    """How long each rate is kept."""
+    """The duration of each rate."""
 
     @property
     def names(self) -> list[str]:

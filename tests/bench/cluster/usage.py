@@ -1,14 +1,14 @@
-"""What processes take: CPU seconds and resident memory, from /proc."""
+"""CPU seconds and resident memory of processes, from /proc."""
 
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
-from tests.bed import processes
-from tests.bed.layout import Bed
+from tests.testcluster import processes
+from tests.testcluster.layout import LocalCluster
 
-_KUEUE = "--config=/controller_manager_config.yaml"
+_KUEUE_FLAG = "--config=/controller_manager_config.yaml"
 
 
 def cpu_seconds(pid: int) -> float:
@@ -21,11 +21,15 @@ def resident_mib(pid: int) -> float:
     return float(psutil.Process(pid).memory_info().rss) / 2**20
 
 
-def parts(bed: Bed) -> dict[str, int]:
-    """The processes of the cluster that work for an admission, by name."""
-    found = {name: record.pid for name, record in processes.recorded(bed).items() if name.startswith(("kube-", "etcd"))}
+def component_pids(cluster: LocalCluster) -> dict[str, int]:
+    """The ids of the cluster's processes that take part in an admission, by name."""
+    found = {
+        name: record.pid
+        for name, record in processes.process_records(cluster).items()
+        if name.startswith(("kube-", "etcd"))
+    }
     for one in psutil.process_iter(["pid", "cmdline"]):
-        if _KUEUE in (one.info["cmdline"] or ()) and bed.cgroup in _cgroups(one.info["pid"]):
+        if _KUEUE_FLAG in (one.info["cmdline"] or ()) and cluster.cgroup in _cgroups(one.info["pid"]):
             found["kueue"] = one.info["pid"]
     return found
 

@@ -1,7 +1,7 @@
-"""A proxy before the API server that answers wrongly, late or not at all, by rules that tests give it.
+"""A proxy in front of the API server that injects errors, delays and stalls by rules of the tests.
 
-It speaks plain HTTP on the loopback to the operators and TLS to the API server, and passes their own token on. What no
-rule concerns goes through as it is, watches line by line.
+It serves plain HTTP on the loopback interface, connects to the API server with TLS, and forwards the client's token.
+Requests without a matching rule are forwarded unchanged, watches line by line.
 """
 
 import http.client
@@ -24,8 +24,8 @@ _KEPT = ("Content-Type", "Retry-After")
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a client asks."""
+class ProxiedRequest:
+    """A request of the client."""
 
     method: str
     path: str
@@ -38,7 +38,7 @@ class Request:
 
     @property
     def lists(self) -> bool:
-        """Whether a collection is asked for: its path ends with a plural, and nothing is watched."""
+        """Whether it lists a collection."""
         return self.method == "GET" and "limit" in self.query and not self.watches
 
     @property
@@ -47,8 +47,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a rule says in place of the API server."""
+class InjectedResponse:
+    """The response of a rule in place of the API server's."""
 
     status: int
     body: bytes
@@ -56,44 +56,44 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Passed:
-    """One answered request; a watch counts when it begins."""
+class ForwardedRequest:
+    """One answered request; watches are recorded when they start."""
 
     moment: float
-    request: Request
+    request: ProxiedRequest
     status: int
 
 
-Fault = Callable[[Request], Answer | None]
-"""Looks at each request before it is passed on, may do something meanwhile, and answers it or not."""
+Fault = Callable[[ProxiedRequest], InjectedResponse | None]
+"""Called with each request before it is forwarded; returns a response, or None to forward it."""
 
 
-def refusal(status: HTTPStatus, reason: str, *, retry_after: int | None = None) -> Answer:
-    """A metav1.Status, as the API server sends it."""
+def refusal(status: HTTPStatus, reason: str, *, retry_after: int | None = None) -> InjectedResponse:
+    """A metav1.Status response."""
     body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": int(status)}
     headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
-    return Answer(status, json.dumps(body | {"message": f"injected: {reason}"}).encode(), headers)
+    return InjectedResponse(status, json.dumps(body | {"message": f"injected: {reason}"}).encode(), headers)
 
 
 class _Stream:
-    """A watch that is passed on."""
+    """A forwarded watch."""
 
     def __init__(self, upstream: socket.socket) -> None:
-        self.dead, self.last_words = False, b""
+        self.dead, self.final_event = False, b""
         self._upstream = upstream
 
-    def end(self, last_words: bytes) -> None:
-        self.last_words = last_words
+    def end(self, final_event: bytes) -> None:
+        self.final_event = final_event
         self._upstream.shutdown(socket.SHUT_RDWR)
 
 
 class FaultProxy:
-    """Runs in threads of its own while it is entered."""
+    """A context manager that serves in background threads."""
 
     def __init__(self, server: str, authority: str) -> None:
-        self.passed: list[Passed] = []
-        self.answered: Callable[[Request, bytes], None] = lambda _request, _body: None
-        """Is told what the API server answered, watches apart."""
+        self.passed: list[ForwardedRequest] = []
+        self.answered: Callable[[ProxiedRequest, bytes], None] = lambda _request, _body: None
+        """Called with each response of the API server except watches."""
         self._faults: list[Fault] = []
         self._streams: set[_Stream] = set()
         self._lock = threading.Lock()
@@ -113,45 +113,45 @@ class FaultProxy:
 
     @contextmanager
     def fault(self, rule: Fault) -> Iterator[None]:
-        """Have a rule in force for the time of a block; the one that came last is asked first."""
+        """Apply a rule during the block; the latest rule has precedence."""
         self._faults.insert(0, rule)
         try:
             yield
         finally:
             self._faults.remove(rule)
 
-    def silence(self) -> int:
-        """Let the watches that run now stay open and bring nothing any more, and return how many they are."""
+    def stall_watches(self) -> int:
+        """Keep the current watches open without further events, and return their number."""
         with self._lock:
             for stream in self._streams:
                 stream.dead = True
             return len(self._streams)
 
     def expire(self) -> int:
-        """End the watches that run now as the API server does when their version is too old."""
+        """End the current watches with 410 Gone, and return their number."""
         status = {"kind": "Status", "code": int(HTTPStatus.GONE), "reason": "Expired", "message": "too old"}
-        last_words = json.dumps({"type": "ERROR", "object": status}).encode() + b"\n"
+        final_event = json.dumps({"type": "ERROR", "object": status}).encode() + b"\n"
         with self._lock:
             for stream in self._streams:
-                stream.end(last_words)
+                stream.end(final_event)
             return len(self._streams)
 
-    def since(self, moment: float) -> list[Passed]:
-        """What was answered after a moment of ``time.monotonic``, leases apart."""
+    def since(self, moment: float) -> list[ForwardedRequest]:
+        """The requests answered since a ``time.monotonic`` time, without leases."""
         return [one for one in list(self.passed) if one.moment >= moment and not one.request.leases]
 
     def connect(self) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(self._far.hostname or "", self._far.port, timeout=None, context=self._tls)
 
-    def wrong(self, request: Request) -> Answer | None:
-        """The first rule's answer, None when the request goes through."""
+    def injected_response(self, request: ProxiedRequest) -> InjectedResponse | None:
+        """The response of the first matching rule, None to forward the request."""
         for rule in list(self._faults):
-            if answer := rule(request):
-                return answer
+            if response := rule(request):
+                return response
         return None
 
-    def note(self, request: Request, status: int) -> None:
-        self.passed.append(Passed(time.monotonic(), request, status))
+    def record(self, request: ProxiedRequest, status: int) -> None:
+        self.passed.append(ForwardedRequest(time.monotonic(), request, status))
 
     @contextmanager
     def streaming(self, upstream: socket.socket) -> Iterator[_Stream]:
@@ -181,28 +181,28 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         parts = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        request = Request(self.command, parts.path, dict(parse_qsl(parts.query)), body)
+        request = ProxiedRequest(self.command, parts.path, dict(parse_qsl(parts.query)), body)
         try:
-            if answer := self.proxy.wrong(request):
-                self.proxy.note(request, answer.status)
+            if answer := self.proxy.injected_response(request):
+                self.proxy.record(request, answer.status)
                 self._reply(answer.status, answer.body, answer.headers)
             else:
                 self._pass_on(request)
         except (OSError, http.client.HTTPException):
-            self.close_connection = True  # one of the two has gone
+            self.close_connection = True  # one side has closed the connection
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - the names are http.server's
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - http.server calls these names
 
-    def _pass_on(self, request: Request) -> None:
+    def _pass_on(self, request: ProxiedRequest) -> None:
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _DROPPED}
         try:
             self.far.request(self.command, self.path, request.body or None, headers)
             answer = self.far.getresponse()
         except (OSError, http.client.HTTPException):
-            self.far.close()  # the API server has closed it meanwhile
+            self.far.close()  # the API server has closed it
             self.far.request(self.command, self.path, request.body or None, headers)
             answer = self.far.getresponse()
-        self.proxy.note(request, answer.status)
+        self.proxy.record(request, answer.status)
         if request.watches and answer.status == HTTPStatus.OK:
             self._stream(answer)
             return
@@ -230,8 +230,8 @@ class _Handler(BaseHTTPRequestHandler):
             while text := self._more(answer):
                 if not stream.dead:
                     self._chunk(text)
-            if stream.last_words:
-                self._chunk(stream.last_words)
+            if stream.final_event:
+                self._chunk(stream.final_event)
         self.wfile.write(b"0\r\n\r\n")
 
     def _more(self, answer: http.client.HTTPResponse) -> bytes:
@@ -243,5 +243,5 @@ class _Handler(BaseHTTPRequestHandler):
     def _chunk(self, text: bytes) -> None:
         self.wfile.write(f"{len(text):x}\r\n".encode() + text + b"\r\n")
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
-        """Say nothing: what passed is kept."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's parameter name
+        """Do not log."""

@@ -1,35 +1,42 @@
-"""Windlass as its chart puts it into the cluster, as far as the tests of operators and policies need it."""
+"""Installs the parts of the Windlass chart that the tests of operators and policies need."""
 
 import base64
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.architecture.tree import ROOT
-from tests.bed.cluster_api import ClusterApi, apply, condition, documents_of, kubectl
-from tests.bed.fixture import command
-from tests.bed.layout import Bed
+from tests.charts.rendering import CRDS, SYSTEM, render
 from tests.integration.cluster.fault_proxy import FaultProxy
 from tests.integration.cluster.objects import namespace
 from tests.integration.cluster.waiting import eventually
+from tests.testcluster.cluster_api import ClusterApi, apply, condition, documents_of, kubectl
+from tests.testcluster.layout import LocalCluster
 
-from windlass.kube.client import Client, load_configuration
+from windlass.kube.client import KubeClient, load_configuration
 
 Json = dict[str, Any]
-SYSTEM = "windlass-system"
-CHART = ROOT / "helm/windlass"
+_INSTALLED = {
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+    "WorkloadPriorityClass",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
 WORKER = f"system:serviceaccount:{SYSTEM}:windlass-worker"
-"""The account that submits jobs; who may use it is the control plane."""
+"""The account that submits jobs."""
 CONTROL = f"system:serviceaccount:{SYSTEM}:windlass-api"
-"""The account that keeps the mirror and changes quotas."""
+"""The account that reads the cluster state and changes quotas."""
 
 
-def define(cluster: Bed) -> None:
-    """Put the definitions of the custom resources into the cluster, and wait until they are served."""
-    definitions = [one for path in sorted((CHART / "crds").glob("*.yaml")) for one in documents_of(path)]
+def install_crds(cluster: LocalCluster) -> None:
+    """Install the CRDs and wait until they are established."""
+    definitions = [one for path in sorted(CRDS.glob("*.yaml")) for one in documents_of(path)]
     apply(cluster, definitions)
     with ClusterApi(cluster) as api:
         for one in definitions:
@@ -41,25 +48,26 @@ def _established(api: ClusterApi, path: str) -> bool:
     return condition(api.read(path), "Established")
 
 
-def shipped() -> list[Json]:
-    """The manifests of the chart that need no rendering."""
-    files = [CHART / "templates/priority-classes.yaml", CHART / "templates/operators/rbac.yaml"]
-    files += [CHART / "templates/control-plane/rbac.yaml"]
-    files += sorted((CHART / "templates/policies").glob("*.yaml"))
-    return [one for path in files for one in documents_of(path)]
+def chart_manifests() -> list[Json]:
+    """The chart's permissions, priority classes and admission policies."""
+    return [
+        one
+        for one in render()
+        if one["kind"] in _INSTALLED and "helm.sh/hook" not in one["metadata"].get("annotations", {})
+    ]
 
 
-def admin_of(cluster: Bed, **options: Any) -> Client:
-    return Client(load_configuration(cluster.kubeconfig), **options)
+def admin_client(cluster: LocalCluster, **options: Any) -> KubeClient:
+    return KubeClient(load_configuration(cluster.kubeconfig), **options)
 
 
-def control_of(cluster: Bed) -> Client:
-    """Return the control plane's client, with the rights that the chart gives its account."""
-    return admin_of(cluster, impersonate=CONTROL)
+def control_plane_client(cluster: LocalCluster) -> KubeClient:
+    """A client with the control plane's account."""
+    return admin_client(cluster, impersonate=CONTROL)
 
 
-def may(account: str, name: str, *rules: tuple[str, str]) -> list[Json]:
-    """Give a user rights to do everything with resources: policies shall be what stops it."""
+def grant(account: str, name: str, *rules: tuple[str, str]) -> list[Json]:
+    """Grant a user all verbs on resources, so that only policies can stop it."""
     role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
@@ -79,22 +87,23 @@ def may(account: str, name: str, *rules: tuple[str, str]) -> list[Json]:
 RIGHTS = (
     ("batch", "jobs"),
     ("ray.io", "*"),
-    *(("", f"pods{part}") for part in ("", "/ephemeralcontainers", "/exec", "/attach", "/portforward", "/resize")),
+    *(
+        ("", f"pods{part}")
+        for part in ("", "/ephemeralcontainers", "/exec", "/attach", "/portforward", "/proxy", "/resize")
+    ),
 )
 
 
 @pytest.fixture(scope="module")
-def installed(cluster: Bed) -> Iterator[Bed]:
-    """The cluster with definitions, priority classes and policies; as it was before when the module is through."""
-    define(cluster)
-    apply(cluster, [namespace(SYSTEM), *shipped(), *may(WORKER, "test-worker", *RIGHTS)])
-    yield cluster
-    ended = command(cluster, "reset")
-    assert ended.returncode == 0, ended.stderr
+def installed(cluster: LocalCluster) -> LocalCluster:
+    """The cluster with CRDs, priority classes and policies."""
+    install_crds(cluster)
+    apply(cluster, [namespace(SYSTEM), *chart_manifests(), *grant(WORKER, "test-worker", *RIGHTS)])
+    return cluster
 
 
 def restricted(amounts: Json, **fields: Any) -> Json:
-    """The spec of a pod that Pod Security's *restricted* level and our policies take."""
+    """A pod spec that Pod Security's *restricted* level and our policies admit."""
     container = {
         "name": "main",
         "image": "no-node-pulls-it",
@@ -111,10 +120,10 @@ def restricted(amounts: Json, **fields: Any) -> Json:
 
 
 def queued_job(project: str, name: str, gpus: int, pool: str = "a100", run_for: str = "1h") -> Json:
-    """A Job in a project's queue, which on fake nodes runs for the given time."""
+    """A Job in a project's queue, which runs on fake nodes for the given time."""
     amounts = {"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "1"}
     labels = {"kueue.x-k8s.io/queue-name": pool, "kueue.x-k8s.io/priority-class": "windlass-0"}
-    template = {"metadata": {"annotations": {"bed.local/run-for": run_for}}, "spec": restricted(amounts)}
+    template = {"metadata": {"annotations": {"testcluster.local/run-for": run_for}}, "spec": restricted(amounts)}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -131,7 +140,7 @@ def ray_group(gpus: int = 1, container: str = "ray-worker") -> Json:
     return {"rayStartParams": {}, "template": {"spec": spec}}
 
 
-def honest_ray_job(project: str, name: str, priority: str = "windlass-0", workers: int = 2) -> Json:
+def valid_ray_job(project: str, name: str, priority: str = "windlass-0", workers: int = 2) -> Json:
     """A RayJob as Windlass submits it, with workers of one GPU each."""
     sizes = dict.fromkeys(("replicas", "minReplicas", "maxReplicas"), workers)
     labels = {"kueue.x-k8s.io/queue-name": "a100", "kueue.x-k8s.io/priority-class": priority}
@@ -154,16 +163,16 @@ def honest_ray_job(project: str, name: str, priority: str = "windlass-0", worker
 
 
 def guide(name: str) -> list[Json]:
-    """The objects of a file of the guide; pools also tolerate that the bed's nodes are fake."""
-    found = list(documents_of(ROOT / "docs/guides/quotas" / name))
-    for one in found:
-        if one["kind"] == "GPUPool":
-            one["spec"]["taints"].append({"key": "kwok.x-k8s.io/node", "value": "fake"})
-    return found
+    """The objects of a file of the quota guide; pools also tolerate fake nodes."""
+    objects = list(documents_of(ROOT / "docs/guides/quotas" / name))
+    for each in objects:
+        if each["kind"] == "GPUPool":
+            each["spec"]["taints"].append({"key": "kwok.x-k8s.io/node", "value": "fake"})
+    return objects
 
 
-def kubeconfig_of(cluster: Bed, account: str, file: Path, server: str | None = None) -> Path:
-    """Write a kubeconfig with a token of an account of the control plane, for another address of the API server."""
+def write_kubeconfig(cluster: LocalCluster, account: str, file: Path, server: str | None = None) -> Path:
+    """Write a kubeconfig with a token of an account, optionally for another address of the API server."""
     token = kubectl(cluster, "-n", SYSTEM, "create", "token", account, "--duration=4h").strip()
     config = json.loads(cluster.kubeconfig.read_text("utf-8"))
     for user in config["users"]:
@@ -174,13 +183,13 @@ def kubeconfig_of(cluster: Bed, account: str, file: Path, server: str | None = N
     return file
 
 
-def proxy_of(cluster: Bed) -> FaultProxy:
-    """A proxy before the cluster's API server."""
+def fault_proxy(cluster: LocalCluster) -> FaultProxy:
+    """A proxy in front of the cluster's API server."""
     far = json.loads(cluster.kubeconfig.read_text("utf-8"))["clusters"][0]["cluster"]
     return FaultProxy(far["server"], base64.b64decode(far["certificate-authority-data"]).decode())
 
 
 def read_log(path: Path) -> list[Json]:
-    """The lines of a process's log that are JSON."""
+    """The JSON lines of a process's log."""
     lines = path.read_text("utf-8").splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]

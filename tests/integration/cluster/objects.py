@@ -1,14 +1,14 @@
-"""Kubernetes objects that the tests of the bed apply."""
+"""Kubernetes objects of the test cluster's own tests."""
 
 from typing import Any
 
-from tests.bed.fake_nodes import FAKE, RUN_FOR
-from tests.bed.layout import NODE
-from tests.bed.node import GPU, POOL_LABEL
+from tests.testcluster.fake_nodes import FAKE, RUN_FOR
+from tests.testcluster.layout import NODE
+from tests.testcluster.node import GPU, POOL_LABEL
 
 Json = dict[str, Any]
-SPEAKER = "bed.local/pause:v1"
-"""Says the words that it is given, and ends."""
+ECHO_IMAGE = "bed.local/pause:v1"
+"""Prints its arguments and exits."""
 QUEUE = "kueue.x-k8s.io/v1beta2"
 
 
@@ -17,7 +17,7 @@ def namespace(name: str) -> Json:
 
 
 def pod(where: str, image: str, command: list[str]) -> Json:
-    """A pod ``runs`` on the real node, of an image that the bed has, to its end."""
+    """A pod named ``runs`` that runs a command on the real node, with an imported image."""
     container = {"name": "main", "image": image, "command": command, "imagePullPolicy": "Never"}
     return {
         "apiVersion": "v1",
@@ -54,7 +54,7 @@ def queue(where: str, pool: str, gpus: int) -> list[Json]:
 
 
 def queued_job(where: str, name: str, gpus: int, run_for: str) -> Json:
-    """A Job that waits for Kueue, and on a fake node runs for the given time."""
+    """A suspended Job in a queue, which runs on a fake node for the given time."""
     amounts = {"cpu": "1", "memory": "1Gi", GPU: str(gpus)}
     container = {"name": "main", "image": "no-node-pulls-it", "resources": {"requests": amounts, "limits": amounts}}
     return {

@@ -1,4 +1,4 @@
-"""Attacks on a project's namespace, each by somebody whom RBAC lets through, and the honest object beside each.
+"""Attempts to bypass the admission policies by users whom RBAC allows everything, and the valid object for each.
 
 What must hold: a tenant makes no Ray resources, Jobs or pods; and were the control plane tricked into making one for
 it, neither another queue, more GPUs than are counted, another run's secret nor a higher priority is to be had.
@@ -8,18 +8,15 @@ import copy
 from typing import Any
 
 import pytest
-from tests.bed.cluster_api import apply, kubectl
-from tests.bed.failures import BedError
-from tests.bed.layout import Bed
-from tests.integration.cluster.attacks import (
+from tests.integration.cluster.admission_bypass_cases import (
     GPU,
     MIG,
     NAME,
-    POD_ATTACKS,
+    NAMESPACE,
+    POD_BYPASS_CASES,
     PRIORITY,
     QUEUE,
-    RAY_ATTACKS,
-    SPACE,
+    RAY_JOB_BYPASS_CASES,
     main,
     pod,
     projected,
@@ -27,14 +24,19 @@ from tests.integration.cluster.attacks import (
     secret_env,
     worker_spec,
 )
-from tests.integration.cluster.installed import RIGHTS, WORKER, admin_of, may, queued_job, restricted
+from tests.integration.cluster.installed import RIGHTS, WORKER, admin_client, grant, queued_job, restricted
 from tests.integration.cluster.waiting import eventually
+from tests.testcluster.cluster_api import apply, kubectl
+from tests.testcluster.errors import LocalClusterError
+from tests.testcluster.layout import LocalCluster
+from tests.unit.operators.desired_objects import endpoint_spec, served_version
 
-from windlass.kube.client import Client
-from windlass.kube.errors import ClusterError, ForbiddenError, InvalidError
+from windlass.kube.client import KubeClient
+from windlass.kube.errors import KubeApiError, KubeForbiddenError, KubeInvalidError
 from windlass.kube.objects import Kind, Ref
 from windlass.kube.resources import GPUPool, ModelEndpoint, Project
 from windlass_operators.render import gpu_pool, model_endpoint, namespace, queues
+from windlass_operators.render.network import PlatformNetwork
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 Json = dict[str, Any]
@@ -49,201 +51,211 @@ POOLS = {
     for name, resource in RESOURCES.items()
 }
 QUOTAS = [{"pool": name, "nominal": 16} for name in POOLS]
-WALLS = Project.model_validate(
-    {"metadata": {"name": "walls", "uid": "u"}, "spec": {"quotas": QUOTAS, "jobs": {"priorityCeiling": 10}}}
+POLICIES_PROJECT = Project.model_validate(
+    {"metadata": {"name": "policies", "uid": "u"}, "spec": {"quotas": QUOTAS, "jobs": {"priorityCeiling": 10}}}
 )
 
 
 @pytest.fixture(scope="module")
-def walls(installed: Bed) -> Bed:
-    """A project's namespace as the operators make it, and users to whom RBAC forbids nothing."""
+def policy_cluster(installed: LocalCluster) -> LocalCluster:
+    """A project namespace as the operators create it, and users with full RBAC rights."""
     apply(
         installed,
         [
             *(one for pool in POOLS.values() for one in gpu_pool.objects(pool)),
-            *namespace.objects(WALLS, POOLS, "windlass-system"),
-            *queues.objects(WALLS, POOLS),
-            *(one for user in (TENANT, KUBERAY, JOB_CONTROLLER) for one in may(user, f"test-{user[-7:]}", *RIGHTS)),
-            *may(ADMIN, "test-admin", *RIGHTS, ("admissionregistration.k8s.io", "validatingadmissionpolicies")),
+            *namespace.objects(POLICIES_PROJECT, POOLS, PlatformNetwork()),
+            *queues.objects(POLICIES_PROJECT, POOLS),
+            *(one for user in (TENANT, KUBERAY, JOB_CONTROLLER) for one in grant(user, f"test-{user[-7:]}", *RIGHTS)),
+            *grant(ADMIN, "test-admin", *RIGHTS, ("admissionregistration.k8s.io", "validatingadmissionpolicies")),
         ],
     )
-    # a policy is in force some moments after it is stored
+    # policies take effect a moment after they are stored
     eventually(lambda: refusal(as_user(installed, TENANT), ray_job()) != "", "the policies are in force")
     return installed
 
 
-def as_user(bed: Bed, user: str) -> Client:
-    return admin_of(bed, impersonate=user)
+def as_user(cluster: LocalCluster, user: str) -> KubeClient:
+    return admin_client(cluster, impersonate=user)
 
 
-def refusal(client: Client, wish: Json) -> str:
-    """What the API server says against an object, the empty string when it would take it."""
+def refusal(client: KubeClient, desired: Json) -> str:
+    """The API server's refusal of an object, empty if it admits the object."""
     try:
-        client.create(wish, manager="test", dry_run=True)
-    except (ForbiddenError, InvalidError) as refused:
+        client.create(desired, manager="test", dry_run=True)
+    except (KubeForbiddenError, KubeInvalidError) as refused:
         return refused.message
     return ""
 
 
-@pytest.mark.parametrize("name", RAY_ATTACKS)
-def test_windlass_itself_cannot_be_made_to_submit(walls: Bed, name: str) -> None:
-    attack, words = RAY_ATTACKS[name]
-    wish = ray_job()
-    attack(wish)
-    assert words in refusal(as_user(walls, WORKER), wish)
+@pytest.mark.parametrize("name", RAY_JOB_BYPASS_CASES)
+def test_the_worker_account_cannot_submit_bypassing_objects(policy_cluster: LocalCluster, name: str) -> None:
+    mutate, message = RAY_JOB_BYPASS_CASES[name]
+    desired = ray_job()
+    mutate(desired)
+    assert message in refusal(as_user(policy_cluster, WORKER), desired)
 
 
-def test_an_honest_job_passes_with_its_own_secret(walls: Bed) -> None:
-    wish = ray_job()
-    assert refusal(as_user(walls, WORKER), wish) == ""
-    main(worker_spec(wish))["env"] = [secret_env(NAME), secret_env(f"{NAME}-store")]
-    worker_spec(wish)["volumes"] = [{"name": "s", "secret": {"secretName": f"{NAME}-token"}}, projected(NAME)]
-    assert refusal(as_user(walls, WORKER), wish) == ""
+def test_a_valid_job_with_its_own_secret_is_admitted(policy_cluster: LocalCluster) -> None:
+    desired = ray_job()
+    assert refusal(as_user(policy_cluster, WORKER), desired) == ""
+    main(worker_spec(desired))["env"] = [secret_env(NAME), secret_env(f"{NAME}-store")]
+    worker_spec(desired)["volumes"] = [{"name": "s", "secret": {"secretName": f"{NAME}-token"}}, projected(NAME)]
+    assert refusal(as_user(policy_cluster, WORKER), desired) == ""
+
+
+def test_a_valid_job_without_workers_trains_in_its_head(policy_cluster: LocalCluster) -> None:
+    desired = ray_job()
+    cluster = desired["spec"]["rayClusterSpec"]
+    [group] = cluster.pop("workerGroupSpecs")
+    cluster["headGroupSpec"]["template"] = group["template"]
+    assert refusal(as_user(policy_cluster, WORKER), desired) == ""
 
 
 NAMESAKES = [
     f"system:serviceaccount:{name}"
-    for name in ("wl-walls:kuberay-operator", "team-x:kuberay-operator", "team-x:windlass-worker")
+    for name in ("wl-policies:kuberay-operator", "team-x:kuberay-operator", "team-x:windlass-worker")
 ]
 
 
 @pytest.mark.parametrize("user", [TENANT, "system:admin", *NAMESAKES])
-def test_nobody_else_makes_ray_jobs_clusters_pods_or_jobs(walls: Bed, user: str) -> None:
-    apply(walls, may(user, f"test-{user.replace(':', '-')}", *RIGHTS))
-    client = as_user(walls, user)
+def test_other_accounts_cannot_create_ray_jobs_clusters_pods_or_jobs(policy_cluster: LocalCluster, user: str) -> None:
+    apply(policy_cluster, grant(user, f"test-{user.replace(':', '-')}", *RIGHTS))
+    client = as_user(policy_cluster, user)
     assert "only Windlass writes Ray resources" in refusal(client, ray_job())
-    assert "only Windlass writes Ray resources" in refusal(client, cluster_of(ray_job(), owned=False))
-    assert "made by Ray clusters and queued Jobs" in refusal(client, pod())
-    assert "only Windlass writes Jobs" in refusal(client, queued_job("walls", "mine", 2))
+    assert "only Windlass writes Ray resources" in refusal(client, cluster_of(ray_job(), with_owner=False))
+    assert "only Ray clusters and queued Jobs create pods" in refusal(client, pod())
+    assert "only Windlass writes Jobs" in refusal(client, queued_job("policies", "mine", 2))
 
 
-def cluster_of(job: Json, *, owned: bool) -> Json:
+def cluster_of(job: Json, *, with_owner: bool) -> Json:
     uid = job["metadata"].get("uid", "u")
     owner = {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": NAME, "uid": uid, "controller": True}
-    metadata = {"name": f"{NAME}-abcde", "namespace": SPACE} | ({"ownerReferences": [owner]} if owned else {})
+    metadata = {"name": f"{NAME}-abcde", "namespace": NAMESPACE} | ({"ownerReferences": [owner]} if with_owner else {})
     spec = copy.deepcopy(job["spec"]["rayClusterSpec"])
     return {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": metadata, "spec": spec}
 
 
-def test_a_cluster_belongs_to_a_job_and_is_made_by_kuberay(walls: Bed) -> None:
-    kuberay, worker, tenant = as_user(walls, KUBERAY), as_user(walls, WORKER), as_user(walls, TENANT)
+def test_only_kuberay_creates_clusters_and_only_for_a_job(policy_cluster: LocalCluster) -> None:
+    kuberay, worker, tenant = (
+        as_user(policy_cluster, KUBERAY),
+        as_user(policy_cluster, WORKER),
+        as_user(policy_cluster, TENANT),
+    )
     assert "only Windlass writes" in refusal(kuberay, ray_job())
     job = worker.create(ray_job(), manager="test")
     try:
-        assert "only Windlass writes" in refusal(tenant, cluster_of(job, owned=True))
-        assert "must be controlled by a RayJob" in refusal(kuberay, cluster_of(job, owned=False))
-        assert refusal(kuberay, cluster_of(job, owned=True)) == ""
+        assert "only Windlass writes" in refusal(tenant, cluster_of(job, with_owner=True))
+        assert "must be controlled by a RayJob" in refusal(kuberay, cluster_of(job, with_owner=False))
+        assert refusal(kuberay, cluster_of(job, with_owner=True)) == ""
     finally:
         worker.delete(Ref.of(job))
     eventually(lambda: worker.find(Ref.of(job)) is None, "the job is gone")
 
 
-def endpoint(**spec: Any) -> Json:
-    resolved = {"model": "t", "number": 1, "weight": 100, "uri": "s3://m", "manifestSha256": "a" * 64}
-    wish = ModelEndpoint.model_validate(
-        {
-            "metadata": {"name": "live", "namespace": SPACE},
-            "spec": {"traffic": [{"model": "t", "version": 1}], **spec},
-            "status": {"resolved": [resolved]},
-        }
-    )
-    serving = model_endpoint.Serving("windlass/ray", "2.60.0")
-    [service] = model_endpoint.objects(wish, WALLS, POOLS, serving)
+def endpoint(**version: Any) -> Json:
+    spec = endpoint_spec(served_version(**version))
+    desired = ModelEndpoint.model_validate({"metadata": {"name": "live", "namespace": NAMESPACE}, "spec": spec})
+    [service] = model_endpoint.objects(desired, POLICIES_PROJECT, POOLS)
     return service
 
 
-def test_the_service_of_an_endpoint_passes_and_needs_its_queue_for_gpus(walls: Bed) -> None:
-    worker = as_user(walls, "system:serviceaccount:windlass-system:windlass-operators")
-    apply(walls, may("system:serviceaccount:windlass-system:windlass-operators", "test-operators", *RIGHTS))
-    queued = endpoint(pool="a100", resources={"gpus": 1})
+def test_an_endpoints_ray_service_is_admitted_and_needs_a_queue_for_gpus(policy_cluster: LocalCluster) -> None:
+    worker = as_user(policy_cluster, "system:serviceaccount:windlass-system:windlass-operators")
+    apply(policy_cluster, grant("system:serviceaccount:windlass-system:windlass-operators", "test-operators", *RIGHTS))
+    queued = endpoint(gpus=1, pool="a100")
     assert refusal(worker, queued) == ""
     assert refusal(worker, endpoint()) == ""
     del queued["metadata"]["labels"][QUEUE]
     assert "must name one of the queues" in refusal(worker, queued)
-    assert "only Windlass writes" in refusal(as_user(walls, TENANT), endpoint())
+    assert "only Windlass writes" in refusal(as_user(policy_cluster, TENANT), endpoint())
     service = worker.create(endpoint(), manager="test")
     try:
-        with pytest.raises(InvalidError, match="must name one of the queues"):
+        with pytest.raises(KubeInvalidError, match="must name one of the queues"):
             worker.patch(Ref.of(service), {"spec": queued["spec"]}, manager="test")
         worker.patch(Ref.of(service), {"metadata": {"annotations": {"note": "slow"}}}, manager="test")
     finally:
         worker.delete(Ref.of(service))
 
 
-def test_the_queue_of_a_job_stays_and_its_priority_stays_below_the_ceiling(walls: Bed) -> None:
-    worker, kind = as_user(walls, WORKER), Kind("ray.io/v1", "RayJob")
-    ref = Ref(kind, NAME, SPACE)
+def test_a_jobs_queue_is_immutable_and_its_priority_stays_below_the_ceiling(policy_cluster: LocalCluster) -> None:
+    worker, kind = as_user(policy_cluster, WORKER), Kind("ray.io/v1", "RayJob")
+    ref = Ref(kind, NAME, NAMESPACE)
     worker.create(ray_job(), manager="test")
     try:
-        for labels, words in (
-            ({QUEUE: "h100"}, "stays as it was"),
-            ({QUEUE: None}, "stays as it was"),
-            ({PRIORITY: "windlass-1000"}, "above the ceiling"),
+        for labels, message in (
+            ({QUEUE: "h100"}, "is immutable"),
+            ({QUEUE: None}, "is immutable"),
+            ({PRIORITY: "windlass-1000"}, "exceeds the priority ceiling"),
         ):
-            with pytest.raises(ClusterError, match=words):
+            with pytest.raises(KubeApiError, match=message):
                 worker.patch(ref, {"metadata": {"labels": labels}}, manager="test")
         worker.patch(ref, {"metadata": {"labels": {PRIORITY: "windlass-1"}}}, manager="test")
-        with pytest.raises(ForbiddenError, match="only Windlass writes"):
-            as_user(walls, TENANT).patch(ref, {"spec": {"suspend": False}}, manager="test")
+        with pytest.raises(KubeForbiddenError, match="only Windlass writes"):
+            as_user(policy_cluster, TENANT).patch(ref, {"spec": {"suspend": False}}, manager="test")
     finally:
         worker.delete(ref)
     eventually(lambda: worker.find(ref) is None, "a policy keeps nothing from being deleted")
 
 
-@pytest.mark.parametrize("name", POD_ATTACKS)
-def test_a_pod_that_is_not_as_it_must_be_is_refused(walls: Bed, name: str) -> None:
-    attack, words = POD_ATTACKS[name]
-    wish = pod()
-    apply(walls, [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "other", "namespace": SPACE}}])
-    attack(wish)
-    assert words in refusal(as_user(walls, KUBERAY), wish)
+@pytest.mark.parametrize("name", POD_BYPASS_CASES)
+def test_an_invalid_pod_is_refused(policy_cluster: LocalCluster, name: str) -> None:
+    mutate, message = POD_BYPASS_CASES[name]
+    desired = pod()
+    apply(
+        policy_cluster,
+        [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "other", "namespace": NAMESPACE}}],
+    )
+    mutate(desired)
+    assert message in refusal(as_user(policy_cluster, KUBERAY), desired)
 
 
-def test_honest_pods_pass(walls: Bed) -> None:
-    kuberay, jobs = as_user(walls, KUBERAY), as_user(walls, JOB_CONTROLLER)
+def test_valid_pods_are_admitted(policy_cluster: LocalCluster) -> None:
+    kuberay, jobs = as_user(policy_cluster, KUBERAY), as_user(policy_cluster, JOB_CONTROLLER)
     assert refusal(kuberay, pod()) == ""
-    wish = pod()
-    main(wish["spec"])["env"] = [secret_env(f"{NAME}-abcde"), secret_env(f"{NAME}-store")]
-    assert refusal(kuberay, wish) == ""
+    desired = pod()
+    main(desired["spec"])["env"] = [secret_env(f"{NAME}-abcde"), secret_env(f"{NAME}-store")]
+    assert refusal(kuberay, desired) == ""
     assert refusal(jobs, pod(owner=("batch/v1", "Job"))) == ""
 
 
-def test_a_tenant_makes_no_pod_even_one_that_looks_like_a_rays(walls: Bed) -> None:
-    assert "made by Ray clusters and queued Jobs" in refusal(as_user(walls, TENANT), pod())
-    assert "made by Ray clusters and queued Jobs" in refusal(as_user(walls, TENANT), pod(gpus=0))
+def test_a_tenant_cannot_create_a_pod_that_looks_like_a_ray_pod(policy_cluster: LocalCluster) -> None:
+    assert "only Ray clusters and queued Jobs create pods" in refusal(as_user(policy_cluster, TENANT), pod())
+    assert "only Ray clusters and queued Jobs create pods" in refusal(as_user(policy_cluster, TENANT), pod(gpus=0))
 
 
-def test_nobody_looks_into_a_container_with_gpus(walls: Bed) -> None:
-    kuberay, tenant = as_user(walls, KUBERAY), as_user(walls, TENANT)
-    ref = Ref(Kind("v1", "Pod"), "p", SPACE)
+def test_exec_and_attach_to_gpu_containers_are_refused(policy_cluster: LocalCluster) -> None:
+    kuberay, tenant = as_user(policy_cluster, KUBERAY), as_user(policy_cluster, TENANT)
+    ref = Ref(Kind("v1", "Pod"), "p", NAMESPACE)
     kuberay.create(pod(), manager="test")
     try:
-        for extra, words in (
+        for extra, message in (
             ({"resources": {"limits": {GPU: "1"}}}, "cannot be set for an Ephemeral Container"),
-            ({"targetContainerName": "main"}, "nobody joins containers"),
-            ({}, "nobody joins containers"),
+            ({"targetContainerName": "main"}, "ephemeral containers are not allowed"),
+            ({}, "ephemeral containers are not allowed"),
         ):
             probe = main(restricted({})) | {"name": "probe", "resources": {}} | extra
             fields = {"spec": {"ephemeralContainers": [probe]}}
-            with pytest.raises(ClusterError, match=words):
+            with pytest.raises(KubeApiError, match=message):
                 tenant.patch(ref, fields, manager="test", subresource="ephemeralcontainers")
     finally:
         kuberay.delete(ref)
 
 
-def connect(bed: Bed, how: str, user: str) -> str:
-    """What the API server says to somebody who wants to step into the container of a pod."""
-    path = f"/api/v1/namespaces/{SPACE}/pods/held/{how}?command=true&stdout=true"
-    with pytest.raises(BedError) as refused:  # kubectl speaks no protocol of streams here: an admin fails later
-        kubectl(bed, "--as", user, "create", "--raw", path, "-f", "-", given="{}")
+def connect(cluster: LocalCluster, how: str, user: str) -> str:
+    """The API server's refusal of an exec or attach request."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/held/{how}?command=true&stdout=true"
+    with pytest.raises(
+        LocalClusterError
+    ) as refused:  # kubectl speaks no protocol of streams here: an admin fails later
+        kubectl(cluster, "--as", user, "create", "--raw", path, "-f", "-", given="{}")
     return str(refused.value)
 
 
-def test_a_pod_stays_with_its_cluster_and_runs_what_it_ran(walls: Bed) -> None:
-    kuberay, tenant = as_user(walls, KUBERAY), as_user(walls, TENANT)
-    ref, wish = Ref(Kind("v1", "Pod"), "held", SPACE), pod()
-    wish["metadata"] |= {"name": "held", "finalizers": ["windlass.dev/test"]}  # its owner is not there
-    containers = kuberay.create(wish, manager="test")["spec"]["containers"]
+def test_a_pods_cluster_and_image_are_immutable(policy_cluster: LocalCluster) -> None:
+    kuberay, tenant = as_user(policy_cluster, KUBERAY), as_user(policy_cluster, TENANT)
+    ref, desired = Ref(Kind("v1", "Pod"), "held", NAMESPACE), pod()
+    desired["metadata"] |= {"name": "held", "finalizers": ["windlass.dev/test"]}  # its owner is not there
+    containers = kuberay.create(desired, manager="test")["spec"]["containers"]
     containers[0]["image"] = "somebody-elses"
     attacks: list[Json] = [
         {"metadata": {"ownerReferences": None}},
@@ -252,29 +264,29 @@ def test_a_pod_stays_with_its_cluster_and_runs_what_it_ran(walls: Bed) -> None:
     ]
     try:
         for fields in attacks:
-            with pytest.raises(ForbiddenError, match="labels, owners and spec of a pod stay"):
+            with pytest.raises(KubeForbiddenError, match="labels, ownerReferences and spec of a pod are immutable"):
                 tenant.patch(ref, fields, manager="test")
         tenant.patch(ref, {"metadata": {"annotations": {"note": "slow"}}}, manager="test")
         kuberay.patch(ref, {"metadata": {"labels": {"ray.io/serve": "true"}}}, manager="test")
-        for how in ("exec", "attach", "portforward"):
-            assert "nobody joins a container" in connect(walls, how, TENANT)
-            assert "nobody joins a container" not in connect(walls, how, ADMIN)
+        for how in ("exec", "attach", "portforward", "proxy"):
+            assert "exec, attach, port-forward and proxies are not allowed" in connect(policy_cluster, how, TENANT)
+            assert "exec, attach, port-forward and proxies are not allowed" not in connect(policy_cluster, how, ADMIN)
     finally:
         tenant.patch(ref, {"metadata": {"finalizers": None}}, manager="test")
         kuberay.delete(ref)
 
 
-def test_nobody_gives_a_running_container_more(walls: Bed) -> None:
-    """Resizing in place changes what a pod takes after Kueue and the quota have counted it."""
-    kuberay, tenant = as_user(walls, KUBERAY), as_user(walls, TENANT)
-    ref, wish = Ref(Kind("v1", "Pod"), "fixed", SPACE), pod()
-    wish["metadata"] |= {"name": "fixed", "finalizers": ["windlass.dev/test"]}  # its owner is not there
-    containers = kuberay.create(wish, manager="test")["spec"]["containers"]
+def test_resizing_a_running_container_is_refused(policy_cluster: LocalCluster) -> None:
+    """In-place resizing would change a pod's resources after Kueue and the quota have counted them."""
+    kuberay, tenant = as_user(policy_cluster, KUBERAY), as_user(policy_cluster, TENANT)
+    ref, desired = Ref(Kind("v1", "Pod"), "fixed", NAMESPACE), pod()
+    desired["metadata"] |= {"name": "fixed", "finalizers": ["windlass.dev/test"]}  # its owner is not there
+    containers = kuberay.create(desired, manager="test")["spec"]["containers"]
     for amounts in containers[0]["resources"].values():
         amounts["cpu"] = "1100m"
     more = {"spec": {"containers": containers}}
     try:
-        with pytest.raises(ForbiddenError, match="labels, owners and spec of a pod stay"):
+        with pytest.raises(KubeForbiddenError, match="labels, ownerReferences and spec of a pod are immutable"):
             tenant.patch(ref, more, manager="test", subresource="resize")
         kuberay.patch(ref, more, manager="test", subresource="resize")
     finally:
@@ -282,58 +294,60 @@ def test_nobody_gives_a_running_container_more(walls: Bed) -> None:
         kuberay.delete(ref)
 
 
-def test_jobs_are_made_by_windlass_in_the_projects_queue(walls: Bed) -> None:
-    worker = as_user(walls, WORKER)
-    assert refusal(worker, queued_job("walls", "honest", 2)) == ""
-    assert "only Windlass writes Jobs" in refusal(as_user(walls, TENANT), queued_job("walls", "mine", 2))
+def test_only_windlass_creates_jobs_in_the_projects_queue(policy_cluster: LocalCluster) -> None:
+    worker = as_user(policy_cluster, WORKER)
+    assert refusal(worker, queued_job("policies", "valid", 2)) == ""
+    assert "only Windlass writes Jobs" in refusal(as_user(policy_cluster, TENANT), queued_job("policies", "mine", 2))
     for labels in ({QUEUE: "h100"}, {QUEUE: ""}):
-        wish = queued_job("walls", "other", 2)
-        wish["metadata"]["labels"] |= labels
-        assert "must name one of the queues" in refusal(worker, wish)
-    wish = queued_job("walls", "part", 2)
-    main(wish["spec"]["template"]["spec"])["resources"] = {"requests": {MIG: "1"}, "limits": {MIG: "1"}}
-    assert "does not count everything" in refusal(worker, wish)
-    wish = queued_job("walls", "vip", 2)
-    wish["metadata"]["labels"][PRIORITY] = "windlass-1000"
-    assert "above the ceiling" in refusal(worker, wish)
+        desired = queued_job("policies", "other", 2)
+        desired["metadata"]["labels"] |= labels
+        assert "must name one of the queues" in refusal(worker, desired)
+    desired = queued_job("policies", "part", 2)
+    main(desired["spec"]["template"]["spec"])["resources"] = {"requests": {MIG: "1"}, "limits": {MIG: "1"}}
+    assert "does not count all resources" in refusal(worker, desired)
+    desired = queued_job("policies", "vip", 2)
+    desired["metadata"]["labels"][PRIORITY] = "windlass-1000"
+    assert "exceeds the priority ceiling" in refusal(worker, desired)
 
 
-def test_a_job_without_a_queue_gets_no_gpus_later_either(walls: Bed) -> None:
-    """Kubernetes lets the resources of a suspended Job be changed."""
-    worker, tenant = as_user(walls, WORKER), as_user(walls, TENANT)
-    wish = queued_job("walls", "plain", 1)
+def test_a_job_without_a_queue_cannot_get_gpus_by_an_update(policy_cluster: LocalCluster) -> None:
+    """Kubernetes allows changes to the resources of a suspended Job."""
+    worker, tenant = as_user(policy_cluster, WORKER), as_user(policy_cluster, TENANT)
+    desired = queued_job("policies", "plain", 1)
     for name in (QUEUE, PRIORITY):
-        del wish["metadata"]["labels"][name]
+        del desired["metadata"]["labels"][name]
     amounts = {"cpu": "1", "memory": "1Gi"}
-    main(wish["spec"]["template"]["spec"])["resources"] = {"requests": amounts, "limits": amounts}
-    ref = Ref.of(wish)
-    job = worker.create(wish, manager="test")
+    main(desired["spec"]["template"]["spec"])["resources"] = {"requests": amounts, "limits": amounts}
+    ref = Ref.of(desired)
+    job = worker.create(desired, manager="test")
     containers = job["spec"]["template"]["spec"]["containers"]
     for given in containers[0]["resources"].values():
         given[GPU] = "8"
     more = {"spec": {"template": {"spec": {"containers": containers}}}}
     try:
         eventually(lambda: bool(worker.get(ref)["status"].get("conditions")), "the Job is known to be suspended")
-        with pytest.raises(ForbiddenError, match="only Windlass writes Jobs"):
+        with pytest.raises(KubeForbiddenError, match="only Windlass writes Jobs"):
             tenant.patch(ref, {"spec": {"suspend": False}}, manager="test")
-        with pytest.raises(ForbiddenError, match="only Windlass writes Jobs"):
+        with pytest.raises(KubeForbiddenError, match="only Windlass writes Jobs"):
             tenant.patch(ref, more, manager="test")
-        with pytest.raises(InvalidError, match="must name one of the queues"):
+        with pytest.raises(KubeInvalidError, match="must name one of the queues"):
             worker.patch(ref, more, manager="test")
         worker.patch(ref, {"metadata": {"annotations": {"note": "slow"}}}, manager="test")
     finally:
         worker.delete(ref)
 
 
-def test_what_has_no_queue_at_all_is_bounded_to_none(walls: Bed) -> None:
-    """ResourceQuota, behind the policies: a Deployment of bare pods is not even stored."""
-    with pytest.raises(BedError, match="exceeded quota"):
-        kubectl(walls, "-n", SPACE, "create", "deployment", "web", "--image=web")
+def test_objects_without_a_queue_are_limited_to_zero_gpus(policy_cluster: LocalCluster) -> None:
+    """ResourceQuota is the fallback of the policies: a Deployment with GPUs is rejected."""
+    with pytest.raises(LocalClusterError, match="exceeded quota"):
+        kubectl(policy_cluster, "-n", NAMESPACE, "create", "deployment", "web", "--image=web")
 
 
-def test_namespaces_of_others_are_not_touched(walls: Bed) -> None:
-    apply(walls, [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}}])
-    wish = pod()
-    wish["metadata"] = {"name": "p", "namespace": "elsewhere"}
-    wish["spec"]["serviceAccountName"] = "default"
-    eventually(lambda: refusal(as_user(walls, TENANT), wish) == "", "a pod elsewhere is nobody's business here")
+def test_policies_ignore_other_namespaces(policy_cluster: LocalCluster) -> None:
+    apply(policy_cluster, [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}}])
+    desired = pod()
+    desired["metadata"] = {"name": "p", "namespace": "elsewhere"}
+    desired["spec"]["serviceAccountName"] = "default"
+    eventually(
+        lambda: refusal(as_user(policy_cluster, TENANT), desired) == "", "a pod elsewhere is nobody's business here"
+    )

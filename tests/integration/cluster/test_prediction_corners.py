@@ -1,20 +1,19 @@
-"""Rules of Kueue that random set-ups do not reach: queues that are stopped, and jobs of the same second."""
+"""Kueue rules that random setups do not cover: stopped queues, and jobs of the same second."""
 
 import time
 from collections.abc import Iterator
 
 import pytest
-from tests.bed.cluster_api import ClusterApi, condition
-from tests.bed.fixture import command
-from tests.bed.layout import Bed
 from tests.factories.observations import cluster_state
+from tests.integration.cluster.api_objects import object_path, patch
+from tests.integration.cluster.cluster_scenario import ClusterScenario, share
 from tests.integration.cluster.prediction.forms import BareWorkloads
-from tests.integration.cluster.stage import Stage, share
 from tests.integration.cluster.waiting import eventually
-from tests.integration.cluster.writing import patch, path_of
+from tests.testcluster.cluster_api import ClusterApi, condition
+from tests.testcluster.layout import LocalCluster
 
-from windlass.domain.quota import Claim, schedule
-from windlass.kube.kueue.snapshot import take_snapshot
+from windlass.domain.quota import ResourceDemand, schedule
+from windlass.kube.kueue.snapshot import snapshot_from_cluster
 from windlass.kube.kueue.workload import Workload
 from windlass.kube.names import cluster_queue_of, namespace_of
 
@@ -22,58 +21,61 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(scope="module")
-def api(cluster: Bed) -> Iterator[ClusterApi]:
+def api(cluster: LocalCluster) -> Iterator[ClusterApi]:
     with ClusterApi(cluster) as client:
         yield client
-    ended = command(cluster, "reset")
-    assert ended.returncode == 0, ended.stderr
 
 
-def bare(stage: Stage, suffix: str, name: str, gpus: int) -> str:
-    space, name = namespace_of(stage.project(suffix)), f"{stage.name}-{name}"
-    wish = {"project": stage.project(suffix), "pool": stage.name, "gpus": gpus, "queued_at": "2026-01-01T00:00:00Z"}
-    BareWorkloads().submit(stage.api, Claim.model_validate({"job": f"{space}/{name}"} | wish))
+def bare(scenario: ClusterScenario, suffix: str, name: str, gpus: int) -> str:
+    space, name = namespace_of(scenario.project(suffix)), f"{scenario.name}-{name}"
+    desired = {
+        "project": scenario.project(suffix),
+        "pool": scenario.name,
+        "gpus": gpus,
+        "queued_at": "2026-01-01T00:00:00Z",
+    }
+    BareWorkloads().submit(scenario.api, ResourceDemand.model_validate({"job": f"{space}/{name}"} | desired))
     return f"{space}/{name}"
 
 
-def read(stage: Stage, job: str) -> Workload:
+def read(scenario: ClusterScenario, job: str) -> Workload:
     space, name = job.split("/")
-    found = stage.api.read(path_of("Workload", name, space))
+    found = scenario.api.read(object_path("Workload", name, space))
     assert found is not None
     return Workload.parse(found)
 
 
-def test_what_a_stopped_queue_has_borrowed_is_not_reclaimed(api: ClusterApi) -> None:
-    stage = Stage(api, "stopped-lender")
-    stage.set_up(cohort=True, a=share(4), b=share(4))
-    borrower = bare(stage, "a", "borrower", 8)
-    eventually(lambda: read(stage, borrower).admitted, "the borrower is admitted")
-    queue = path_of("ClusterQueue", cluster_queue_of(stage.project("a"), stage.name))
-    patch(stage.api, queue, {"spec": {"stopPolicy": "Hold"}})
+def test_quota_borrowed_by_a_stopped_queue_is_not_reclaimed(api: ClusterApi) -> None:
+    scenario = ClusterScenario(api, "stopped-lender")
+    scenario.set_up(cohort=True, a=share(4), b=share(4))
+    borrower = bare(scenario, "a", "borrower", 8)
+    eventually(lambda: read(scenario, borrower).admitted, "the borrower is admitted")
+    queue = object_path("ClusterQueue", cluster_queue_of(scenario.project("a"), scenario.name))
+    patch(scenario.api, queue, {"spec": {"stopPolicy": "Hold"}})
     eventually(lambda: not condition(api.read(queue), "Active"), "the queue is stopped")
-    owner = bare(stage, "b", "owner", 4)
-    eventually(lambda: read(stage, owner).condition("QuotaReserved") is not None, "Kueue has judged the owner's job")
-    assert schedule(take_snapshot(cluster_state(stage.seen(owner)))).preempt == ()
-    assert not read(stage, borrower).evicted
-    patch(stage.api, queue, {"spec": {"stopPolicy": "None"}})
-    eventually(lambda: read(stage, borrower).evicted, "the owner's GPUs come back")
+    owner = bare(scenario, "b", "owner", 4)
+    eventually(lambda: read(scenario, owner).condition("QuotaReserved") is not None, "Kueue has judged the owner's job")
+    assert schedule(snapshot_from_cluster(cluster_state(scenario.seen(owner)))).preempt == ()
+    assert not read(scenario, borrower).evicted
+    patch(scenario.api, queue, {"spec": {"stopPolicy": "None"}})
+    eventually(lambda: read(scenario, borrower).evicted, "the owner's GPUs come back")
 
 
-def test_jobs_of_one_second_start_in_the_order_of_their_uids(api: ClusterApi) -> None:
-    stage = Stage(api, "same-second")
-    stage.set_up(a=share(1))
-    first = bare(stage, "a", "first", 1)
-    eventually(lambda: read(stage, first).admitted, "the queue is taken")
+def test_jobs_of_the_same_second_start_in_uid_order(api: ClusterApi) -> None:
+    scenario = ClusterScenario(api, "same-second")
+    scenario.set_up(a=share(1))
+    first = bare(scenario, "a", "first", 1)
+    eventually(lambda: read(scenario, first).admitted, "the queue is taken")
     time.sleep(1.05 - time.time() % 1)
-    jobs = [bare(stage, "a", f"job-{number}", 1) for number in range(8)]
-    assert len({read(stage, job).metadata.creation_timestamp for job in jobs}) < len(jobs)
+    jobs = [bare(scenario, "a", f"job-{number}", 1) for number in range(8)]
+    assert len({read(scenario, job).metadata.creation_timestamp for job in jobs}) < len(jobs)
     running = first
     while jobs:
-        snapshot = take_snapshot(cluster_state(stage.seen(first)))
-        rest = tuple(claim for claim in snapshot.claims if claim.job != running)
-        [foreseen] = schedule(snapshot.model_copy(update={"claims": rest})).admit
+        snapshot = snapshot_from_cluster(cluster_state(scenario.seen(first)))
+        rest = tuple(demand for demand in snapshot.demands if demand.job != running)
+        [predicted] = schedule(snapshot.model_copy(update={"demands": rest})).admit
         BareWorkloads().end(api, running)
-        eventually(lambda: any(read(stage, job).admitted for job in jobs), "one of them starts")
-        [running] = [job for job in jobs if read(stage, job).admitted]
-        assert running == foreseen
+        eventually(lambda: any(read(scenario, job).admitted for job in jobs), "one of them starts")
+        [running] = [job for job in jobs if read(scenario, job).admitted]
+        assert running == predicted
         jobs.remove(running)

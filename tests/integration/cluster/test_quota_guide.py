@@ -1,4 +1,4 @@
-"""The commands of the guide on quotas, one after the other, on a cluster that has nothing of Windlass yet."""
+"""The commands of the quota guide, in order, on a cluster without Windlass."""
 
 import os
 import subprocess
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from tests.architecture.tree import ROOT
-from tests.bed.cluster_api import apply
-from tests.bed.fixture import command
-from tests.bed.layout import Bed
-from tests.docs.pages import ON_A_FREE_PORT, Command, commands_of, session
-from tests.integration.cluster.installed import RIGHTS, SYSTEM, WORKER, admin_of, may, queued_job
-from tests.integration.cluster.operating import Operators, take_down
+from tests.charts.rendering import SYSTEM
+from tests.docs.pages import ON_A_FREE_PORT, PageCommand, commands_of, session
+from tests.integration.cluster.installed import RIGHTS, WORKER, admin_client, grant, queued_job
+from tests.integration.cluster.operator_process import OperatorProcess, delete_test_objects
 from tests.integration.cluster.waiting import eventually
+from tests.testcluster.cluster_api import apply
+from tests.testcluster.fixture import command
+from tests.testcluster.layout import LocalCluster
 
 from windlass.kube.objects import Ref
 from windlass_operators.kinds import PROJECT
@@ -23,14 +24,14 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 PAGE = Path("docs/guides/quotas.md")
 
 
-def test_the_guide_does_what_it_says(cluster: Bed, tmp_path: Path) -> None:
+def test_the_guides_commands_work(cluster: LocalCluster, tmp_path: Path) -> None:
     home = tmp_path / "windlass-cluster"
     path = f"{cluster.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     own = {"KUBECONFIG": str(cluster.kubeconfig), "PATH": path, "HOME": str(tmp_path), "WINDLASS_HOME": str(home)}
     installing, working, deleting = parts()
-    running = Operators(cluster, tmp_path / "log", as_admin=True, NAMESPACE=SYSTEM, LEASE_SECONDS="30")
+    running = OperatorProcess(cluster, tmp_path / "log", as_admin=True, NAMESPACE=SYSTEM, LEADER_LEASE_SECONDS="30")
 
-    def run(commands: list[Command]) -> str:
+    def run(commands: list[PageCommand]) -> str:
         ended = subprocess.run(
             ["bash", "-c", ON_A_FREE_PORT + session(commands)],
             cwd=ROOT,
@@ -46,22 +47,22 @@ def test_the_guide_does_what_it_says(cluster: Bed, tmp_path: Path) -> None:
     try:
         run(installing)
         running.start_active()
-        told = run(working)
-        assert "Preempted: project speech took back GPUs" in told
-        assert "is managed by kubectl-client-side-apply" in told
+        output = run(working)
+        assert "Preempted: project speech reclaimed GPUs" in output
+        assert "is managed by kubectl-client-side-apply" in output
         start_a_job(cluster)
         run(deleting)
         assert running.client.find(Ref(PROJECT, "search")) is None
-        take_down(running)
+        delete_test_objects(running)
     finally:
         subprocess.run(["windlass", "down"], env=os.environ | own, capture_output=True, timeout=60, check=False)
         running.stop()
         assert command(cluster, "reset").returncode == 0
 
 
-def parts() -> list[list[Command]]:
-    """The page's commands before the operators start, after that, and from where a project with a job is deleted."""
-    found: list[list[Command]] = [[]]
+def parts() -> list[list[PageCommand]]:
+    """The page's commands: before the operators start, after that, and from a project's deletion on."""
+    found: list[list[PageCommand]] = [[]]
     for step in commands_of(PAGE, (ROOT / PAGE).read_text("utf-8")):
         if step.text.startswith("python -m windlass_operators"):
             found.append([])
@@ -72,9 +73,9 @@ def parts() -> list[list[Command]]:
     return found
 
 
-def start_a_job(cluster: Bed) -> None:
-    """What the last part of the guide takes for granted: somebody works in the project."""
-    apply(cluster, may(WORKER, "test-worker", *RIGHTS))
-    admin_of(cluster, impersonate=WORKER).create(queued_job("search", "live", 1), manager="test")
-    client = admin_of(cluster)
+def start_a_job(cluster: LocalCluster) -> None:
+    """The precondition of the guide's last part: a job runs in the project."""
+    apply(cluster, grant(WORKER, "test-worker", *RIGHTS))
+    admin_client(cluster, impersonate=WORKER).create(queued_job("search", "live", 1), manager="test")
+    client = admin_client(cluster)
     eventually(lambda: client.get(Ref(PROJECT, "search"))["status"]["used"] == 1, "the job is admitted")

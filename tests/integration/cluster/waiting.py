@@ -1,12 +1,12 @@
-"""Waiting for what a cluster does in its own time."""
+"""Waits for asynchronous changes of a cluster."""
 
 import time
 from collections.abc import Callable
 
 
-def eventually(ask: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    """Ask until the answer is yes; fail with ``what`` should have happened."""
-    until = time.monotonic() + seconds
-    while not ask():
-        assert time.monotonic() < until, f"not within {seconds} s: {what}"
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Poll until the condition is true; fail with ``what`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Hostile files against the real data process: it ends by itself, in bounded memory, with a finding."""
+"""Hostile files in the real data process: it exits in bounded memory with a finding."""
 
 import json
 import subprocess
@@ -16,32 +16,32 @@ from windlass.domain.datasets import DataResult
 
 pytestmark = pytest.mark.processes
 MB = 1 << 20
-TEXTUAL = 400  # MB of resident memory for anything that is read line by line; the libraries alone take 150
+TEXTUAL = 400  # MB of resident memory for formats that are read by line; the libraries alone take 150
 
 
 def run(folder: Path, name: str, *, reading: int | None = None, **fields: Any) -> tuple[DataResult, float]:
-    """Run the process on ``folder/name``; return its result and the most memory it was seen to hold, in MB.
+    """Run the process on ``folder/name``; return its result and its peak resident memory in MB.
 
-    ``reading`` replaces the limit of the address space while files are read, in bytes.
+    ``reading`` overrides the address space limit while files are read, in bytes.
     """
-    asked = folder / "request.json"
-    made = {
+    request_file = folder / "request.json"
+    data_request = {
         "operation": "ingest",
         "task": "text-classification",
         "options": {},
-        "inputs": [(str(folder / name), None)],
+        "inputs": [((folder / name).as_uri(), None)],
         "names": [name],
-        "output": str(folder / "out"),
+        "output": (folder / "out").as_uri(),
         **fields,
     }
-    asked.write_text(json.dumps(made))
-    command = [sys.executable, "-m", "windlass_pipelines.data", str(asked)]
+    request_file.write_text(json.dumps(data_request))
+    command = [sys.executable, "-m", "windlass_pipelines.data", str(request_file)]
     if reading is not None:
         code = (
             "import sys; from windlass_pipelines.data import __main__, limits;"
             "limits.READING_SPACE = int(sys.argv[1]); sys.exit(__main__.main(sys.argv[2:]))"
         )
-        command = [sys.executable, "-c", code, str(reading), str(asked)]
+        command = [sys.executable, "-c", code, str(reading), str(request_file)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     peak = 0.0
     while process.poll() is None:
@@ -50,9 +50,9 @@ def run(folder: Path, name: str, *, reading: int | None = None, **fields: Any) -
             process.wait(0.02)
         except (subprocess.TimeoutExpired, psutil.NoSuchProcess):
             continue
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    return DataResult.model_validate_json((folder / "out" / "result.json").read_bytes()), peak
+    _, output = process.communicate()
+    assert process.returncode == 0, output
+    return DataResult.model_validate_json((folder / "result.json").read_bytes()), peak
 
 
 def codes(result: DataResult) -> set[str]:
@@ -60,16 +60,16 @@ def codes(result: DataResult) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
-def test_a_line_of_one_gigabyte(tmp_path: Path, name: str) -> None:
+def test_a_line_of_one_gigabyte_is_rejected(tmp_path: Path, name: str) -> None:
     with (tmp_path / name).open("wb") as stream:
         stream.write(b"text,label\nfirst,a\n" if name == "rows.csv" else b'{"text": "first", "label": "a"}\n')
-        stream.truncate(1024 * MB)  # a hole in the file reads as zeros, and takes no disk
+        stream.truncate(1024 * MB)  # a sparse file reads as zeros and takes no disk space
     result, peak = run(tmp_path, name)
     assert codes(result) == {"line-too-long"}
     assert peak < TEXTUAL
 
 
-def test_a_gzip_file_that_expands_without_end(tmp_path: Path) -> None:
+def test_a_gzip_bomb_is_rejected(tmp_path: Path) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     block = packer.compress(b"y" * (8 * MB))
     with (tmp_path / "rows.csv.gz").open("wb") as stream:
@@ -80,7 +80,7 @@ def test_a_gzip_file_that_expands_without_end(tmp_path: Path) -> None:
     assert peak < TEXTUAL
 
 
-def test_a_small_parquet_file_of_one_long_value_in_many_rows(tmp_path: Path) -> None:
+def test_a_parquet_file_with_one_long_value_in_many_rows_is_rejected(tmp_path: Path) -> None:
     indices = pa.array([0] * 2_000_000, pa.int32())
     text = pa.DictionaryArray.from_arrays(indices, pa.array(["y" * 3_000_000]))
     label = pa.DictionaryArray.from_arrays(indices, pa.array(["a"]))
@@ -91,8 +91,8 @@ def test_a_small_parquet_file_of_one_long_value_in_many_rows(tmp_path: Path) -> 
     assert peak < TEXTUAL
 
 
-def test_a_small_parquet_file_whose_pages_are_huge(tmp_path: Path) -> None:
-    """A page is unpacked whole: what holds is the limit of the address space, lowered to keep the test small."""
+def test_a_parquet_file_with_huge_pages_is_rejected(tmp_path: Path) -> None:
+    """A page is decompressed as a whole, so the address space limit applies; it is lowered for the test."""
     table = pa.table({"text": ["z" * (200 * MB)], "label": ["a"]})
     pq.write_table(table, tmp_path / "rows.parquet", compression="zstd", use_dictionary=False)
     assert (tmp_path / "rows.parquet").stat().st_size < MB
@@ -101,7 +101,7 @@ def test_a_small_parquet_file_whose_pages_are_huge(tmp_path: Path) -> None:
     assert peak < TEXTUAL
 
 
-def test_a_million_findings(tmp_path: Path) -> None:
+def test_a_million_findings_are_summarised(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"text,label\n" + b"x\n" * 999_999 + b"x")
     result, peak = run(tmp_path, "rows.csv")
     assert sum(finding.count for finding in result.report.errors) == 1_000_000
@@ -109,7 +109,7 @@ def test_a_million_findings(tmp_path: Path) -> None:
     assert peak < TEXTUAL
 
 
-def test_a_csv_record_that_never_ends(tmp_path: Path) -> None:
+def test_an_endless_csv_record_is_rejected(tmp_path: Path) -> None:
     with (tmp_path / "rows.csv").open("wb") as stream:
         stream.write(b"text,label\n")
         for _ in range(64):
@@ -137,7 +137,7 @@ def test_the_process_limits_itself(tmp_path: Path) -> None:
     assert done.stdout.split() == ["memory", "27", "time"], done.stderr
 
 
-def test_what_the_process_says_quotes_no_row(tmp_path: Path) -> None:
+def test_the_process_output_contains_no_row_content(tmp_path: Path) -> None:
     (tmp_path / "request.json").write_text('{"operation": "hunter2"}')
     command = [sys.executable, "-m", "windlass_pipelines.data", str(tmp_path / "request.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,26 +1,32 @@
 """The embedded data processor with real child processes."""
 
-import json
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from tests.factories.processes import record_of
 
-from windlass.domain.datasets import DataRequest, DataResult, IngestOptions, Split
-from windlass.domain.errors import InvalidError, NotFoundError, UnavailableError
+from windlass.domain.datasets import DataRequest, DataResult, Split
+from windlass.domain.errors import InvalidError, NotFoundError
+from windlass.domain.ingest import IngestOptions
 from windlass.domain.specs import Task
 from windlass.orchestration.data_process import EmbeddedDataProcessor
+from windlass.ports import TaskFailedError
 
 pytestmark = pytest.mark.processes
 NAME = "dsv_01"
 
 
 def request(folder: Path, content: bytes = b"text,label\nx,a\ny,b\n", *, waiting: bool = False) -> DataRequest:
-    """A request over ``content``; a waiting one goes on when something is written to ``folder/tokenizer``."""
+    """A request for ``content``; with ``waiting``, it blocks until ``folder/tokenizer`` is written."""
     (folder / "upload").write_bytes(content)
     if waiting:
         os.mkfifo(folder / "tokenizer")
@@ -28,10 +34,10 @@ def request(folder: Path, content: bytes = b"text,label\nx,a\ny,b\n", *, waiting
         operation="ingest",
         task=Task.TEXT_CLASSIFICATION,
         options=IngestOptions(),
-        inputs=((str(folder / "upload"), None),),
+        inputs=(((folder / "upload").as_uri(), None),),
         names=("rows.csv",),
-        output=str(folder / "out"),
-        tokenizer=str(folder / "tokenizer") if waiting else None,
+        output=(folder / "out").as_uri(),
+        tokenizer=(folder / "tokenizer").as_uri() if waiting else None,
     )
 
 
@@ -44,7 +50,7 @@ def result_of(processor: EmbeddedDataProcessor, name: str = NAME) -> DataResult:
 
 
 def pid_of(root: Path) -> int:
-    return int(json.loads((root / NAME / "process.json").read_bytes())["pid"])
+    return record_of(root / NAME).pid or 0
 
 
 @pytest.fixture
@@ -54,107 +60,123 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def processor(root: Path) -> Iterator[EmbeddedDataProcessor]:
-    made = EmbeddedDataProcessor(root)
-    yield made
-    made.forget(NAME)
+    embedded = EmbeddedDataProcessor(root)
+    yield embedded
+    embedded.delete(NAME)
 
 
-def test_a_request_is_carried_out_and_forgotten(tmp_path: Path, root: Path, processor: EmbeddedDataProcessor) -> None:
+def test_a_request_is_processed_and_deleted(tmp_path: Path, root: Path, processor: EmbeddedDataProcessor) -> None:
     processor.start(NAME, request(tmp_path))
     result = result_of(processor)
     assert result.accepted
     assert result.rows == {Split.TRAIN: 2}
-    processor.forget(NAME)
+    processor.delete(NAME)
     assert list(root.iterdir()) == []
     assert (tmp_path / "out" / "train.jsonl").exists()
     with pytest.raises(NotFoundError):
         processor.poll(NAME)
 
 
-def test_rejected_data_is_a_normal_end(tmp_path: Path, processor: EmbeddedDataProcessor) -> None:
+def test_rejected_data_is_a_normal_result(tmp_path: Path, processor: EmbeddedDataProcessor) -> None:
     processor.start(NAME, request(tmp_path, b""))
     result = result_of(processor)
     assert not result.accepted
     assert result.report.errors[0].code == "empty-file"
 
 
-def test_a_killed_process_is_reported_and_can_be_begun_again(
+def test_starting_twice_starts_one_process_across_servers(
     tmp_path: Path, root: Path, processor: EmbeddedDataProcessor
 ) -> None:
-    asked = request(tmp_path, waiting=True)
-    processor.start(NAME, asked)
-    assert processor.poll(NAME) is None
-    os.kill(pid_of(root), signal.SIGKILL)
-    with pytest.raises(UnavailableError, match="ended by signal 9"):
-        result_of(processor)
-    processor.start(NAME, asked)  # begun before: nothing happens until it is forgotten
-    with pytest.raises(UnavailableError):
-        processor.poll(NAME)
-    processor.forget(NAME)
-    processor.start(NAME, asked)
-    (tmp_path / "tokenizer").write_text("none")
-    assert result_of(processor).accepted
-
-
-def test_starting_twice_is_one_process_for_all_servers(
-    tmp_path: Path, root: Path, processor: EmbeddedDataProcessor
-) -> None:
-    asked = request(tmp_path, waiting=True)
-    processor.start(NAME, asked)
+    data_request = request(tmp_path, waiting=True)
+    processor.start(NAME, data_request)
     first = pid_of(root)
-    processor.start(NAME, asked)
-    EmbeddedDataProcessor(root).start(NAME, asked)
+    processor.start(NAME, data_request)
+    EmbeddedDataProcessor(root).start(NAME, data_request)
     assert pid_of(root) == first
     path = str(root / NAME / "request.json")
     running = [process.pid for process in psutil.process_iter(["cmdline"]) if path in (process.info["cmdline"] or [])]
-    assert set(running) <= {first}  # it may have ended by now
+    assert set(running) <= {first}  # it may have exited by now
 
 
-def test_another_server_adopts_what_runs(tmp_path: Path, root: Path, processor: EmbeddedDataProcessor) -> None:
-    processor.start(NAME, request(tmp_path, waiting=True))
-    adopter = EmbeddedDataProcessor(root)
-    assert adopter.poll(NAME) is None
-    (tmp_path / "tokenizer").write_text("none")
-    assert result_of(adopter).accepted
-
-
-def test_another_server_sees_and_ends_what_it_did_not_start(
+def test_another_server_can_kill_a_process_it_did_not_start(
     tmp_path: Path, root: Path, processor: EmbeddedDataProcessor
 ) -> None:
     processor.start(NAME, request(tmp_path, waiting=True))
-    child = psutil.Process(pid_of(root))
-    EmbeddedDataProcessor(root).forget(NAME)
-    assert not (root / NAME).exists()
-    assert child.status() == psutil.STATUS_ZOMBIE  # dead; its parent, this test, has not asked for its status yet
-
-
-def test_a_process_whose_record_was_never_written_is_found(
-    tmp_path: Path, root: Path, processor: EmbeddedDataProcessor
-) -> None:
-    """The server may die between the start of the child and the record of its pid."""
-    asked = request(tmp_path, waiting=True)
-    processor.start(NAME, asked)
     pid = pid_of(root)
-    (root / NAME / "process.json").unlink()
-    later = EmbeddedDataProcessor(root)
-    later.start(NAME, asked)
-    assert not (root / NAME / "process.json").exists()  # the lock tells that one lives, so none was started
-    assert later.poll(NAME) is None
-    later.forget(NAME)
-    assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    EmbeddedDataProcessor(root).delete(NAME)
+    assert not (root / NAME).exists()
+    assert not psutil.pid_exists(pid)
 
 
-def test_a_pid_that_belongs_to_somebody_else_is_not_killed(
+def test_a_process_whose_server_was_killed_before_it_stored_the_pid_is_located(
     tmp_path: Path, root: Path, processor: EmbeddedDataProcessor
 ) -> None:
+    data_request = request(tmp_path, waiting=True)
+    processor.start(NAME, data_request)
+    started = record_of(root / NAME)
+    started.model_copy(update={"pid": None, "started": None}).save(root / NAME / "process.json")
+    later = EmbeddedDataProcessor(root)
+    later.start(NAME, data_request)
+    assert later.poll(NAME) is None
+    assert record_of(root / NAME) == started
+
+
+SERVER = """
+import os, signal, sys
+from pathlib import Path
+from windlass.domain.datasets import DataRequest
+from windlass.orchestration.data_process import EmbeddedDataProcessor
+
+os.posix_spawn = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+EmbeddedDataProcessor(Path(sys.argv[1])).start(sys.argv[2], DataRequest.model_validate_json(sys.argv[3]))
+"""
+
+
+def test_a_request_whose_server_was_killed_before_the_start_has_not_begun(
+    tmp_path: Path, root: Path, processor: EmbeddedDataProcessor
+) -> None:
+    data_request = request(tmp_path)
+    argv = [sys.executable, "-c", SERVER, str(root), NAME, data_request.model_dump_json()]
+    assert subprocess.run(argv, check=False).returncode == -signal.SIGKILL
+    assert record_of(root / NAME).pid is None
+    with pytest.raises(NotFoundError):
+        processor.poll(NAME)
+    processor.start(NAME, data_request)
+    assert result_of(processor).accepted
+
+
+def test_a_poll_sees_no_process_that_is_about_to_start(
+    tmp_path: Path, processor: EmbeddedDataProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poll between the record and the process would take the process for a dead one."""
+    spawn, answers = os.posix_spawn, []
+
+    def poll() -> None:
+        answers.append(processor.poll(NAME))
+
+    def spawn_slowly(*args: Any, **kwargs: Any) -> int:
+        poller.start()
+        poller.join(0.2)
+        assert answers == []
+        return spawn(*args, **kwargs)
+
+    poller = threading.Thread(target=poll)
+    monkeypatch.setattr(os, "posix_spawn", spawn_slowly)
+    processor.start(NAME, request(tmp_path, waiting=True))
+    poller.join(30)
+    assert answers == [None]
+
+
+def test_a_reused_pid_is_not_killed(tmp_path: Path, root: Path, processor: EmbeddedDataProcessor) -> None:
     processor.start(NAME, request(tmp_path))
     result_of(processor)
-    (root / NAME / "process.json").write_text(json.dumps({"pid": os.getpid(), "started": 1.0}))
-    processor.forget(NAME)
+    reused = {"pid": os.getpid(), "started": 1, "exit_code": None}
+    record_of(root / NAME).model_copy(update=reused).save(root / NAME / "process.json")
+    processor.delete(NAME)
     assert not (root / NAME).exists()
 
 
-def test_the_child_gets_no_secret_and_a_group_of_its_own(
+def test_the_child_gets_no_secrets_and_its_own_process_group(
     tmp_path: Path, root: Path, processor: EmbeddedDataProcessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WINDLASS_KEY", "canary")
@@ -163,50 +185,52 @@ def test_the_child_gets_no_secret_and_a_group_of_its_own(
     processor.start(NAME, request(tmp_path, waiting=True))
     child = psutil.Process(pid_of(root))
     assert "canary" not in str(child.environ())
-    assert set(child.environ()) <= {"PATH", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "LANG", "LC_CTYPE"}
-    assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
-    assert child.cwd() == str(root / NAME)
+    names = {name for name in child.environ() if not name.startswith("WINDLASS_PROCESS_TREE_")}
+    assert names <= {"PATH", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "LANG", "LC_CTYPE", "PYTHONSAFEPATH"}
+    assert os.getsid(child.pid) == child.pid != os.getsid(0)
+    deadline = time.monotonic() + 30
+    while child.cwd() != str(root / NAME):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
-def test_a_stale_result_is_not_taken_for_the_new_one(tmp_path: Path, processor: EmbeddedDataProcessor) -> None:
+def test_a_stale_result_is_not_returned_for_a_new_request(tmp_path: Path, processor: EmbeddedDataProcessor) -> None:
     processor.start(NAME, request(tmp_path))
     assert result_of(processor).accepted
-    processor.forget(NAME)
+    processor.delete(NAME)
     processor.start(NAME, request(tmp_path, waiting=True))
     assert processor.poll(NAME) is None
 
 
-def test_an_input_that_is_gone_ends_with_the_systems_words(tmp_path: Path, processor: EmbeddedDataProcessor) -> None:
-    asked = request(tmp_path)
+def test_a_missing_input_is_named(tmp_path: Path, processor: EmbeddedDataProcessor) -> None:
+    data_request = request(tmp_path)
     (tmp_path / "upload").unlink()
-    processor.start(NAME, asked)
-    with pytest.raises(UnavailableError, match="status 74: cannot read or write: No such file"):
+    processor.start(NAME, data_request)
+    with pytest.raises(TaskFailedError, match=r"status 74: cannot read or write: there is no file file:///.*/upload"):
         result_of(processor)
 
 
 @pytest.mark.parametrize("name", ["", "../up", "/etc", "a\\b"])
-def test_a_name_is_no_way_out_of_the_folder(tmp_path: Path, root: Path, name: str) -> None:
+def test_a_name_cannot_escape_the_folder(tmp_path: Path, root: Path, name: str) -> None:
     with pytest.raises(InvalidError):
         EmbeddedDataProcessor(root).start(name, request(tmp_path))
     assert not root.exists()
 
 
 @pytest.mark.parametrize("left", [b"{", b'{"accepted": "perhaps"}', b'{"accepted": true, "colour": "red"}'])
-def test_a_result_that_makes_no_sense_ends_its_own_process_and_nothing_else(
-    processor: EmbeddedDataProcessor, tmp_path: Path, left: bytes
+def test_an_invalid_result_is_a_failure(
+    processor: EmbeddedDataProcessor, tmp_path: Path, root: Path, left: bytes
 ) -> None:
     processor.start(NAME, request(tmp_path))
     result_of(processor)
-    (tmp_path / "out" / "result.json").write_bytes(left)
-    with pytest.raises(UnavailableError, match="cannot be read"):
+    (root / NAME / "result.json").write_bytes(left)
+    with pytest.raises(TaskFailedError, match="cannot be read"):
         processor.poll(NAME)
 
 
-def test_a_folder_that_the_child_has_littered_goes(
-    processor: EmbeddedDataProcessor, root: Path, tmp_path: Path
-) -> None:
+def test_a_folder_with_extra_files_is_deleted(processor: EmbeddedDataProcessor, root: Path, tmp_path: Path) -> None:
     processor.start(NAME, request(tmp_path))
     result_of(processor)
     (root / NAME / "litter").mkdir()
-    processor.forget(NAME)
+    processor.delete(NAME)
     assert not (root / NAME).exists()

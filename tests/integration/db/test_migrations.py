@@ -1,49 +1,49 @@
-"""The schema comes from migrations alone, and is what the code declares."""
+"""The migrated schema matches the declared tables."""
 
 from pathlib import Path
 
 from sqlalchemy import inspect
 
-from windlass.db.migrate import current, migrate, newest
+from windlass.db.engines import sqlite_engine
+from windlass.db.migrate import current_revision, head_revision, migrate
 from windlass.db.schema import drift, upgrade
-from windlass.db.session import sqlite_engine
 
 
-def test_migrating_an_empty_database_gives_the_declared_tables(tmp_path: Path) -> None:
+def test_migrating_an_empty_database_creates_the_declared_tables(tmp_path: Path) -> None:
     engine = sqlite_engine(tmp_path / "new.db")
-    assert current(engine) is None
+    assert current_revision(engine) is None
     migrate(engine)
-    assert current(engine) == newest()
+    assert current_revision(engine) == head_revision()
     assert drift(engine) == []
     migrate(engine)
     assert drift(engine) == []
     engine.dispose()
 
 
-def test_datasets_of_before_go_on_from_their_highest_number(tmp_path: Path) -> None:
+def test_existing_datasets_continue_from_their_highest_version_number(tmp_path: Path) -> None:
     engine = sqlite_engine(tmp_path / "old.db")
     upgrade(engine, "0001")
     with engine.begin() as connection:
-        say = connection.exec_driver_sql
-        say("INSERT INTO project (id, name, display_name, created_at, version) VALUES ('p', 'p', '', 0, 1)")
+        execute = connection.exec_driver_sql
+        execute("INSERT INTO project (id, name, display_name, created_at, version) VALUES ('p', 'p', '', 0, 1)")
         for key in ("full", "empty"):
             columns = "id, project, name, task, description, created_at, version"
-            say(f"INSERT INTO dataset ({columns}) VALUES ('{key}', 'p', '{key}', 'chat', '', 0, 1)")  # noqa: S608 - our own
+            execute(f"INSERT INTO dataset ({columns}) VALUES ('{key}', 'p', '{key}', 'chat', '', 0, 1)")  # noqa: S608 - constants
         for number in (1, 4):
             columns = "id, project, dataset, number, state, task, origin, options, steps, converter_version, prefix"
             values = f"'v{number}', 'p', 'full', {number}, 'ready', 'chat', 'upload', '{{}}', '[]', 1, 'x'"
             more = "rows, labels, problem, created_by, created_at, version"
-            say(f"INSERT INTO dataset_version ({columns}, {more}) VALUES ({values}, '{{}}', '[]', '', 'a', 0, 1)")  # noqa: S608 - our own
+            execute(f"INSERT INTO dataset_version ({columns}, {more}) VALUES ({values}, '{{}}', '[]', '', 'a', 0, 1)")  # noqa: S608 - constants
     migrate(engine)
     with engine.connect() as connection:
-        found = connection.exec_driver_sql("SELECT id, last_number FROM dataset ORDER BY id").all()
+        rows = connection.exec_driver_sql("SELECT id, last_number FROM dataset ORDER BY id").all()
         versions = connection.exec_driver_sql("SELECT count(*) FROM dataset_version").scalar()
-    assert [tuple(row) for row in found] == [("empty", 0), ("full", 4)]
+    assert [tuple(row) for row in rows] == [("empty", 0), ("full", 4)]
     assert versions == 2
     engine.dispose()
 
 
-def test_drift_is_found(tmp_path: Path) -> None:
+def test_drift_reports_a_missing_table(tmp_path: Path) -> None:
     engine = sqlite_engine(tmp_path / "new.db")
     migrate(engine)
     with engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""Real processes: started in sessions of their own, found again, and ended with all that they started."""
+"""Real processes: started in their own sessions, located again, and killed with their process trees."""
 
 import os
 import signal
@@ -17,13 +17,13 @@ from windlass.orchestration.processes import ProcessRecord
 pytestmark = pytest.mark.processes
 Start = Callable[..., ProcessRecord]
 
-FAMILY = """
+PROCESS_TREE = """
 import os, signal, sys
 hide = [sys.executable, "-c", "import signal; print('ready', flush=True); signal.pause()"]
 for depth in range(3):
     if os.fork() == 0:
         if depth == 0:
-            os.execve(sys.executable, hide, {})  # as programs do that overwrite their environment with their title
+            os.execve(sys.executable, hide, {})  # like programs that overwrite their environment with their title
         os.setsid()
         os.fork()
         print("ready", flush=True)
@@ -46,7 +46,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             [sys.executable, "-c", code],
             environment=processes.clean_environment(environment),
             log=log,
-            record=processes.claim(),
+            record=processes.new_record(),
         )
         started.append(record)
         deadline = time.monotonic() + 30
@@ -60,7 +60,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         processes.kill(record)
 
 
-def test_a_process_gets_a_session_a_log_of_its_own_and_only_the_given_environment(
+def test_a_process_gets_its_own_session_and_log_and_only_the_given_environment(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -73,39 +73,39 @@ def test_a_process_gets_a_session_a_log_of_its_own_and_only_the_given_environmen
 
 
 @pytest.mark.parametrize(("code", "expected"), [("exit(7)", 7), ("import os; os.kill(os.getpid(), 9)", -9)])
-def test_the_parent_reads_how_a_process_ended(start: Start, code: str, expected: int) -> None:
+def test_the_parent_reads_the_exit_code(start: Start, code: str, expected: int) -> None:
     record = start(code)
     deadline = time.monotonic() + 30
-    while (found := processes.exit_code(record)) is None and time.monotonic() < deadline:
+    while (result := processes.exit_code(record)) is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert found == expected
-    assert not processes.alive(record)
+    assert result == expected
+    assert not processes.is_alive(record)
 
 
-def test_a_process_that_ended_is_not_alive_and_leaves_no_zombie(start: Start) -> None:
+def test_an_exited_process_is_not_alive_and_leaves_no_zombie(start: Start) -> None:
     record = start("pass")
     assert processes.wait(record, 30)
     assert not Path(f"/proc/{record.pid}").exists()
 
 
-def test_everything_below_a_process_ends_with_it_also_when_it_is_gone_already(start: Start) -> None:
-    record, stranger = start(FAMILY, lines=6), start("import signal; signal.pause()")
-    members = processes.members(record)
-    assert len(members) == 6
+def test_kill_ends_the_process_tree_even_after_its_root_has_exited(start: Start) -> None:
+    record, unrelated = start(PROCESS_TREE, lines=6), start("import signal; signal.pause()")
+    pids = processes.pids(record)
+    assert len(pids) == 6
     os.kill(record.pid or 0, signal.SIGKILL)
     assert processes.wait(record, 30)
-    assert set(processes.members(record)) == set(members) - {record.pid}
+    assert set(processes.pids(record)) == set(pids) - {record.pid}
     processes.kill(record)
-    assert [pid for pid in members if _runs(pid)] == []
-    assert processes.alive(stranger)
+    assert [pid for pid in pids if _runs(pid)] == []
+    assert processes.is_alive(unrelated)
 
 
-def test_a_living_process_leads_to_a_child_that_hid_itself_in_a_session_of_its_own(start: Start) -> None:
-    record = start(FAMILY, lines=7, HIDE="1")
-    members = processes.members(record)
-    assert len(members) == 7
+def test_a_child_without_the_tree_id_in_another_session_is_located(start: Start) -> None:
+    record = start(PROCESS_TREE, lines=7, HIDE="1")
+    pids = processes.pids(record)
+    assert len(pids) == 7
     processes.kill(record)
-    assert [pid for pid in members if _runs(pid)] == []
+    assert [pid for pid in pids if _runs(pid)] == []
 
 
 def _runs(pid: int) -> bool:
@@ -115,34 +115,34 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_grace_lets_a_process_finish(start: Start, tmp_path: Path) -> None:
+def test_the_grace_period_lets_a_process_finish(start: Start, tmp_path: Path) -> None:
     code = "import signal, sys; signal.signal(15, lambda *_: sys.exit(print('bye'))); print('ready'); signal.pause()"
     record = start(code, lines=1)
     processes.kill(record, grace_seconds=30)
     assert (tmp_path / "0.log").read_text() == "ready\nbye\n"
 
 
-def test_a_claim_finds_the_process_that_its_starter_could_not_write_down(start: Start) -> None:
+def test_a_pending_record_is_completed_with_its_process(start: Start) -> None:
     record = start("import signal; signal.pause()")
-    claim = record.model_copy(update={"pid": None, "started": None})
-    assert processes.find(claim) == record
+    pending = record.model_copy(update={"pid": None, "started": None})
+    assert processes.locate(pending) == record
 
 
-def test_a_program_that_is_not_there_is_an_error_with_its_name(tmp_path: Path) -> None:
+def test_a_missing_program_is_an_error_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="/nonexistent/program"):
-        processes.start(["/nonexistent/program"], environment={}, log=tmp_path / "log", record=processes.claim())
+        processes.start(["/nonexistent/program"], environment={}, log=tmp_path / "log", record=processes.new_record())
 
 
-def test_the_lock_of_a_holder_that_was_killed_is_free(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from windlass.orchestration import processes\n"
-        "with processes.exclusive(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "with processes.lock_folder(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(ConflictError), processes.exclusive(tmp_path):
+        with pytest.raises(ConflictError), processes.lock_folder(tmp_path):
             pass
         holder.kill()
-        with processes.exclusive(tmp_path, wait_for_it=True):
+        with processes.lock_folder(tmp_path, blocking=True):
             pass

@@ -1,4 +1,4 @@
-"""The local Ray: who may talk to it, who finds it again, and what it leaves behind."""
+"""The local Ray: access control, adoption by another server, cleanup."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ import httpx2
 import psutil
 import pytest
 
+from windlass.domain.errors import UnavailableError
 from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
 from windlass.orchestration.ray_head import LocalRay
@@ -63,9 +64,9 @@ def head(root: Path) -> ProcessRecord:
 
 
 def listening(root: Path) -> list[tuple[str, int]]:
-    members = set(processes.members(head(root)))
-    found = (c for c in psutil.net_connections("inet") if c.pid in members and c.status == psutil.CONN_LISTEN)
-    return [(connection.laddr[0], connection.laddr[1]) for connection in found if connection.laddr]
+    members = set(processes.pids(head(root)))
+    result = (c for c in psutil.net_connections("inet") if c.pid in members and c.status == psutil.CONN_LISTEN)
+    return [(connection.laddr[0], connection.laddr[1]) for connection in result if connection.laddr]
 
 
 def client(code: str, address: str, **environment: str) -> str:
@@ -74,19 +75,26 @@ def client(code: str, address: str, **environment: str) -> str:
     return subprocess.run(command, env=clean, capture_output=True, text=True, timeout=90, check=True).stdout.strip()
 
 
-def test_another_server_finds_the_same_ray(ray: LocalRay, root: Path) -> None:
+def test_another_server_adopts_the_same_ray(ray: LocalRay, root: Path) -> None:
     before = head(root)
+    assert LocalRay(root, sys.executable).address() == ray.ensure()
     assert LocalRay(root, sys.executable).ensure() == ray.ensure()
     assert head(root) == before
 
 
-def test_it_listens_on_the_loopback_address_alone(ray: LocalRay, root: Path) -> None:
+def test_a_ray_that_does_not_run_has_no_address(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="Ray is not ready"):
+        LocalRay(tmp_path / "ray", sys.executable).address()
+    assert not (tmp_path / "ray").exists()
+
+
+def test_ray_listens_only_on_the_loopback_address(ray: LocalRay, root: Path) -> None:
     sockets = listening(root)
     assert (ray.ensure().rpartition(":")[0], len(sockets) > 2) == ("127.0.0.1", True)
     assert {address.removeprefix("::ffff:") for address, _ in sockets} == {"127.0.0.1"}
 
 
-def test_a_client_without_the_token_or_with_another_one_is_refused(ray: LocalRay, tmp_path: Path) -> None:
+def test_a_client_without_the_right_token_is_rejected(ray: LocalRay, tmp_path: Path) -> None:
     address = ray.ensure()
     assert client(ASK, address, **ray.environment()) == "True"
     assert client(ASK, address, RAY_AUTH_MODE="disabled") == "refused"
@@ -95,7 +103,7 @@ def test_a_client_without_the_token_or_with_another_one_is_refused(ray: LocalRay
     assert client(ASK, address, **{**ray.environment(), "RAY_AUTH_TOKEN_PATH": str(wrong)}) == "refused"
 
 
-def test_its_http_port_runs_nothing_for_strangers(ray: LocalRay, root: Path) -> None:
+def test_the_http_port_requires_the_token(ray: LocalRay, root: Path) -> None:
     statuses = set()
     for _, port in listening(root):
         try:
@@ -107,7 +115,7 @@ def test_its_http_port_runs_nothing_for_strangers(ray: LocalRay, root: Path) -> 
     assert statuses == {401}
 
 
-def test_the_token_is_readable_by_its_owner_alone(ray: LocalRay, root: Path) -> None:
+def test_the_token_is_readable_only_by_its_owner(ray: LocalRay, root: Path) -> None:
     ray.ensure()
     assert stat.S_IMODE((root / "token").stat().st_mode) == 0o600
     assert len((root / "token").read_text()) == 64
@@ -115,17 +123,17 @@ def test_the_token_is_readable_by_its_owner_alone(ray: LocalRay, root: Path) -> 
     assert (root / "token").read_text() not in (root / "head.log").read_text()
 
 
-def test_it_never_queues_what_was_admitted(ray: LocalRay) -> None:
+def test_ray_never_queues_admitted_work(ray: LocalRay) -> None:
     assert client(JOIN, ray.ensure(), **ray.environment()) in {"1", "2"}
 
 
-def test_threads_of_its_workers_wait_without_spinning(ray: LocalRay) -> None:
+def test_openmp_threads_of_workers_wait_passively(ray: LocalRay) -> None:
     assert client(WAITING, ray.ensure(), **ray.environment()) == "PASSIVE"
 
 
-def test_a_ray_that_lost_a_part_is_replaced_and_stop_leaves_nothing(ray: LocalRay, root: Path) -> None:
+def test_a_broken_ray_is_replaced_and_stop_leaves_no_processes(ray: LocalRay, root: Path) -> None:
     before, address = head(root), ray.ensure()
-    members = {psutil.Process(pid) for pid in processes.members(before)}
+    members = {psutil.Process(pid) for pid in processes.pids(before)}
     gcs = next(process for process in members if process.name() == "gcs_server")
     os.kill(gcs.pid, signal.SIGKILL)
     assert processes.wait(before, 60)
@@ -135,7 +143,7 @@ def test_a_ray_that_lost_a_part_is_replaced_and_stop_leaves_nothing(ray: LocalRa
     assert [process for process in members if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
     ports, record = listening(root), head(root)
     ray.stop()
-    assert processes.members(record) == []
+    assert processes.pids(record) == []
     assert not ray._temp.exists()
     for address, port in ports:
         with socket.socket() as probe:
@@ -143,7 +151,7 @@ def test_a_ray_that_lost_a_part_is_replaced_and_stop_leaves_nothing(ray: LocalRa
     ray.stop()
 
 
-def test_a_ray_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_a_failed_start_is_reported_with_the_log(tmp_path: Path) -> None:
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\necho no ray here >&2\nexit 1\n")
     broken.chmod(0o700)

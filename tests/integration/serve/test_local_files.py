@@ -1,111 +1,234 @@
-"""What the server's side of serving makes of its files, with a host process that does nothing."""
+"""``LocalServing`` and its state files, with an idle controller process."""
 
+import contextlib
+import errno
+import os
 import socket
-import sys
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 import pytest
-from tests.unit.serve.tiny_artifacts import served
+from tests.unit.serve.tiny_artifacts import served_app
 
 from windlass.domain.endpoints import AppState, AppStatus, ServedApp, ServingStatus
+from windlass.domain.errors import StorageFullError, UnavailableError
 from windlass.domain.specs import Task
 from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
-from windlass.serving.files import STATUS_NAME, WISH_NAME, HostStatus, digest
+from windlass.ports import JoinableRay
 from windlass.serving.local import LocalServing
+from windlass.serving.state_files import DESIRED_NAME, STATUS_NAME, Heartbeat, ServeControllerStatus, digest
 
 pytestmark = pytest.mark.processes
 
 
 @dataclass
-class Ray:
-    """A Ray of which nothing is used but its address."""
+class Ray(JoinableRay):
+    """A Ray at a fixed address; ``ensure`` blocks until ``ready`` is set, and then raises ``error``."""
 
-    address: str
+    listening_at: str
+    ready: Event = field(default_factory=Event)
+    error: UnavailableError | None = None
 
     def ensure(self) -> str:
-        return self.address
+        assert self.ready.wait(20)
+        if self.error is not None:
+            raise self.error
+        return self.listening_at
+
+    def address(self) -> str:
+        return self.listening_at
 
     def environment(self) -> dict[str, str]:
         return {}
 
+    def stop(self) -> None:
+        return
+
 
 @dataclass
-class World:
+class LocalServingHarness:
     root: Path
-    serving: LocalServing
+    ray: Ray
+    python: Path
+    now: float = 0.0
 
-    def says(self, *keys: str, wish: bytes | None = None) -> None:
-        """Write what the host would."""
-        content = (self.root / WISH_NAME).read_bytes() if wish is None else wish
+    def __post_init__(self) -> None:
+        self.serving = LocalServing(self.root, self.ray, str(self.python), clock=lambda: self.now)
+
+    def write_status(self, *keys: str, desired: bytes | None = None, base_url: str = "http://127.0.0.1:9") -> None:
+        """Write the controller's status file."""
+        record = ProcessRecord.load(self.root / "process.json")
+        assert record is not None
+        assert record.pid is not None
+        content = (self.root / DESIRED_NAME).read_bytes() if desired is None else desired
         apps = tuple(AppStatus(key=key, state=AppState.READY, ready_replicas=1) for key in keys)
-        status = HostStatus(wish=digest(content), status=ServingStatus(base_url="http://127.0.0.1:9", apps=apps))
+        status = ServeControllerStatus(
+            controller=record.pid,
+            desired_digest=digest(content),
+            base_url=base_url,
+            status=ServingStatus(apps=apps),
+        )
         (self.root / STATUS_NAME).write_text(status.model_dump_json())
 
-    def sees(self) -> tuple[dict[str, AppState], bool]:
+    def observed_states(self) -> tuple[dict[str, AppState], bool]:
         status = self.serving.status()
         return {app.key: app.state for app in status.apps}, status.complete
 
-    def kill_host(self) -> None:
+    def apply(self, *apps: ServedApp) -> ProcessRecord:
+        """Apply; return the running controller once it has started."""
+        self.serving.apply(apps)
+        deadline = time.monotonic() + 20
+        while (record := ProcessRecord.load(self.root / "process.json")) is None or not processes.is_alive(record):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return record
+
+    def kill_controller(self) -> None:
         record = ProcessRecord.load(self.root / "process.json")
         assert record is not None
         processes.kill(record)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def harness(tmp_path: Path) -> Iterator[LocalServingHarness]:
     idle = tmp_path / "idle"
-    idle.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import time; time.sleep(600)'\n")
+    idle.write_text('#!/bin/sh\ncase "$*" in *--shut-down) exit 0 ;; esac\nexec sleep 600\n')
     idle.chmod(0o700)
     with socket.create_server(("127.0.0.1", 0)) as ray:
-        root = tmp_path / "serving"
-        made = World(root, LocalServing(root, Ray(f"127.0.0.1:{ray.getsockname()[1]}"), str(idle)))
-        yield made
-        made.kill_host()
+        harness = LocalServingHarness(tmp_path / "serving", Ray(_address(ray)), idle)
+        harness.ray.ready.set()
+        yield harness
+        harness.ray.ready.set()
+        harness.serving.stop()
+
+
+def _address(server: socket.socket) -> str:
+    return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def app(key: str) -> ServedApp:
-    return served(key, Path("/a"), Task.CHAT, digest="0" * 64)
+    return served_app(key, Path("/a"), Task.CHAT, digest="0" * 64)
 
 
-def test_what_is_no_longer_wished_is_leaving_as_long_as_the_host_sees_it(world: World) -> None:
-    world.serving.apply([app("old"), app("kept")])
-    assert world.sees() == ({"old": AppState.DEPLOYING, "kept": AppState.DEPLOYING}, False)
-    world.says("old", "kept")
-    assert world.sees() == ({"old": AppState.READY, "kept": AppState.READY}, True)
-    world.serving.apply([app("kept")])
-    assert world.sees() == ({"kept": AppState.READY, "old": AppState.LEAVING}, False)
-    world.says("kept", "old")
-    assert world.sees() == ({"kept": AppState.READY, "old": AppState.LEAVING}, True)
-    world.says("kept")
-    assert world.sees() == ({"kept": AppState.READY}, True)
+def test_an_undesired_app_is_terminating_until_the_controller_reports_it_gone(harness: LocalServingHarness) -> None:
+    harness.apply(app("old"), app("kept"))
+    assert harness.observed_states() == ({"old": AppState.DEPLOYING, "kept": AppState.DEPLOYING}, False)
+    harness.write_status("old", "kept")
+    assert harness.observed_states() == ({"old": AppState.READY, "kept": AppState.READY}, True)
+    harness.apply(app("kept"))
+    assert harness.observed_states() == ({"kept": AppState.READY, "old": AppState.TERMINATING}, False)
+    harness.write_status("kept", "old")
+    assert harness.observed_states() == ({"kept": AppState.READY, "old": AppState.TERMINATING}, True)
+    harness.write_status("kept")
+    assert harness.observed_states() == ({"kept": AppState.READY}, True)
 
 
-def test_a_host_that_has_not_seen_the_newest_wish_cannot_say_that_all_is_named(world: World) -> None:
-    world.serving.apply([app("new")])
-    before = (world.root / WISH_NAME).read_bytes()
-    world.serving.apply([])
-    world.says(wish=before)  # the host may be deploying it at this moment
-    assert world.sees() == ({}, False)
-    world.says()
-    assert world.sees() == ({}, True)
+def test_the_status_is_incomplete_until_the_controller_processes_the_newest_desired_state(
+    harness: LocalServingHarness,
+) -> None:
+    harness.apply(app("new"))
+    before = (harness.root / DESIRED_NAME).read_bytes()
+    harness.apply()
+    harness.write_status(desired=before)  # the host may be deploying it at this moment
+    assert harness.observed_states() == ({}, False)
+    harness.write_status()
+    assert harness.observed_states() == ({}, True)
 
 
-def test_a_serve_that_lost_its_host_is_looked_after_until_nothing_of_it_is_left(world: World) -> None:
-    world.serving.apply([app("left")])
-    (world.root / "port").write_text("8000")
-    world.kill_host()
-    assert world.sees() == ({"left": AppState.DEPLOYING}, False)
-    world.serving.apply([])
-    assert world.sees() == ({}, False)
-    record = ProcessRecord.load(world.root / "process.json")
+def test_a_serve_without_controller_is_adopted_and_shut_down(harness: LocalServingHarness) -> None:
+    harness.apply(app("left"))
+    (harness.root / "port").write_text("8000")
+    harness.kill_controller()
+    assert harness.observed_states() == ({"left": AppState.DEPLOYING}, False)
+    harness.apply()
+    assert harness.observed_states() == ({}, False)
+    harness.write_status()
+    assert harness.observed_states() == ({}, True)
+    harness.kill_controller()
+    (harness.root / "port").unlink()
+    harness.serving.apply([])
+    assert harness.observed_states() == ({}, True)
+
+
+def test_the_last_status_is_kept_while_serve_answers_without_a_controller(harness: LocalServingHarness) -> None:
+    harness.apply(app("live"))
+    with socket.create_server(("127.0.0.1", 0)) as serve:
+        harness.write_status("live", base_url=f"http://{_address(serve)}")
+        harness.kill_controller()
+        assert harness.observed_states() == ({"live": AppState.READY}, False)
+    assert harness.observed_states() == ({"live": AppState.DEPLOYING}, True)
+
+
+def test_only_a_missing_heartbeat_makes_a_controller_count_as_hung(harness: LocalServingHarness) -> None:
+    first = harness.apply(app("live"))
+    heartbeat = Heartbeat(harness.root)
+    harness.write_status("live")
+    for _ in range(3):
+        heartbeat.beat()
+        # The wall clock jumped: the files look very old.
+        for path in harness.root.iterdir():
+            os.utime(path, (0, 0))
+        harness.now += 89
+        assert harness.apply(app("live")) == first
+    harness.now += 2
+    assert harness.apply(app("live")) == first, "89 + 2 seconds since the last beat was observed"
+    harness.now += 91
+    harness.serving.apply([app("live")])
+    deadline = time.monotonic() + 20
+    while (record := ProcessRecord.load(harness.root / "process.json")) == first:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert record is not None
-    assert processes.alive(record), "nobody would end what is left"
-    world.says()
-    assert world.sees() == ({}, True)
-    world.kill_host()
-    (world.root / "port").unlink()
-    world.serving.apply([])
-    assert world.sees() == ({}, True)
+    assert not processes.is_alive(first)
+
+
+def test_apply_does_not_wait_for_ray_and_reports_why_it_does_not_start(harness: LocalServingHarness) -> None:
+    harness.ray.ready.clear()
+    harness.serving.apply([app("live")])
+    (waiting,) = harness.serving.status().apps
+    assert (waiting.state, waiting.message) == (AppState.DEPLOYING, "the model server is starting")
+    harness.ray.error = UnavailableError("Ray does not start: no memory")
+    harness.ray.ready.set()
+    deadline = time.monotonic() + 20
+    while harness.serving.status().apps[0].message != "Ray does not start: no memory":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with pytest.raises(UnavailableError, match="no memory"):
+        harness.serving.apply([app("live")])
+    harness.serving.stop()
+    harness.ray.error = None
+    harness.apply(app("live"))
+
+
+def test_a_controller_that_exits_is_restarted_with_a_backoff(harness: LocalServingHarness) -> None:
+    starts = harness.root.parent / "starts"
+    harness.python.write_text(f"#!/bin/sh\necho >> {starts}\n")
+    for _ in range(600):
+        with contextlib.suppress(UnavailableError):
+            harness.serving.apply([app("live")])
+        assert harness.serving._starter is not None
+        harness.serving._starter.join()
+        harness.now += 0.5
+    time.sleep(0.2)  # the last process writes its line
+    count = len(starts.read_text().splitlines())
+    assert 6 <= count <= 14, "300 seconds: delays of 2, 4, 8, 16, 32, 60, 60, ... seconds, each up to half shorter"
+
+
+def test_a_full_disk_is_an_error_and_keeps_the_desired_state(
+    harness: LocalServingHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.apply(app("live"))
+    before = (harness.root / DESIRED_NAME).read_bytes()
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(StorageFullError, match="No space left"):
+        harness.serving.apply([app("other")])
+    monkeypatch.undo()
+    assert (harness.root / DESIRED_NAME).read_bytes() == before

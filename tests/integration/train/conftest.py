@@ -1,4 +1,4 @@
-"""One real local Ray for the tests of the trainer process."""
+"""Fixtures: a real local Ray, a control plane and a trainer process."""
 
 import os
 import sys
@@ -8,51 +8,56 @@ from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen
 
 import pytest
+from tests.factories.served_control_plane import ServedControlPlane
 from tests.factories.training_runs import make_run
-from tests.fakes.control_plane import FakeControlPlane
 
 from windlass.domain.specs import JobSpec
 from windlass.orchestration.ray_head import LocalRay
-from windlass.runtime.context import CONTEXT_VARIABLE, RunContext
+from windlass.runtime.context import RAY_ADDRESS_VARIABLE, RunEnvironment
 
-MakeContext = Callable[[JobSpec], RunContext]
-StartTrainer = Callable[[RunContext], AbstractContextManager[Popen[str]]]
+MakeRun = Callable[[JobSpec], RunEnvironment]
+StartTrainer = Callable[..., AbstractContextManager[Popen[str]]]
+
+
+class RayOfTwoGpus(LocalRay):
+    """Ray as on a machine with two GPUs, which torch does not find: the processes compute with CPUs."""
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {"RAY_OVERRIDE_RESOURCES": '{"GPU": 2}'}
 
 
 @pytest.fixture(scope="module")
 def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRay]:
-    ray = LocalRay(tmp_path_factory.mktemp("ray"), sys.executable)
+    ray = RayOfTwoGpus(tmp_path_factory.mktemp("ray"), sys.executable)
     ray.ensure()
     yield ray
     ray.stop()
 
 
 @pytest.fixture
-def plane() -> Iterator[FakeControlPlane]:
-    with FakeControlPlane() as running:
+def control_plane(tmp_path: Path) -> Iterator[ServedControlPlane]:
+    with ServedControlPlane(tmp_path) as running:
         yield running
 
 
 @pytest.fixture
-def context_for(tmp_path: Path, plane: FakeControlPlane, local_ray: LocalRay) -> MakeContext:
-    def make(spec: JobSpec) -> RunContext:
-        context = make_run(tmp_path, spec, api_url=plane.url)
-        return context.model_copy(update={"run": plane.run, "ray_address": local_ray.ensure()})
+def run_for(tmp_path: Path, control_plane: ServedControlPlane) -> MakeRun:
+    def make(spec: JobSpec) -> RunEnvironment:
+        return control_plane.environment(make_run(tmp_path, spec, has_gpus=True))
 
     return make
 
 
 @pytest.fixture
-def start_trainer(tmp_path: Path, local_ray: LocalRay) -> StartTrainer:
+def start_trainer(local_ray: LocalRay) -> StartTrainer:
     """Start the trainer as the train step does; it is gone when the block is left."""
 
     @contextmanager
-    def start(context: RunContext) -> Iterator[Popen[str]]:
-        path = tmp_path / "context.json"
-        context.write(path)
-        environment = os.environ | local_ray.environment() | {CONTEXT_VARIABLE: str(path)}
+    def start(environment: RunEnvironment, ray_address: str | None = None) -> Iterator[Popen[str]]:
+        address = {RAY_ADDRESS_VARIABLE: ray_address or local_ray.ensure()}
+        variables = os.environ | local_ray.environment() | environment.variables() | address
         argv = [sys.executable, "-m", "windlass_pipelines.train"]
-        with Popen(argv, env=environment, stdout=PIPE, stderr=STDOUT, text=True) as process:
+        with Popen(argv, env=variables, stdout=PIPE, stderr=STDOUT, text=True) as process:
             try:
                 yield process
             finally:

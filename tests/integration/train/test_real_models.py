@@ -1,4 +1,4 @@
-"""The real base models: imported from their packages' files, and what comes out of them."""
+"""Import and inference of the real base models."""
 
 from pathlib import Path
 
@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from windlass.examples import fetch
-from windlass.runtime.artifacts import read_manifest, verify
-from windlass_pipelines.train.collective import Ranks
+from windlass.runtime.artifacts import verify
+from windlass.storage.file_transfer import FileTransfer
+from windlass_pipelines.train.distributed import DistributedContext
 from windlass_pipelines.train.import_model import import_model
-from windlass_pipelines.train.tasks.chat import Chat
-from windlass_pipelines.train.tasks.text_classification import TextClassification
+from windlass_pipelines.train.tasks.chat import ChatTask
+from windlass_pipelines.train.tasks.text_classification import TextClassificationTask
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(600)]
 CACHE = Path(__file__).parents[3] / ".cache/models"
@@ -24,8 +25,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     for name in ("minilm-l6", "smollm2-135m"):
         fetch(name, root / "fetched" / name, CACHE, lambda _words: None)
-        import_model(root / "fetched" / name, root / name)
-        verify(root / name, read_manifest(root / name))
+        import_model(root / "fetched" / name, (root / name).as_uri(), root / "work", FileTransfer())
+        verify(root / name)
     return root
 
 
@@ -36,9 +37,9 @@ def test_the_encoder_keeps_its_weights_bit_for_bit(models: Path) -> None:
     assert all(before[name].equal(after[name]) for name in before)
 
 
-def test_the_encoder_finds_a_sentence_like_another_one(models: Path) -> None:
+def test_the_encoder_embeds_similar_sentences_close_together(models: Path) -> None:
     rows = [{"text": text, "label": label} for text, label in (("a", "x"), ("b", "y"))]
-    task = TextClassification.from_rows(models / "minilm-l6", rows, 64)
+    task = TextClassificationTask.from_rows(models / "minilm-l6", rows, 64)
     sentences = ("the battery dies after an hour", "it does not hold a charge", "the shipping was free and fast")
     examples, _ = task.encode([{"text": text, "label": "x"} for text in sentences])
     batch = task.collate(examples)
@@ -53,21 +54,21 @@ def test_the_encoder_finds_a_sentence_like_another_one(models: Path) -> None:
     assert near > far + 0.2
 
 
-def test_the_chat_model_speaks_after_its_way_through_gguf(models: Path) -> None:
-    task = Chat(models / "smollm2-135m", 128, 24, packing=False)
+def test_the_chat_model_answers_after_gguf_conversion(models: Path) -> None:
+    task = ChatTask(models / "smollm2-135m", 128, 24, packing=False)
     model = task.load(models / "smollm2-135m").eval()
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     rows = [
         {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": "?"}]}
         for question in ("What is the capital of France?", "Which planet do people live on?")
     ]
-    paris, earth = task._answers(model, rows, Ranks())
+    paris, earth = task._generate_answers(model, rows, DistributedContext())
     assert "Paris" in paris
     assert "Earth" in earth
 
 
-def test_the_masks_hold_on_the_real_tokenizer_and_template(models: Path) -> None:
-    task = Chat(models / "smollm2-135m", 128, 8, packing=False)
+def test_the_targets_are_the_answer_with_the_real_tokenizer_and_template(models: Path) -> None:
+    task = ChatTask(models / "smollm2-135m", 128, 8, packing=False)
     messages = [
         {"role": "user", "content": "My webcam isn't detected."},
         {"role": "assistant", "content": "Make sure it\u2019s connected, and wait 10 seconds."},

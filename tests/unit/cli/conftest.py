@@ -1,19 +1,18 @@
-"""The CLI against a real control plane on a real socket; only the back ends behind it are in memory."""
+"""Fixtures: the CLI with a control plane on a real socket and in-memory back ends."""
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import uvicorn
-from tests.fakes.house import House
+from tests.factories.http_servers import serve
+from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.cli.main import run
 
 
 class Result(NamedTuple):
-    """What a call of the CLI left behind."""
+    """Exit code and output of a CLI call."""
 
     code: int
     out: str
@@ -24,59 +23,41 @@ Windlass = Callable[..., Result]
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    folder = tmp_path / "house"
+def harness(tmp_path: Path) -> Iterator[ControlPlaneHarness]:
+    folder = tmp_path / "server"
     folder.mkdir()
-    made = House(folder)
-    made.project("default")
-    made.base_model()
-    made.dataset("default")
-    yield made
-    made.close()
+    harness = ControlPlaneHarness(folder)
+    harness.create_project("default")
+    harness.create_base_model()
+    harness.create_dataset("default")
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
-def url(house: House) -> Iterator[str]:
-    config = uvicorn.Config(house.app, port=0, log_config=None, access_log=False, lifespan="off")
-    server = uvicorn.Server(config)
-    up = threading.Event()
-
-    def serve() -> None:
-        startup = server.startup
-
-        async def starting(sockets: object = None) -> None:
-            await startup(sockets)  # type: ignore[arg-type]  # handed through
-            up.set()
-
-        server.startup = starting  # type: ignore[method-assign]  # tells when it listens
-        server.run()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    assert up.wait(30)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = server.force_exit = True
-    thread.join()
+def url(harness: ControlPlaneHarness) -> Iterator[str]:
+    with serve(harness.app) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
 def windlass(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Windlass:
-    """Call the CLI as a user without a server, settings or data folder."""
+    """Call the CLI without a server, settings or data directory."""
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "WINDLASS_HOME"):
         monkeypatch.setenv(name, str(tmp_path / "user"))
     monkeypatch.setenv("COLUMNS", "200")
 
     def call(*arguments: str) -> Result:
         code = run(arguments)
-        said = capsys.readouterr()
-        return Result(code, said.out, said.err)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
 
     return call
 
 
 @pytest.fixture
-def here(windlass: Windlass, url: str, house: House, monkeypatch: pytest.MonkeyPatch) -> Windlass:
-    """Call the CLI as the admin of the house."""
+def cli(windlass: Windlass, url: str, harness: ControlPlaneHarness, monkeypatch: pytest.MonkeyPatch) -> Windlass:
+    """Call the CLI as an admin."""
     monkeypatch.setenv("WINDLASS_URL", url)
-    monkeypatch.setenv("WINDLASS_KEY", house.client.headers["Authorization"].removeprefix("Bearer "))
+    monkeypatch.setenv("WINDLASS_KEY", harness.client.headers["Authorization"].removeprefix("Bearer "))
     return windlass

@@ -1,6 +1,5 @@
-"""A conversation in a terminal: what is typed, what is answered, and what Ctrl-C and Ctrl-D do."""
+"""A chat in a terminal: input, answers, Ctrl-C and Ctrl-D."""
 
-import contextlib
 import json
 import os
 import pty
@@ -13,8 +12,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from tests.unit.sdk.stand_in import Answer, StandIn, events, problem
+from tests.unit.sdk.stub_server import StubResponse, StubServer, events, problem
 
 CHAT = "/v1/projects/default/endpoints/desk/chat/completions"
 DONE = "data: [DONE]\n\n"
@@ -22,12 +22,12 @@ _WINDLASS = (sys.executable, "-c", "from windlass.cli.main import main; main()")
 
 
 class Terminal:
-    """``windlass chat desk`` with a terminal of its own."""
+    """``windlass chat desk`` in a pseudo-terminal."""
 
     def __init__(self, url: str, home: Path) -> None:
         self.screen = self.everything = ""
-        self._side, theirs = pty.openpty()
-        plain = {"WINDLASS_URL": url, "WINDLASS_KEY": "wlk_test_secret", "HOME": str(home), "TERM": "dumb"}
+        self._master, slave = pty.openpty()
+        environment = {"WINDLASS_URL": url, "WINDLASS_KEY": "wlk_test_secret", "HOME": str(home), "TERM": "dumb"}
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -38,40 +38,43 @@ class Terminal:
                 "--system",
                 "Be kind.",
             ],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=os.environ | plain,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=os.environ | environment,
             start_new_session=True,
         )
-        os.close(theirs)
+        os.close(slave)
 
-    def sees(self, words: str) -> None:
-        """Wait until the words are on the screen, after all that was seen before."""
+    def wait_for(self, text: str) -> None:
+        """Wait until the screen shows ``text`` after what earlier calls matched."""
         deadline = time.monotonic() + 60
-        while words not in self.screen:
-            assert time.monotonic() < deadline, f"waited for {words!r}, the screen shows {self.screen!r}"
-            if select.select([self._side], [], [], 0.1)[0]:
-                came = os.read(self._side, 4096).decode()
-                self.screen += came
-                self.everything += came
-        self.screen = self.screen.partition(words)[2]
+        while text not in self.screen:
+            assert time.monotonic() < deadline, f"waited for {text!r}, the screen shows {self.screen!r}"
+            if select.select([self._master], [], [], 0.1)[0]:
+                output = os.read(self._master, 4096).decode()
+                self.screen += output
+                self.everything += output
+        self.screen = self.screen.partition(text)[2]
 
-    def types(self, keys: str) -> None:
-        os.write(self._side, keys.encode())
+    def type_keys(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
 
-    def leaves_by_ctrl_c(self) -> int:
-        """Press Ctrl-C at the prompt; again, since Python misses one that comes just before it begins to read."""
-        for _ in range(12):
-            self.process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return self.process.wait(5)  # a second one while it is ending would kill it
-        raise AssertionError("it does not leave")
+    def press_ctrl_c(self) -> None:
+        """Press Ctrl-C once, while the chat waits for input or for the server.
+
+        A signal between Python's last check and the system call that waits would have an effect only after that call.
+        """
+        chat, deadline = psutil.Process(self.process.pid), time.monotonic() + 60
+        while chat.status() != psutil.STATUS_SLEEPING:
+            assert time.monotonic() < deadline, "the chat computes"
+            time.sleep(0.01)
+        self.process.send_signal(signal.SIGINT)
 
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        os.close(self._side)
+        os.close(self._master)
 
 
 def delta(text: str) -> str:
@@ -81,75 +84,76 @@ def delta(text: str) -> str:
 
 
 @pytest.fixture
-def desk() -> Iterator[StandIn]:
-    with StandIn() as server:
+def desk() -> Iterator[StubServer]:
+    with StubServer() as server:
         yield server
 
 
 @pytest.fixture
-def terminal(desk: StandIn, tmp_path: Path) -> Iterator[Terminal]:
+def terminal(desk: StubServer, tmp_path: Path) -> Iterator[Terminal]:
     opened = Terminal(desk.url, tmp_path)
     yield opened
     opened.close()
 
 
-def told(desk: StandIn, number: int) -> list[tuple[str, str]]:
-    """The conversation that a request carried."""
+def sent_messages(desk: StubServer, number: int) -> list[tuple[str, str]]:
+    """Return the messages of a request."""
     messages = json.loads(desk.requests("POST", CHAT)[number].body)["messages"]
     return [(message["role"], message["content"]) for message in messages]
 
 
-def test_a_conversation_carries_what_was_said_and_ends_with_ctrl_d(desk: StandIn, terminal: Terminal) -> None:
+def test_chat_sends_the_history_and_ends_with_ctrl_d(desk: StubServer, terminal: Terminal) -> None:
     desk.on("POST", CHAT, events(delta("Good "), delta("day."), DONE), events(delta("Still good."), DONE))
-    terminal.sees("> ")
-    terminal.types("Hello\n")
-    terminal.sees("Good day.")
-    terminal.sees("> ")
-    terminal.types("\n")
-    terminal.sees("> ")
-    terminal.types("And now?\n")
-    terminal.sees("Still good.")
-    terminal.sees("> ")
-    terminal.types("\x04")
+    terminal.wait_for("> ")
+    terminal.type_keys("Hello\n")
+    terminal.wait_for("Good day.")
+    terminal.wait_for("> ")
+    terminal.type_keys("\n")
+    terminal.wait_for("> ")
+    terminal.type_keys("And now?\n")
+    terminal.wait_for("Still good.")
+    terminal.wait_for("> ")
+    terminal.type_keys("\x04")
     assert terminal.process.wait(30) == 0
-    said = [("system", "Be kind."), ("user", "Hello")]
-    assert told(desk, 0) == said
-    assert told(desk, 1) == [*said, ("assistant", "Good day."), ("user", "And now?")]
+    history = [("system", "Be kind."), ("user", "Hello")]
+    assert sent_messages(desk, 0) == history
+    assert sent_messages(desk, 1) == [*history, ("assistant", "Good day."), ("user", "And now?")]
 
 
-def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on_without_it(desk: StandIn, terminal: Terminal) -> None:
+def test_ctrl_c_stops_an_answer_and_keeps_it_out_of_the_history(desk: StubServer, terminal: Terminal) -> None:
     hold = threading.Event()
-    endless = Answer(200, delta("I could go on ").encode(), {"Content-Type": "text/event-stream"}, hold=hold)
+    endless = StubResponse(200, delta("I could go on ").encode(), {"Content-Type": "text/event-stream"}, hold=hold)
     desk.on("POST", CHAT, endless, events(delta("Short."), DONE))
-    terminal.sees("> ")
-    terminal.types("Tell me everything\n")
-    terminal.sees("I could go on")
-    terminal.process.send_signal(signal.SIGINT)
-    terminal.sees("stopped")
+    terminal.wait_for("> ")
+    terminal.type_keys("Tell me everything\n")
+    terminal.wait_for("I could go on")
+    terminal.press_ctrl_c()
+    terminal.wait_for("stopped")
     hold.set()
-    terminal.sees("> ")
-    terminal.types("In short?\n")
-    terminal.sees("Short.")
-    assert told(desk, 1) == [("system", "Be kind."), ("user", "In short?")]
-    terminal.sees("> ")
-    assert terminal.leaves_by_ctrl_c() == 0
+    terminal.wait_for("> ")
+    terminal.type_keys("In short?\n")
+    terminal.wait_for("Short.")
+    assert sent_messages(desk, 1) == [("system", "Be kind."), ("user", "In short?")]
+    terminal.wait_for("> ")
+    terminal.press_ctrl_c()
+    assert terminal.process.wait(60) == 0
 
 
-def test_a_question_that_fails_is_told_and_can_be_asked_again(desk: StandIn, terminal: Terminal) -> None:
+def test_failed_question_is_reported_and_kept_out_of_the_history(desk: StubServer, terminal: Terminal) -> None:
     desk.on("POST", CHAT, problem(422, "context_length_exceeded"), events(delta("Fine."), DONE))
-    terminal.sees("> ")
-    terminal.types("Too long\n")
-    terminal.sees("error: it is context_length_exceeded")
-    terminal.sees("> ")
-    terminal.types("Shorter\n")
-    terminal.sees("Fine.")
-    assert told(desk, 1) == [("system", "Be kind."), ("user", "Shorter")]
+    terminal.wait_for("> ")
+    terminal.type_keys("Too long\n")
+    terminal.wait_for("error: it is context_length_exceeded")
+    terminal.wait_for("> ")
+    terminal.type_keys("Shorter\n")
+    terminal.wait_for("Fine.")
+    assert sent_messages(desk, 1) == [("system", "Be kind."), ("user", "Shorter")]
 
 
-def test_what_a_model_says_cannot_steer_the_terminal(desk: StandIn, terminal: Terminal) -> None:
+def test_answers_cannot_control_the_terminal(desk: StubServer, terminal: Terminal) -> None:
     desk.on("POST", CHAT, events(delta("\x1b[2Jgone\x07"), delta(" end"), DONE))
-    terminal.sees("> ")
-    terminal.types("Hello\n")
-    terminal.sees("gone")
-    terminal.sees(" end")
+    terminal.wait_for("> ")
+    terminal.type_keys("Hello\n")
+    terminal.wait_for("gone")
+    terminal.wait_for(" end")
     assert not {"\x1b", "\x07"} & set(terminal.everything)

@@ -1,4 +1,4 @@
-"""`windlass up` and `down` with the real server as a process."""
+"""`windlass up` and `down` with the real server process."""
 
 import json
 import os
@@ -37,35 +37,38 @@ def home(tmp_path: Path) -> Iterator[Path]:
         assert local_server.stop(server, _SECONDS)
 
 
-def _gone(pid: int) -> bool:
+def _has_exited(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:
         return True
 
 
-def test_a_detached_server_is_found_used_and_stopped(home: Path) -> None:
+def test_detached_server_is_found_and_stopped(home: Path) -> None:
     up = _run(home, "up", "--detach", "--port", "0", "--json")
     assert up.returncode == 0, up.stderr
-    facts = json.loads(up.stdout)
-    assert Path(facts["key_file"]).stat().st_mode & 0o077 == 0
+    details = json.loads(up.stdout)
+    assert Path(details["key_file"]).stat().st_mode & 0o077 == 0
     environment = {**os.environ, "WINDLASS_HOME": str(home)}
     status = [sys.executable, "-m", "windlass.cli", "status", "--json"]
-    said = subprocess.run(status, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=True)
-    assert json.loads(said.stdout)["pid"] == facts["pid"]
+    result = subprocess.run(status, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=True)
+    assert json.loads(result.stdout)["pid"] == details["pid"]
     again = _run(home, "up", "--detach")
     assert again.returncode == 0
-    assert facts["url"] in again.stdout
-    standing = _run(home, "up")
-    assert standing.returncode == 5
-    assert str(facts["pid"]) in standing.stderr
+    assert details["url"] in again.stdout
+    moved = _run(home, "up", "--detach", "--port", "9")
+    assert details["url"] in moved.stdout
+    assert "--port 9 has no effect" in moved.stderr
+    second = _run(home, "up")
+    assert second.returncode == 5
+    assert str(details["pid"]) in second.stderr
     down = _run(home, "down")
     assert down.returncode == 0
-    assert _gone(facts["pid"])
+    assert _has_exited(details["pid"])
     assert _run(home, "down").returncode == 0
 
 
-def test_ctrl_c_stops_the_server_that_stands_in_front(home: Path) -> None:
+def test_ctrl_c_stops_the_foreground_server(home: Path) -> None:
     command = _command(home, "up", "--port", "0")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
@@ -75,10 +78,10 @@ def test_ctrl_c_stops_the_server_that_stands_in_front(home: Path) -> None:
         assert server is not None
         process.send_signal(signal.SIGINT)
         assert process.wait(_SECONDS) == 0
-    assert _gone(server.pid)
+    assert _has_exited(server.pid)
 
 
-def test_a_taken_port_is_said_with_the_way_out(home: Path) -> None:
+def test_port_in_use_is_reported_with_a_hint(home: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -88,7 +91,7 @@ def test_a_taken_port_is_said_with_the_way_out(home: Path) -> None:
     assert local_server.read(home) is None
 
 
-def test_a_server_that_dies_is_noticed(home: Path) -> None:
+def test_killed_server_is_reported(home: Path) -> None:
     command = _command(home, "up", "--port", "0")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
@@ -103,26 +106,26 @@ def test_a_server_that_dies_is_noticed(home: Path) -> None:
     assert local_server.read(home) is None
 
 
-def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_data_directory_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    began = time.monotonic()
+    started = time.monotonic()
     up = _run(file / "home", "up", "--detach")
     assert up.returncode == 2
     assert str(file) in up.stderr
-    assert time.monotonic() - began < _SECONDS
+    assert time.monotonic() - started < _SECONDS
 
 
-def test_a_server_for_a_cluster_says_that_it_finds_none(tmp_path: Path) -> None:
-    up = _run(tmp_path / "home", "up", "--cluster", "--detach", KUBECONFIG=str(tmp_path / "none"))
+def test_cluster_server_without_a_cluster_is_reported(tmp_path: Path) -> None:
+    up = _run(tmp_path / "home", "up", "--cluster", "--detach", "--port", "0", KUBECONFIG=str(tmp_path / "none"))
     assert up.returncode == 2
     assert "no access to a cluster" in up.stderr
 
 
-def test_a_data_folder_belongs_to_servers_of_one_mode(tmp_path: Path) -> None:
+def test_data_directory_of_another_mode_is_rejected(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (home / "mode").write_text("embedded\n")
-    up = _run(home, "up", "--cluster", "--detach", KUBECONFIG=str(tmp_path / "none"))
+    up = _run(home, "up", "--cluster", "--detach", "--port", "0", KUBECONFIG=str(tmp_path / "none"))
     assert up.returncode == 2
-    assert "is the data folder of a server in mode embedded" in up.stderr
+    assert "is the data directory of a server in embedded mode" in up.stderr

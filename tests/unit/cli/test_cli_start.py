@@ -1,4 +1,4 @@
-"""Starting fast and small: what the CLI loads, what it needs, what every command says of itself."""
+"""Start of the CLI: imported modules, required packages, help texts, completions."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def _fresh(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_help_loads_neither_the_http_stack_nor_pydantic() -> None:
+def test_help_imports_neither_the_http_stack_nor_pydantic() -> None:
     done = _fresh(
         "import sys; from windlass.cli.main import run; run(['--help']); "
         "heavy = ('httpx2', 'pydantic', 'asyncio', 'yaml', 'windlass.sdk'); "
@@ -43,7 +43,7 @@ def test_help_loads_neither_the_http_stack_nor_pydantic() -> None:
     assert "dataset" in done.stdout
 
 
-def test_the_help_of_a_verb_loads_no_http_stack() -> None:
+def test_help_of_a_command_imports_no_http_stack() -> None:
     done = _fresh(
         "import sys; from windlass.cli.main import run; run(['job', 'create', '--help']); "
         "print('httpx2' in sys.modules, file=sys.stderr)"
@@ -52,7 +52,7 @@ def test_the_help_of_a_verb_loads_no_http_stack() -> None:
     assert "--dry-run" in done.stdout
 
 
-def test_the_base_install_imports_every_command_and_the_sdk() -> None:
+def test_base_install_imports_every_command_and_the_sdk() -> None:
     code = BLOCKED + (
         "import importlib, pkgutil, windlass.cli.commands, windlass.sdk\n"
         "for module in pkgutil.iter_modules(windlass.cli.commands.__path__):\n"
@@ -63,11 +63,11 @@ def test_the_base_install_imports_every_command_and_the_sdk() -> None:
     assert done.stdout == "fine\n", done.stderr
 
 
-def test_up_without_the_server_says_which_extra_to_install(tmp_path: Any) -> None:
+def test_up_without_server_packages_names_the_extra_to_install(tmp_path: Any) -> None:
     done = _fresh(
         "import importlib.util, sys\n"
-        "found = importlib.util.find_spec\n"
-        f"importlib.util.find_spec = lambda name, *a: None if name in {EXTRAS!r} else found(name, *a)\n"
+        "find_spec = importlib.util.find_spec\n"
+        f"importlib.util.find_spec = lambda name, *a: None if name in {EXTRAS!r} else find_spec(name, *a)\n"
         f"from windlass.cli.main import run; sys.exit(run(['up', '--home', {str(tmp_path)!r}]))"
     )
     assert done.returncode == 7
@@ -87,7 +87,7 @@ def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 ALL = [*_commands(typer.main.get_command(app))]
 
 
-def test_the_nouns_and_verbs_are_those_of_the_reference() -> None:
+def test_documented_commands_exist() -> None:
     known = {" ".join(path) for path in ALL}
     assert {
         "up",
@@ -117,22 +117,22 @@ def test_the_nouns_and_verbs_are_those_of_the_reference() -> None:
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
-def test_every_command_explains_itself(windlass: Windlass, path: tuple[str, ...]) -> None:
-    said = windlass(*path, "--help")
-    assert said.code == 0
-    assert " ".join(path) in said.out
+def test_every_command_has_help(windlass: Windlass, path: tuple[str, ...]) -> None:
+    result = windlass(*path, "--help")
+    assert result.code == 0
+    assert " ".join(path) in result.out
     if path != ("completions",):
-        assert "--output" in said.out
+        assert "--output" in result.out
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completions_are_a_script_of_the_shell(windlass: Windlass, shell: str) -> None:
-    said = windlass("completions", shell)
-    assert said.code == 0
-    assert "_WINDLASS_COMPLETE" in said.out
+def test_completions_print_a_script_for_the_shell(windlass: Windlass, shell: str) -> None:
+    result = windlass("completions", shell)
+    assert result.code == 0
+    assert "_WINDLASS_COMPLETE" in result.out
 
 
-def test_a_shell_that_completes_gets_the_verbs_of_a_noun(tmp_path: Any) -> None:
+def test_shell_completes_the_commands_of_a_group(tmp_path: Any) -> None:
     environment = {"_WINDLASS_COMPLETE": "complete_bash", "COMP_WORDS": "windlass job wa", "COMP_CWORD": "2"}
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.argv[0] = 'windlass'; from windlass.cli.main import main; main()"],
@@ -145,7 +145,7 @@ def test_a_shell_that_completes_gets_the_verbs_of_a_noun(tmp_path: Any) -> None:
     assert done.stdout.split() == ["wait", "watch"]
 
 
-def test_a_reader_that_leaves_early_is_no_error() -> None:
+def test_closed_pipe_is_no_error() -> None:
     code = "import sys; from windlass.cli.main import run; sys.exit(run(['examples', 'list', '--json']))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with process:
@@ -156,6 +156,6 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         assert process.wait(60) == 0
 
 
-def test_a_stale_server_file_is_no_server(tmp_path: Any) -> None:
+def test_stale_server_file_is_ignored(tmp_path: Any) -> None:
     (tmp_path / "server.json").write_text('{"pid": 1, "start_time": 5.0, "url": "http://127.0.0.1:1", "version": "0"}')
     assert local_server.read(tmp_path) is None

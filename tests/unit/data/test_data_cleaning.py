@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from tests.unit.data.requesting import csv_rows, error_codes, ingest, jsonl, kept, only
+from tests.unit.data.data_requests import csv_rows, error_codes, ingest, jsonl, only_finding, output_rows
 
+from windlass.dataset_files.findings import Findings
 from windlass.domain.datasets import CleaningStep, Split
 from windlass_pipelines.data.cleaning import apply_step, normalize
-from windlass_pipelines.data.findings import Findings
-from windlass_pipelines.data.rowset import RowSet, RowWriter
+from windlass_pipelines.data.row_store import RowStore, RowWriter
 
 PLACED = tuple[Split, dict[str, Any]]
 STEP: TypeAdapter[CleaningStep] = TypeAdapter(CleaningStep)
@@ -39,7 +39,7 @@ def clean(folder: Path, rows: list[PLACED], *steps: dict[str, Any]) -> tuple[lis
     with RowWriter(folder / "0") as writer:
         for split, row in rows:
             writer.add(split, row)
-    current: RowSet = writer.rows
+    current: RowStore = writer.rows
     findings = Findings()
     for number, step in enumerate(steps, start=1):
         current, record = apply_step(STEP.validate_python(step), current, folder / str(number), findings)
@@ -62,7 +62,7 @@ properties = settings(max_examples=60, deadline=None, suppress_health_check=[Hea
     seed=st.integers(0, 5),
     test=st.sampled_from([0, 0.1]),
 )
-def test_splitting_keeps_every_row_once_and_no_group_straddles(
+def test_splitting_keeps_every_row_once_and_groups_together(
     tmp_path_factory: pytest.TempPathFactory, rows: list[PLACED], by_group: bool, stratify: bool, seed: int, test: float
 ) -> None:
     step = {"op": "split", "train": 0.7, "validation": 0.3 - test, "test": test}
@@ -76,6 +76,13 @@ def test_splitting_keeps_every_row_once_and_no_group_straddles(
                 homes.setdefault(row["group"], set()).add(split)
         assert all(len(splits) == 1 for splits in homes.values())
     if not findings.rejected:
+        places: dict[str, set[Split]] = {}
+        for split, row in after:
+            if row["text"].strip() and row["label"]:
+                places.setdefault(row["text"], set()).add(split)
+        assert all(len(splits) == 1 for splits in places.values())
+        if stratify:
+            assert {row["label"] for _, row in after} == {row["label"] for split, row in after if split is Split.TRAIN}
         wanted = {Split.TRAIN, Split.VALIDATION, *([Split.TEST] if test else [])}
         assert {split for split, _ in after} == (wanted if rows else set())
     again, _ = clean(tmp_path_factory.mktemp("again"), rows, step)
@@ -97,7 +104,7 @@ def test_splitting_keeps_every_row_once_and_no_group_straddles(
     ],
     ids=lambda step: "-".join(map(str, step.values())),
 )
-def test_a_step_done_twice_changes_nothing_more(
+def test_cleaning_steps_are_idempotent(
     tmp_path_factory: pytest.TempPathFactory, rows: list[PLACED], step: dict[str, Any]
 ) -> None:
     once, _ = clean(tmp_path_factory.mktemp("once"), rows, step)
@@ -117,7 +124,7 @@ LONG = (
 )
 
 
-def test_near_duplicates_go_only_with_near_and_an_equal_label(tmp_path: Path) -> None:
+def test_near_duplicates_are_removed_only_with_near_and_an_equal_label(tmp_path: Path) -> None:
     rows = [{"text": LONG, "label": "a"}, {"text": LONG + "!", "label": "a"}, {"text": LONG + "?", "label": "b"}]
     placed = [(Split.TRAIN, row) for row in rows]
     assert len(clean(tmp_path / "exact", placed, {"op": "deduplicate"})[0]) == 3
@@ -142,17 +149,17 @@ def test_missing_values_are_dropped_or_filled(tmp_path: Path) -> None:
     assert [(row["text"], row["label"]) for _, row in filled] == [("x", "none"), ("-", "a"), ("y", "b")]
 
 
-def test_filling_blank_messages_and_no_labels_of_conversations(tmp_path: Path) -> None:
+def test_fill_missing_fills_blank_messages_and_rejects_labels_of_conversations(tmp_path: Path) -> None:
     row = {"messages": [{"role": "user", "content": " "}, {"role": "assistant", "content": "a"}]}
     fill = {"op": "fill-missing", "field": "text", "value": "?"}
     assert ingest(tmp_path, {"c.jsonl": jsonl(row)}, task="chat", steps=[fill]).accepted
-    assert [turn["content"] for turn in kept(tmp_path)[0]["messages"]] == ["?", "a"]
+    assert [turn["content"] for turn in output_rows(tmp_path)[0]["messages"]] == ["?", "a"]
     refused = ingest(tmp_path, {"c.jsonl": jsonl(row)}, task="chat", steps=[{**fill, "field": "label"}])
     assert error_codes(refused) == {"no-labels"}
 
 
 @given(st.text())
-def test_normal_text_is_composed_single_spaced_and_stays_so(text: str) -> None:
+def test_normalized_text_is_nfc_with_single_spaces_and_stable(text: str) -> None:
     for lowercase in (False, True):
         once = normalize(text, lowercase=lowercase)
         assert normalize(once, lowercase=lowercase) == once
@@ -174,7 +181,7 @@ def test_stratified_splits_keep_label_proportions(tmp_path: Path) -> None:
     }
 
 
-def test_grouped_and_stratified_splits_come_close_to_both(tmp_path: Path) -> None:
+def test_grouped_stratified_splits_approximate_sizes_and_labels(tmp_path: Path) -> None:
     placed = [
         (Split.TRAIN, {"text": f"{g}-{n}", "label": "ab"[(g + n) % 7 == 0], "group": str(g)})
         for g in range(200)
@@ -187,7 +194,7 @@ def test_grouped_and_stratified_splits_come_close_to_both(tmp_path: Path) -> Non
         assert rows.count(Split.VALIDATION) / len(rows) == pytest.approx(0.2, abs=0.02)
 
 
-def test_another_seed_is_another_split(tmp_path: Path) -> None:
+def test_another_seed_gives_another_split(tmp_path: Path) -> None:
     placed = [(Split.TRAIN, {"text": str(n), "label": "a"}) for n in range(100)]
     first, _ = clean(tmp_path / "1", placed, {"op": "split", "seed": 1})
     second, _ = clean(tmp_path / "2", placed, {"op": "split", "seed": 2})
@@ -201,7 +208,7 @@ def test_another_seed_is_another_split(tmp_path: Path) -> None:
         ({"op": "split", "by_group": True}, "no-groups"),
     ],
 )
-def test_what_cannot_be_split_is_refused(tmp_path: Path, step: dict[str, Any], code: str) -> None:
+def test_impossible_splits_are_rejected(tmp_path: Path, step: dict[str, Any], code: str) -> None:
     assert code in error_codes(ingest(tmp_path, {"r.csv": csv_rows([("x", "a")])}, steps=[step]))
 
 
@@ -220,12 +227,13 @@ def test_the_steps_are_recorded_with_their_settings(tmp_path: Path) -> None:
     )
 
 
-def test_a_copied_split_may_repeat_train_and_a_later_split_ends_that(tmp_path: Path) -> None:
+def test_a_copied_split_may_overlap_train_and_a_later_split_removes_the_overlap(tmp_path: Path) -> None:
     rows = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(10)]
     copied = ingest(tmp_path, {"c.jsonl": jsonl(*rows)}, task="chat", steps=[{"op": "copy-split"}])
     assert copied.accepted
-    assert kept(tmp_path, Split.VALIDATION) == kept(tmp_path)
+    assert output_rows(tmp_path, Split.VALIDATION) == output_rows(tmp_path)
     assert copied.report.overlap == {"validation": 10}
-    assert only(copied, "train-overlap").severity == "info"
+    assert only_finding(copied, "train-overlap").severity == "info"
     steps = [{"op": "copy-split"}, {"op": "split"}]
-    assert "train-overlap" in error_codes(ingest(tmp_path, {"c.jsonl": jsonl(*rows)}, task="chat", steps=steps))
+    divided = ingest(tmp_path, {"c.jsonl": jsonl(*rows)}, task="chat", steps=steps)
+    assert divided.report.overlap == {"validation": 0}

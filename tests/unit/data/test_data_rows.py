@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.data.requesting import codes, error_codes, ingest, jsonl, kept, only
+from tests.unit.data.data_requests import codes, error_codes, ingest, jsonl, only_finding, output_rows
 
 from windlass.domain.datasets import Split
 
@@ -40,7 +40,7 @@ USER, ANSWER = {"role": "user", "content": "hi"}, {"role": "assistant", "content
 def test_every_chat_format_becomes_messages(tmp_path: Path, row: dict[str, Any], messages: list[Any]) -> None:
     result = ingest(tmp_path, {"chat.jsonl": jsonl(row)}, task="chat")
     assert result.accepted, result.report.errors
-    assert kept(tmp_path) == [{"messages": messages}]
+    assert output_rows(tmp_path) == [{"messages": messages}]
 
 
 @pytest.mark.parametrize(
@@ -62,31 +62,26 @@ def test_every_chat_format_becomes_messages(tmp_path: Path, row: dict[str, Any],
         ({"instruction": "a", "output": "b", "history": [["only one"]]}, "wrong-type", "/history/0"),
     ],
 )
-def test_a_bad_conversation_is_found_by_its_pointer(
+def test_an_invalid_conversation_is_reported_with_its_pointer(
     tmp_path: Path, row: dict[str, Any], code: str, pointer: str
 ) -> None:
-    found = only(ingest(tmp_path, {"chat.jsonl": jsonl({**row})}, task="chat"), code)
-    assert (found.line, found.pointer) == (1, pointer)
+    finding = only_finding(ingest(tmp_path, {"chat.jsonl": jsonl({**row})}, task="chat"), code)
+    assert (finding.line, finding.pointer) == (1, pointer)
 
 
-def test_a_weight_of_zero_is_warned_of(tmp_path: Path) -> None:
-    result = ingest(tmp_path, {"chat.jsonl": jsonl({"messages": [USER, {**ANSWER, "weight": 0}]})}, task="chat")
-    assert only(result, "weight-ignored").severity == "warning"
-
-
-def test_a_row_format_of_another_task_is_refused(tmp_path: Path) -> None:
+def test_a_row_format_of_another_task_is_rejected(tmp_path: Path) -> None:
     rows = jsonl({"messages": [USER, ANSWER]})
     assert error_codes(ingest(tmp_path, {"r.jsonl": rows}, options={"row_format": "messages"})) == {"wrong-row-format"}
     unknown = ingest(tmp_path, {"r.jsonl": jsonl({"question": "hi", "answer": "x"})}, task="chat")
-    assert "it has" not in only(unknown, "unknown-column").message
-    assert "question, answer" in only(unknown, "unknown-column").message
+    assert "it has" not in only_finding(unknown, "unknown-column").message
+    assert "question, answer" in only_finding(unknown, "unknown-column").message
 
 
-def test_mapped_columns_choose_the_format(tmp_path: Path) -> None:
+def test_mapped_columns_determine_the_row_format(tmp_path: Path) -> None:
     mapping = {"prompt": "question", "completion": "answer", "group": "thread"}
     rows = jsonl({"question": "hi", "answer": "hello", "thread": 7})
     assert ingest(tmp_path, {"r.jsonl": rows}, task="chat", options={"columns": mapping}).accepted
-    assert kept(tmp_path) == [{"messages": [USER, ANSWER], "group": "7"}]
+    assert output_rows(tmp_path) == [{"messages": [USER, ANSWER], "group": "7"}]
 
 
 @pytest.mark.parametrize(
@@ -96,18 +91,19 @@ def test_labels_become_text_or_null(tmp_path: Path, label: object, text: str | N
     rows = jsonl({"text": "x", "label": label}, {"text": "y", "label": "p"}, {"text": "z", "label": "q"})
     result = ingest(tmp_path, {"r.jsonl": rows})
     assert result.accepted
-    assert kept(tmp_path)[0] == {"text": "x", "label": text}
+    assert output_rows(tmp_path)[0] == {"text": "x", "label": text}
     assert ("missing-value" in codes(result)) == (text is None)
 
 
-def test_missing_values_are_kept_counted_and_pointed_at(tmp_path: Path) -> None:
+def test_missing_values_are_kept_counted_and_reported(tmp_path: Path) -> None:
     rows = jsonl({"text": "x", "label": "a"}, {"text": None, "label": "b"}, {"label": "b"}, {"text": "w", "label": ""})
+    rows += jsonl({"text": "y", "label": "b"})
     result = ingest(tmp_path, {"r.jsonl": rows})
     assert result.accepted
     places = [(f.line, f.pointer) for f in result.report.findings if f.code == "missing-value"]
     assert places == [(2, "/text"), (3, "/text"), (4, "/label")]
     assert result.report.splits[Split.TRAIN].missing == 3
-    assert kept(tmp_path)[2] == {"text": "", "label": "b"}
+    assert output_rows(tmp_path)[2] == {"text": "", "label": "b"}
 
 
 plain = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30).filter(
@@ -118,7 +114,7 @@ key = plain.map(str.strip)
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(plain | st.just('say "a, b"\nand c'), key, key), min_size=1, max_size=10))
-def test_csv_to_internal_form_and_back_is_the_identity(
+def test_csv_round_trips_through_the_internal_form(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]]
 ) -> None:
     folder = tmp_path_factory.mktemp("csv")
@@ -127,4 +123,4 @@ def test_csv_to_internal_form_and_back_is_the_identity(
     csv.writer(buffer).writerows([("text", "label", "group"), *rows])
     result = ingest(folder, {"rows.csv": buffer.getvalue()})
     assert result.accepted, result.report.errors
-    assert [(row["text"], row["label"], row["group"]) for row in kept(folder)] == rows
+    assert [(row["text"], row["label"], row["group"]) for row in output_rows(folder)] == rows

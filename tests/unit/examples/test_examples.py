@@ -1,4 +1,4 @@
-"""Fetching examples with the real pip, from a local folder in place of the package index."""
+"""Downloads of examples with the real pip, from a local folder instead of the package index."""
 
 import csv
 import io
@@ -19,8 +19,8 @@ from windlass.examples.catalogue import Example, Package
 from windlass.examples.reviews import label_of, write_reviews
 from windlass.examples.support import write_support
 
-SERVED = "windlass.examples.fetching.CATALOGUE"
-TRUTH = '1_1\t-0.9\tit broke, "badly".\r\n1_2\t0.05\t it is a box. \r\n12_30\t2.5\tgreat!\r\n'
+CATALOGUE_ATTRIBUTE = "windlass.examples.fetcher.CATALOGUE"
+GROUND_TRUTH = '1_1\t-0.9\tit broke, "badly".\r\n1_2\t0.05\t it is a box. \r\n12_30\t2.5\tgreat!\r\n'
 CORPUS = "conversations:\n- - It is dead.\n  - Charge it.\n- - Why?\n  - Because.\n  - Oh.\n"
 
 
@@ -54,7 +54,7 @@ def example(name: str, archive: Path, *, source: bool = False) -> Example:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes for its only index."""
+    """A folder that pip uses as its only index."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -67,16 +67,16 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def support(index: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The support example, served from the local index."""
     archive = wheel(index, {"chatterbot_corpus/data/english/tech_support.yml": CORPUS})
-    monkeypatch.setattr(SERVED, {"support": example("support", archive)})
+    monkeypatch.setattr(CATALOGUE_ATTRIBUTE, {"support": example("support", archive)})
     return archive
 
 
 def test_an_example_is_downloaded_verified_and_unpacked(tmp_path: Path, support: Path) -> None:
-    said: list[str] = []
-    fetched = fetch("support", tmp_path / "data", tmp_path / "cache", said.append)
+    messages: list[str] = []
+    fetched = fetch("support", tmp_path / "data", tmp_path / "cache", messages.append)
     assert fetched.files == (tmp_path / "data" / "support.jsonl",)
     assert (fetched.licence, "demo-data 1.0" in fetched.source) == ("BSD", True)
-    assert said[0] == "downloading demo-data 1.0 (0.1 MB)"
+    assert messages[0] == "downloading demo-data 1.0 (0.1 MB)"
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["support.jsonl"]
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [support.name]
 
@@ -84,19 +84,19 @@ def test_an_example_is_downloaded_verified_and_unpacked(tmp_path: Path, support:
 def test_a_second_fetch_uses_the_cache_and_no_index(tmp_path: Path, support: Path) -> None:
     fetch("support", tmp_path / "data", tmp_path / "cache", lambda _: None)
     support.unlink()
-    said: list[str] = []
-    fetch("support", tmp_path / "other", tmp_path / "cache", said.append)
+    messages: list[str] = []
+    fetch("support", tmp_path / "other", tmp_path / "cache", messages.append)
     assert (tmp_path / "other" / "support.jsonl").exists()
-    assert not any("downloading" in words for words in said)
+    assert not any("downloading" in message for message in messages)
 
 
-def test_a_spoilt_cache_is_downloaded_again(tmp_path: Path, support: Path) -> None:
+def test_a_corrupt_cache_is_downloaded_again(tmp_path: Path, support: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / support.name).write_bytes(b"cut")
     assert fetch("support", tmp_path / "data", tmp_path / "cache", lambda _: None).files
 
 
-def test_another_file_than_the_pinned_one_is_refused_and_not_kept(tmp_path: Path, support: Path) -> None:
+def test_a_file_with_another_checksum_is_rejected_and_not_cached(tmp_path: Path, support: Path) -> None:
     wheel(support.parent, {"chatterbot_corpus/data/english/tech_support.yml": CORPUS + "# changed\n"})
     with pytest.raises(ChecksumMismatchError, match="does not have the pinned sha256"):
         fetch("support", tmp_path / "data", tmp_path / "cache", lambda _: None)
@@ -104,7 +104,7 @@ def test_another_file_than_the_pinned_one_is_refused_and_not_kept(tmp_path: Path
     assert not (tmp_path / "data").exists()
 
 
-def test_without_a_network_the_error_says_what_pip_says(tmp_path: Path, support: Path) -> None:
+def test_a_download_error_has_the_error_of_pip(tmp_path: Path, support: Path) -> None:
     support.unlink()
     with pytest.raises(
         UnavailableError, match=r"pip cannot download demo-data 1\.0: ERROR: .*demo-data==1\.0"
@@ -114,7 +114,7 @@ def test_without_a_network_the_error_says_what_pip_says(tmp_path: Path, support:
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_without_pip_the_error_says_how_to_get_it(
+def test_without_pip_the_hint_explains_how_to_install_it(
     tmp_path: Path, support: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
@@ -123,31 +123,29 @@ def test_without_pip_the_error_says_how_to_get_it(
     assert "ensurepip" in raised.value.hint
 
 
-def test_a_full_disk_leaves_nothing_half_written(
-    tmp_path: Path, support: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_no_partial_files(tmp_path: Path, support: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unpack(_archive: Path, target: Path) -> None:
         (target / "support.jsonl").write_text("half")
         raise OSError(28, "No space left on device")
 
     full = replace(example("support", support), unpack=unpack)
-    monkeypatch.setattr(SERVED, {"support": full})
+    monkeypatch.setattr(CATALOGUE_ATTRIBUTE, {"support": full})
     with pytest.raises(StorageFullError):
         fetch("support", tmp_path / "data", tmp_path / "cache", lambda _: None)
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_an_unknown_example_is_answered_with_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_example_lists_the_available_ones(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError) as raised:
         fetch("nothing", tmp_path, tmp_path, lambda _: None)
-    assert raised.value.hint == "there are: reviews, support, minilm-l6, smollm2-135m"
+    assert raised.value.hint == "available: reviews, support, minilm-l6, smollm2-135m"
 
 
 @pytest.mark.parametrize("pyproject", [False, True])
 def test_no_code_of_a_source_release_runs(
     tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch, pyproject: bool
 ) -> None:
-    """The release's setup.py leaves a mark when it runs; with pyproject.toml it asks for setuptools by name."""
+    """The release's setup.py creates a file when it runs; with pyproject.toml it requires setuptools by name."""
     mark = tmp_path / "ran"
     members = {
         "demo_data-1.0/PKG-INFO": b"Metadata-Version: 1.1\nName: demo-data\nVersion: 1.0\n",
@@ -159,14 +157,14 @@ def test_no_code_of_a_source_release_runs(
     archive = index / "demo_data-1.0.tar.gz"
     archive.write_bytes(tar(members))
     wanted = replace(example("reviews", archive, source=True), unpack=lambda _archive, _target: None)
-    monkeypatch.setattr(SERVED, {"reviews": wanted})
+    monkeypatch.setattr(CATALOGUE_ATTRIBUTE, {"reviews": wanted})
     fetch("reviews", tmp_path / "data", tmp_path / "cache", lambda _: None)
     assert sha256_file(tmp_path / "cache" / archive.name) == sha256_file(archive)
     assert not mark.exists()
 
 
 def test_the_reviews_become_a_csv_file_with_label_and_group(tmp_path: Path) -> None:
-    inner = tar({"hutto_ICWSM_2014/amazonReviewSnippets_GroundTruth.txt": TRUTH.encode()})
+    inner = tar({"hutto_ICWSM_2014/amazonReviewSnippets_GroundTruth.txt": GROUND_TRUTH.encode()})
     release = tmp_path / "release.tar.gz"
     release.write_bytes(tar({"vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz": inner}))
     write_reviews(release, tmp_path)
@@ -190,21 +188,21 @@ def test_the_reviews_become_a_csv_file_with_label_and_group(tmp_path: Path) -> N
         (4, "positive"),
     ],
 )
-def test_labels_are_cut_at_a_twentieth(rating: float, label: str) -> None:
+def test_ratings_become_labels_at_a_threshold(rating: float, label: str) -> None:
     assert label_of(rating) == label
 
 
-def test_speakers_of_a_conversation_take_turns(tmp_path: Path) -> None:
+def test_roles_of_a_conversation_alternate(tmp_path: Path) -> None:
     write_support(wheel(tmp_path, {"chatterbot_corpus/data/english/tech_support.yml": CORPUS}), tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "support.jsonl").read_text().splitlines()]
-    assert [[turn["role"] for turn in row["messages"]] for row in rows] == [
+    assert [[message["role"] for message in row["messages"]] for row in rows] == [
         ["user", "assistant"],
         ["user", "assistant", "user"],
     ]
     assert rows[0]["messages"][1]["content"] == "Charge it."
 
 
-def test_links_and_missing_members_of_archives_are_refused(tmp_path: Path) -> None:
+def test_links_and_missing_archive_members_are_rejected(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         link = tarfile.TarInfo("link")
@@ -248,7 +246,7 @@ def test_every_entry_of_the_catalogue_is_pinned() -> None:
         ),
     ],
 )
-def test_the_real_packages_are_what_the_catalogue_says(tmp_path: Path, name: str, files: dict[str, int]) -> None:
+def test_the_real_packages_match_the_catalogue(tmp_path: Path, name: str, files: dict[str, int]) -> None:
     fetched = fetch(name, tmp_path / "data", tmp_path / "cache", lambda _: None)
     sizes = {path.name: path.stat().st_size for path in fetched.files}
     assert sizes == files

@@ -1,10 +1,10 @@
-"""Kueue's objects as small as a test needs them; the queues are those that the operators render."""
+"""Minimal Kueue objects; the queues are rendered by the operators."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 from windlass.kube.kueue.queues import ClusterQueue, LocalQueue
-from windlass.kube.kueue.snapshot import ClusterState
+from windlass.kube.kueue.snapshot import KueueState
 from windlass.kube.kueue.workload import Workload
 from windlass.kube.names import cluster_queue_of, local_queue_of, namespace_of
 from windlass.kube.resources import GPUPool, Project
@@ -26,7 +26,7 @@ def project(name: str, *quotas: Json, cohort: str | None = "lab") -> Project:
 
 
 def second(number: int) -> str:
-    """A moment, as Kubernetes writes it."""
+    """A timestamp in Kubernetes format."""
     return f"2026-11-22T10:{number // 60:02}:{number % 60:02}Z"
 
 
@@ -40,8 +40,8 @@ def condition(kind: str, *, status: bool = True, reason: str = "x", message: str
     }
 
 
-def wanting(owner: str, name: str, gpus: int, *, priority: int = 0, at: int = 0, pool: str = "a100") -> Json:
-    """A workload that nobody has looked at yet."""
+def pending_workload(owner: str, name: str, gpus: int, *, priority: int = 0, at: int = 0, pool: str = "a100") -> Json:
+    """A workload that Kueue has not evaluated yet."""
     template = {"spec": {"containers": [{"name": "main", "resources": {"requests": {GPU: str(gpus), "cpu": "500m"}}}]}}
     return {
         "metadata": {
@@ -59,21 +59,21 @@ def wanting(owner: str, name: str, gpus: int, *, priority: int = 0, at: int = 0,
     }
 
 
-def holding(owner: str, name: str, gpus: int, *, priority: int = 0, at: int = 0, pool: str = "a100") -> Json:
+def admitted(owner: str, name: str, gpus: int, *, priority: int = 0, at: int = 0, pool: str = "a100") -> Json:
     """An admitted workload."""
     given = {"name": "main", "count": 1, "flavors": {GPU: pool}, "resourceUsage": {GPU: str(gpus)}}
     status = {
         "admission": {"clusterQueue": cluster_queue_of(owner, pool), "podSetAssignments": [given]},
         "conditions": [condition("QuotaReserved", at=at), condition("Admitted", at=at)],
     }
-    return wanting(owner, name, gpus, priority=priority, at=at, pool=pool) | {"status": status}
+    return pending_workload(owner, name, gpus, priority=priority, at=at, pool=pool) | {"status": status}
 
 
-def state(projects: list[Project], *workloads: Json, pools: tuple[GPUPool, ...] = ()) -> ClusterState:
-    """What a cluster holds in which the operators have rendered these projects."""
+def state(projects: list[Project], *workloads: Json, pools: tuple[GPUPool, ...] = ()) -> KueueState:
+    """The state of a cluster with these projects."""
     pools = pools or (pool(),)
     rendered = [one for each in projects for one in queues.objects(each, {one.metadata.name: one for one in pools})]
-    return ClusterState(
+    return KueueState(
         now=datetime(2026, 11, 22, 12, tzinfo=UTC),
         pools=pools,
         cluster_queues=ClusterQueue.parse_all(one for one in rendered if one["kind"] == "ClusterQueue"),

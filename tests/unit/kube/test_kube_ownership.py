@@ -1,4 +1,4 @@
-"""What a manager owns of an object is what it must send again, no more and no less."""
+"""A manager applies exactly the fields of an object that it owns."""
 
 import json
 from typing import Any
@@ -35,24 +35,24 @@ SPEC = {
 }
 
 
-def test_of_a_list_only_the_entries_and_fields_that_are_owned() -> None:
+def test_only_owned_entries_and_fields_of_a_list() -> None:
     found = applied_by("us", subject(SPEC, entry("us", quota("nominal")), entry("them", quota("nominal", pool="h100"))))
     assert found == {"spec": {"quotas": [{"pool": "a100", "nominal": 4}]}}
 
 
-def test_keys_of_several_fields_tell_entries_apart() -> None:
+def test_entries_are_matched_by_several_keys() -> None:
     fields: Json = {"f:spec": {"f:members": {'k:{"kind":"Group","name":"ada"}': {".": {}, "f:role": {}}}}}
     found = applied_by("us", subject(SPEC, entry("us", fields)))
     assert found == {"spec": {"members": [{"kind": "Group", "name": "ada", "role": "viewer"}]}}
 
 
-def test_a_map_that_was_applied_empty_does_not_bring_what_others_put_into_it() -> None:
+def test_map_applied_empty_excludes_fields_of_others() -> None:
     fields: Json = {"f:spec": {"f:jobs": {}, "f:quotas": {}, "f:cohort": {}}}
     found = applied_by("us", subject(SPEC, entry("us", fields)))
     assert found == {"spec": {"jobs": {}, "quotas": [], "cohort": "lab"}}
 
 
-def test_what_is_gone_is_not_made_again() -> None:
+def test_removed_fields_are_not_restored() -> None:
     fields = quota("nominal", pool="tpu") | {"f:metadata": {"f:labels": {"f:team": {}}}}
     assert applied_by("us", subject(SPEC, entry("us", fields))) == {"spec": {"quotas": []}, "metadata": {}}
 
@@ -63,13 +63,13 @@ def test_sets_hold_values() -> None:
     assert applied_by("us", raw) == {"metadata": {"finalizers": ["ours"]}}
 
 
-def test_what_is_updated_or_written_to_the_status_is_not_applied() -> None:
+def test_update_and_status_entries_are_not_applied_fields() -> None:
     ours = entry("us", quota("nominal"), "Update"), entry("us", quota("nominal"), subresource="status")
     assert applied_by("us", subject(SPEC, *ours)) == {}
     assert applied_by("us", {"metadata": {}}) == {}
 
 
-def test_what_was_applied_in_two_versions_of_the_api_is_one() -> None:
+def test_entries_of_two_api_versions_are_merged() -> None:
     older = entry("us", quota("nominal") | {"f:metadata": {"f:labels": {"f:a": {}}}}, apiVersion="windlass.dev/v0")
     newer = entry("us", quota("nominal", pool="h100") | {"f:metadata": {"f:labels": {"f:b": {}}}})
     raw = subject(SPEC, older, newer)
@@ -86,7 +86,7 @@ SCALARS = st.integers(0, 3) | st.text("xyz", max_size=2) | st.booleans()
 
 @st.composite
 def owned(draw: st.DrawFn, depth: int = 3) -> tuple[Any, Json | None, Any]:
-    """A value, the fields of it that somebody owns or None, and the part that this is."""
+    """A value, its owned fields or None, and the owned part."""
     form = draw(st.sampled_from(["scalar", "map", "list", "set"])) if depth else "scalar"
     mine = draw(st.booleans())
     if form == "scalar":
@@ -95,9 +95,9 @@ def owned(draw: st.DrawFn, depth: int = 3) -> tuple[Any, Json | None, Any]:
     if form == "map":
         parts = draw(st.dictionaries(NAMES, owned(depth - 1), max_size=3))
         fields = {f"f:{name}": fields for name, (_, fields, _) in parts.items() if fields is not None}
-        whole = {name: value for name, (value, _, _) in parts.items()}
+        full = {name: value for name, (value, _, _) in parts.items()}
         part = {name: part for name, (_, fields, part) in parts.items() if fields is not None}
-        return whole, ({".": {}} if mine else {}) | fields if fields or mine else None, part
+        return full, ({".": {}} if mine else {}) | fields if fields or mine else None, part
     if form == "set":
         values = draw(st.lists(st.integers(0, 5), unique=True))
         kept = [value for value in values if draw(st.booleans())]
@@ -114,7 +114,7 @@ def owned(draw: st.DrawFn, depth: int = 3) -> tuple[Any, Json | None, Any]:
 
 
 @given(owned(), owned())
-def test_exactly_the_owned_part_is_found(
+def test_applied_by_returns_exactly_the_owned_part(
     ours: tuple[Any, Json | None, Any], theirs: tuple[Any, Json | None, Any]
 ) -> None:
     value, fields, part = ours
@@ -124,8 +124,8 @@ def test_exactly_the_owned_part_is_found(
     assert found == ({} if fields is None else {"spec": {"x": part}})
 
 
-def test_a_project_has_no_field_that_is_owned_only_as_a_whole() -> None:
-    """``applied_by`` knows no schema: it would take such a field for one that was made empty."""
+def test_project_has_no_atomic_fields() -> None:
+    """``applied_by`` knows no schema: it would treat an atomic field as one that was applied empty."""
 
     def walk(schema: Json, path: str) -> None:
         assert schema.get("x-kubernetes-map-type") != "atomic", path
@@ -151,5 +151,5 @@ def test_a_project_has_no_field_that_is_owned_only_as_a_whole() -> None:
         ([entry("helm", {"f:spec": {}})], ""),
     ],
 )
-def test_who_manages_a_quota(entries: list[Json], expected: str) -> None:
+def test_managers_of_a_quota(entries: list[Json], expected: str) -> None:
     assert managed_by(subject(SPEC, *entries), "a100") == expected

@@ -1,4 +1,4 @@
-"""The models read what an API server sends, and write what it takes."""
+"""The models parse and serialize objects of the API server."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ def project(**spec: Any) -> Project:
     return Project.model_validate({"metadata": {"name": "search", "uid": "u", "generation": 3}, "spec": spec})
 
 
-def test_a_project_is_read_in_camel_case_and_written_so() -> None:
+def test_project_uses_camel_case() -> None:
     read = project(cohort="lab", quotas=[{"pool": "a100", "nominal": 4, "borrowingLimit": 8}])
     assert read.spec.quotas[0].borrowing_limit == 8
     written = read.spec.wire()
@@ -37,22 +37,30 @@ def test_acronyms_are_written_as_kubernetes_does() -> None:
 
 
 @pytest.mark.parametrize("spec", [{"nodeLabels": {}}, {"nodeLabels": {"a": "b"}, "podTemplate": {}}, {}])
-def test_a_wish_that_says_too_little_or_something_unknown_is_refused(spec: dict[str, Any]) -> None:
+def test_spec_with_missing_or_unknown_fields_is_rejected(spec: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         GPUPool.model_validate({"metadata": {"name": "a100"}, "spec": spec})
 
 
-def test_what_a_newer_version_says_in_a_status_is_read_over() -> None:
+def test_unknown_status_fields_are_ignored() -> None:
     read = Project.model_validate({"metadata": {"name": "x", "managedFields": []}, "status": {"novelty": 1}})
     assert read.status.namespace == ""
 
 
-def test_the_time_of_a_condition_moves_with_its_status_alone() -> None:
+def test_transition_time_changes_only_with_the_status() -> None:
     first = condition([], "Ready", status=False, reason="Starting", message="one", generation=1, now=NOW)
     later = NOW + timedelta(hours=1)
-    same = condition([first], "Ready", status=False, reason="Waiting", message="two", generation=2, now=later)
-    assert (same.last_transition_time, same.message, same.observed_generation) == (NOW, "two", 2)
-    turned = condition([same], "Ready", status=True, reason="Ready", message="", generation=2, now=later)
+    equal_except_version = condition(
+        [first], "Ready", status=False, reason="Waiting", message="two", generation=2, now=later
+    )
+    assert (
+        equal_except_version.last_transition_time,
+        equal_except_version.message,
+        equal_except_version.observed_generation,
+    ) == (NOW, "two", 2)
+    turned = condition(
+        [equal_except_version], "Ready", status=True, reason="Ready", message="", generation=2, now=later
+    )
     assert (turned.last_transition_time, turned.status) == (later, "True")
 
 

@@ -1,6 +1,6 @@
-"""Objects that were recorded from a real cluster (Kueue 0.19.2, Kubernetes 1.36) lead to the reasons of the table.
+"""Objects recorded from a real cluster (Kueue 0.19.2, Kubernetes 1.36) lead to the expected reasons.
 
-tests/integration/cluster/test_reasons.py records them: WINDLASS_BED_RECORD names the folder. Those that begin with
+tests/integration/cluster/test_reasons.py records them into the folder WINDLASS_TESTCLUSTER_RECORD. Files with prefix
 ``granular-`` come from the same Kueue with its feature gate UnadmittedWorkloadsObservability.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.factories.observations import observation
 
-from windlass.kube.kueue.explain import explain
+from windlass.kube.kueue.explain import explain_pending
 
 RECORDED = Path(__file__).parent / "recorded"
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -25,11 +25,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"position": 2, "needed": 1, "free": 1, "ahead": "wl-stage-a/behind-the-head-head"},
     ),
     "larger-than-the-quota": ("exceeds_max_quota", {"limit": 4, "needed": 6, "position": 1}),
-    "no-image": ("image_pull_failed", {"image": "bed.local/nothing:v1", "node": "bed"}),
+    "no-image": ("image_pull_failed", {"image": "bed.local/nothing:v1", "node": "testcluster"}),
     "no-matching-nodes": ("no_matching_nodes", {}),
     "no-room": ("unschedulable", {"pods": 1, "unschedulable": 1}),
     "not-queued": ("not_queued", {}),
-    "others-must-stop": ("waiting_for_preempted", {"leaving": 1, "needed": 4, "position": 1}),
+    "others-must-stop": ("waiting_for_preempted", {"terminating": 1, "needed": 4, "position": 1}),
     "overtaken": (
         "preempted",
         {"cause": "InClusterQueue", "by_job": "wl-stage-a/overtaken-urgent", "waits_for": "waiting_for_quota"},
@@ -62,11 +62,11 @@ CASES |= {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_recorded_state_has_its_reason(name: str) -> None:
-    code, facts = CASES[name]
-    reason = explain(observation(json.loads((RECORDED / f"{name}.json").read_text("utf-8"))))
+    code, context = CASES[name]
+    reason = explain_pending(observation(json.loads((RECORDED / f"{name}.json").read_text("utf-8"))))
     assert reason is not None
     assert reason.code == code
-    assert {key: reason.facts.get(key) for key in facts} == facts
+    assert {key: reason.context.get(key) for key in context} == context
 
 
 def test_every_recording_is_used() -> None:

@@ -1,30 +1,30 @@
-"""Whom the admission policies trust: accounts by their full names, the same ones everywhere."""
+"""Accounts that the admission policies trust: fully qualified, and equal in all policies."""
 
 import re
+from typing import Any
 
-import yaml
-from tests.architecture.tree import ROOT
+from tests.charts.rendering import SYSTEM, render
 
 from windlass.settings import OperatorSettings
 
-POLICIES = ROOT / "helm/windlass/templates/policies"
 ACCOUNT = r"'system:serviceaccount:[a-z-]+:[a-z-]+'"
 TRUSTED = {"windlass", "kuberay", "kueue", "job_controller"}
+Json = dict[str, Any]
 
 
-def trusted() -> dict[str, set[str]]:
-    """What each variable that names accounts says, over all policies."""
+def trusted(objects: list[Json]) -> dict[str, set[str]]:
+    """The expressions of each variable that names accounts, over all policies."""
     found: dict[str, set[str]] = {}
-    for path in POLICIES.glob("*.yaml"):
-        for one in yaml.safe_load_all(path.read_text()):
+    for one in objects:
+        if one["kind"] == "ValidatingAdmissionPolicy":
             for variable in one["spec"].get("variables", ()):
                 if "variables.user" in variable["expression"]:
                     found.setdefault(variable["name"], set()).add(variable["expression"])
     return found
 
 
-def test_accounts_are_named_in_full_and_alike_in_all_policies() -> None:
-    found = trusted()
+def test_accounts_are_fully_qualified_and_equal_in_all_policies() -> None:
+    found = trusted(render())
     assert found.pop("cluster_parts") == {"variables.user.startsWith('system:serviceaccount:kube-system:')"}
     assert set(found) == TRUSTED
     for expressions in found.values():
@@ -32,7 +32,24 @@ def test_accounts_are_named_in_full_and_alike_in_all_policies() -> None:
         assert re.fullmatch(rf"variables\.user (== {ACCOUNT}|in \[{ACCOUNT}(, {ACCOUNT})*\])", expression)
 
 
-def test_windlass_is_trusted_in_the_namespace_where_its_operators_run() -> None:
-    [expression] = trusted()["windlass"]
-    namespaces = set(re.findall(r"system:serviceaccount:([a-z-]+):", expression))
-    assert namespaces == {OperatorSettings.model_fields["namespace"].default}
+def test_windlass_is_trusted_in_the_namespace_of_the_release() -> None:
+    [expression] = trusted(render(namespace="mlops"))["windlass"]
+    assert set(re.findall(r"system:serviceaccount:([a-z:-]+)", expression)) == {
+        "mlops:windlass-operators",
+        "mlops:windlass-worker",
+        "mlops:windlass-runner",
+    }
+    assert OperatorSettings.model_fields["namespace"].default == SYSTEM
+
+
+def test_the_accounts_of_kueue_and_kuberay_are_values() -> None:
+    found = trusted(
+        render(
+            {
+                "kueue": {"namespace": "queues", "serviceAccount": "kueue"},
+                "kuberay": {"namespace": "ray", "serviceAccount": "operator"},
+            }
+        )
+    )
+    assert found["kueue"] == {"variables.user == 'system:serviceaccount:queues:kueue'"}
+    assert found["kuberay"] == {"variables.user == 'system:serviceaccount:ray:operator'"}

@@ -1,4 +1,4 @@
-"""An API server of one kind that tests can make forget, fall silent, refuse and break off."""
+"""A fake API server of one kind whose history, watches and responses tests can disturb."""
 
 import json
 import queue
@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from kubernetes.client import Configuration
 
-from windlass.kube.client import Client
+from windlass.kube.client import KubeClient
 from windlass.kube.objects import Kind
 
 Json = dict[str, Any]
@@ -27,73 +27,73 @@ class WatchedApi(ThreadingHTTPServer):
     request_queue_size = 50
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.asked: Counter[str] = Counter()
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.requested: Counter[str] = Counter()
         self.since: list[str] = []
         self.served = True
         self.refusals: list[tuple[int, dict[str, str]]] = []
-        """Status and headers of the next answers."""
-        self.forgotten = 0
-        """Up to this version the history is gone."""
-        self.mute = False
-        """Whether changes reach nobody."""
+        """Status and headers of the next responses."""
+        self.expired_before = 0
+        """Versions below this one have expired."""
+        self.drop_events = False
+        """Whether watches receive no events."""
         self.objects: dict[str, Json] = {}
         self.version = 100
         self.watches: list[queue.Queue[Json | str]] = []
         self.closing = False
         self.history: list[Json] = []
-        self.telling = threading.Lock()
-        """A watch that begins while something changes must not miss it."""
+        self.lock = threading.Lock()
+        """A watch that starts during a change must not miss it."""
 
     def put(self, name: str, **data: str) -> None:
         known = name in self.objects
         self.version += 1
         metadata = {"name": name, "namespace": "space", "uid": f"uid-{name}", "resourceVersion": str(self.version)}
         self.objects[name] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-        self._tell("MODIFIED" if known else "ADDED", self.objects[name])
+        self._emit("MODIFIED" if known else "ADDED", self.objects[name])
 
     def delete(self, name: str) -> None:
         self.version += 1
         gone = self.objects.pop(name)
         gone = gone | {"metadata": gone["metadata"] | {"resourceVersion": str(self.version)}}
-        self._tell("DELETED", gone)
+        self._emit("DELETED", gone)
 
     def bookmark(self) -> None:
         self.version += 1
-        self._tell("BOOKMARK", {"kind": "ConfigMap", "metadata": {"resourceVersion": str(self.version)}})
+        self._emit("BOOKMARK", {"kind": "ConfigMap", "metadata": {"resourceVersion": str(self.version)}})
 
-    def say(self, line: Json | str) -> None:
-        """Send something into all watches."""
-        with self.telling:
+    def send(self, line: Json | str) -> None:
+        """Send a line to all watches."""
+        with self.lock:
             for each in self.watches:
                 each.put(line)
 
     def end_watches(self) -> None:
-        self.say(_CLOSE)
+        self.send(_CLOSE)
 
-    def _tell(self, kind: str, subject: Json) -> None:
+    def _emit(self, kind: str, subject: Json) -> None:
         event = {"type": kind, "object": subject}
-        with self.telling:
+        with self.lock:
             self.history.append(event)
-            for each in () if self.mute else self.watches:
+            for each in () if self.drop_events else self.watches:
                 each.put(event)
 
-    def begin(self, since: int, lines: "queue.Queue[Json | str]") -> None:
-        """Tell a new watch what happened since, and go on."""
-        with self.telling:
+    def register(self, since: int, lines: "queue.Queue[Json | str]") -> None:
+        """Send a new watch the events since a version, and register it."""
+        with self.lock:
             for event in self.history:
                 if int(event["object"]["metadata"]["resourceVersion"]) > since:
                     lines.put(event)
             self.watches.append(lines)
 
     @property
-    def client(self) -> Client:
+    def client(self) -> KubeClient:
         configuration = Configuration()
         configuration.host = f"http://127.0.0.1:{self.server_address[1]}"
-        return Client(configuration)
+        return KubeClient(configuration)
 
 
-class _Answer(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     server: WatchedApi
     protocol_version = "HTTP/1.1"
 
@@ -104,7 +104,7 @@ class _Answer(BaseHTTPRequestHandler):
             found = [{"name": "configmaps", "kind": "ConfigMap", "namespaced": True}] if self.server.served else []
             return self._json(200, {"resources": found})
         what = "watch" if "watch" in query else "list"
-        self.server.asked[what] += 1
+        self.server.requested[what] += 1
         if not self.server.served:
             return self._json(404, {"kind": "Status", "message": "no such kind"})
         if self.server.refusals:
@@ -127,11 +127,11 @@ class _Answer(BaseHTTPRequestHandler):
     def _watch(self, query: dict[str, str]) -> None:
         self.server.since.append(query["resourceVersion"])
         lines: queue.Queue[Json | str] = queue.Queue()
-        if int(query["resourceVersion"]) < self.server.forgotten:
+        if int(query["resourceVersion"]) < self.server.expired_before:
             lines.put({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}})
             lines.put(_CLOSE)
         else:
-            self.server.begin(int(query["resourceVersion"]), lines)
+            self.server.register(int(query["resourceVersion"]), lines)
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -156,7 +156,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the parent
-        """Say nothing."""
+        """Suppress the request log."""
 
 
 @contextmanager

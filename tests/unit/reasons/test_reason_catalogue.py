@@ -1,4 +1,4 @@
-"""The catalogue of Reasons is whole: nothing shows a code that it does not have, and its pages say the same."""
+"""The catalogue of reason codes is complete and consistent with the scheduler and the docs."""
 
 import ast
 import re
@@ -6,15 +6,15 @@ import re
 import pytest
 from tests.architecture.tree import ROOT, parsed, python_files
 
-from windlass.domain.jobs import Owner
-from windlass.domain.quota import Code, Verdict
+from windlass.domain.jobs import ActionOwner
+from windlass.domain.quota import QueueDecision, QuotaCode
 from windlass.domain.reasons import CATALOGUE, ClusterCode
 
 CLUSTER_PAGE = ROOT / "docs" / "reference" / "reasons-in-a-cluster.md"
 
 
 def literal_codes() -> dict[str, str]:
-    """The codes that are written where a Reason is made, with the place."""
+    """Return the literal codes of ``Reason(code=...)`` calls, with their locations."""
     found = {}
     for path in python_files():
         if path.parts[0] not in {"platform", "api", "operators", "pipelines"}:
@@ -27,25 +27,47 @@ def literal_codes() -> dict[str, str]:
     return found
 
 
+def result_codes() -> set[str]:
+    """Return the codes with which trainers report that they have failed."""
+    found = set()
+    for path in (path for path in python_files() if path.parts[:2] == ("pipelines", "windlass_pipelines")):
+        for node in ast.walk(parsed(path)):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            values = node.args[1:2] if node.func.id == "_failed_result" else node.args[:1]
+            if node.func.id in {"TrainingError", "_failed_result"} and isinstance(values[0], ast.Constant):
+                found.add(str(values[0].value))
+    return found
+
+
+def test_every_result_of_a_trainer_is_in_the_catalogue() -> None:
+    codes = result_codes()
+    assert {"out_of_memory", "loss_not_finite", "training_failed"} <= codes
+    assert sorted(codes - CATALOGUE.keys()) == []
+    assert [code for code in codes if not CATALOGUE[code].action] == ["training_failed"]
+
+
 def test_every_code_is_in_the_catalogue() -> None:
-    made = literal_codes()
-    assert "run_failed" in made
-    codes = {*made, *(code.value for code in Code), *(code.value for code in ClusterCode)}
+    literals = literal_codes()
+    assert "run_failed" in literals
+    codes = {*literals, *(code.value for code in QuotaCode), *(code.value for code in ClusterCode)}
     assert sorted(codes - CATALOGUE.keys()) == []
 
 
-def test_no_code_means_two_things() -> None:
-    assert not {code.value for code in Code} & {code.value for code in ClusterCode}
+def test_codes_are_unique() -> None:
+    assert not {code.value for code in QuotaCode} & {code.value for code in ClusterCode}
 
 
-@pytest.mark.parametrize("code", list(Code))
-def test_the_catalogue_names_the_owner_that_the_scheduler_does(code: Code) -> None:
-    said = Verdict(code, "a100", 4, position=1, limit=2, ahead="job_x", leaving=("job_y",)).reason.owner
-    assert CATALOGUE[code].owner is said
+@pytest.mark.parametrize("code", list(QuotaCode))
+def test_the_catalogue_and_the_scheduler_agree_on_who_can_act(code: QuotaCode) -> None:
+    action_by = QueueDecision(
+        code, "a100", 4, position=1, limit=2, ahead="job_x", terminating=("job_y",)
+    ).reason.action_by
+    assert CATALOGUE[code].action_by is action_by
 
 
-def test_the_page_of_the_cluster_names_codes_that_exist() -> None:
+def test_the_cluster_reasons_page_names_existing_codes() -> None:
     named = re.findall(r"\| `([a-z_]+)` \|", CLUSTER_PAGE.read_text("utf-8"))
     assert len(named) >= 15
     assert set(named) <= CATALOGUE.keys()
-    assert {entry.owner for entry in CATALOGUE.values()} == set(Owner)
+    assert {entry.action_by for entry in CATALOGUE.values()} == set(ActionOwner)

@@ -1,26 +1,27 @@
-"""Facts of two finished jobs and of one messy upload, as the trainer and the validation hand them over."""
+"""Report data of two finished jobs, and a validation report with findings."""
 
 import math
 import random
 from datetime import UTC, datetime
 
 from windlass.domain.datasets import Finding, Histogram, Split, SplitReport, ValidationReport
-from windlass.domain.specs import Gate, LoraMethod, Task, TrainingSpec
-from windlass_pipelines.report.facts import (
-    BaseModelFacts,
+from windlass.domain.ingest import Encoding, FileFormat, FileReport
+from windlass.domain.specs import Gate, LoraMethod, ResolvedTraining, Task
+from windlass.domain.training_report import (
+    BaseModelInfo,
     ChatSample,
     ClassScore,
     ConfusionMatrix,
     Curve,
-    DataFacts,
-    GateVerdict,
+    DatasetInfo,
+    GateResult,
     Mistake,
-    ReportFacts,
+    TrainingReport,
 )
 
 STEPS = 182
 EDGES = tuple(range(0, 136, 8))
-REVIEWS_DATA = DataFacts(
+REVIEWS_DATA = DatasetInfo(
     name="reviews",
     version=2,
     version_id="dsv_01jd3n4t7q2v7w9k4m6p0r1s3t",
@@ -84,20 +85,20 @@ def _scores(f1: float, loss: float) -> dict[str, float]:
     return {**shares, "macro_f1": f1 - 0.137, "eval_loss": loss}
 
 
-def reviews(*, passed: bool = True) -> ReportFacts:
-    """Return the facts of a classification job."""
+def reviews(*, passed: bool = True) -> TrainingReport:
+    """Return the report data of a classification job."""
     f1 = 0.8213 if passed else 0.7214
     gate = Gate(metric="weighted_f1", operator=">=", threshold=0.78)
-    return ReportFacts(
+    return TrainingReport(
         project="retail",
         job="job_01jd3n5x8q2v7w9k4m6p0r1s3t",
         model="review-sentiment",
         task=Task.TEXT_CLASSIFICATION,
         finished_at=datetime(2026, 11, 22, 9, 41, tzinfo=UTC),
-        base_model=BaseModelFacts(name="minilm-l6", licence="Apache-2.0", parameters=22_714_755, trainable=812_547),
+        base_model=BaseModelInfo(name="minilm-l6", licence="Apache-2.0", parameters=22_714_755, trainable=812_547),
         data=REVIEWS_DATA,
         method=LoraMethod(),
-        training=TrainingSpec(epochs=2, max_length=96),
+        training=ResolvedTraining(epochs=2, batch_size=32, learning_rate=1e-3, max_length=96),
         steps=STEPS,
         device="CPU, 1 thread",
         wall_seconds=118.4,
@@ -112,12 +113,12 @@ def reviews(*, passed: bool = True) -> ReportFacts:
             Mistake(text=text, expected=expected, predicted=predicted, confidence=confidence, loss=loss)
             for text, expected, predicted, confidence, loss in MISTAKES
         ),
-        gates=(GateVerdict(gate=gate, value=f1, passed=passed),),
+        gates=(GateResult(gate=gate, value=f1, passed=passed),),
     )
 
 
-def support() -> ReportFacts:
-    """Return the facts of a chat job: nine of ten answers exact."""
+def support() -> TrainingReport:
+    """Return the report data of a chat job: nine of ten answers match exactly."""
     steps, exact = range(1, 41), (0.0, 0.1, 0.4, 0.8, 0.9, 0.9, 0.9, 0.9)
     lengths = Histogram(edges=(0, 16, 32, 48, 64, 96, 128), counts=(0, 2, 4, 2, 1, 1))
     samples = (
@@ -127,12 +128,12 @@ def support() -> ReportFacts:
         for prompt, expected, after in ANSWERS
     )
     gate = Gate(metric="exact_answer_rate", operator=">=", threshold=0.8)
-    base = BaseModelFacts(name="smollm2-135m", licence="Apache-2.0", parameters=134_515_008, trainable=4_884_480)
+    base = BaseModelInfo(name="smollm2-135m", licence="Apache-2.0", parameters=134_515_008, trainable=4_884_480)
     changed = {
         "model": "support-bot",
         "task": Task.CHAT,
         "base_model": base,
-        "data": DataFacts(
+        "data": DatasetInfo(
             name="support",
             version=3,
             version_id="dsv_01jd3n4t7q2v7w9k4m6p0r1s3t",
@@ -153,18 +154,18 @@ def support() -> ReportFacts:
         "confusion": None,
         "mistakes": (),
         "samples": tuple(samples),
-        "gates": (GateVerdict(gate=gate, value=0.9, passed=True),),
+        "gates": (GateResult(gate=gate, value=0.9, passed=True),),
     }
     return reviews().model_copy(update=changed)
 
 
 def validation() -> ValidationReport:
-    """Return what the validation of a messy upload says."""
+    """Return the validation report of an upload with errors and warnings."""
     findings = (
         (
             "overlap",
             "error",
-            "14 rows of validation also stand in train",
+            "14 rows of validation are also in train",
             "split again, or allow the overlap",
             None,
             14,
@@ -187,6 +188,9 @@ def validation() -> ValidationReport:
                 count=count,
             )
             for code, severity, message, action, line, count in findings
+        ),
+        files=(
+            FileReport(name="reviews.csv", format=FileFormat.CSV, encoding=Encoding.UTF_8, delimiter=";", rows=3720),
         ),
         splits={
             split: SplitReport(

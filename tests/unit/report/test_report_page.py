@@ -14,9 +14,9 @@ from tests.unit.report.report_samples import reviews, support, validation
 
 from windlass.domain.datasets import Finding, Split, ValidationReport
 from windlass.domain.specs import Gate
-from windlass_pipelines.report import ReportFacts, training, write
+from windlass.domain.training_report import ChatSample, ClassScore, ConfusionMatrix, GateResult, Mistake
+from windlass_pipelines.report import TrainingReport, training, write
 from windlass_pipelines.report.dataset import render_dataset
-from windlass_pipelines.report.facts import ChatSample, ClassScore, ConfusionMatrix, GateVerdict, Mistake
 from windlass_pipelines.report.page import STYLE
 
 VOID = {"meta", "br", "hr", "wbr"}
@@ -57,23 +57,25 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.elements if tag == name]
 
 
-def hostile_facts() -> ReportFacts:
-    facts = reviews()
-    gate = GateVerdict(gate=Gate(metric="<script>", operator=">=", threshold=0.5), value=None, passed=False)
+def hostile_report() -> TrainingReport:
+    report = reviews()
+    gate = GateResult(
+        gate=Gate.model_construct(metric="<script>", operator=">=", threshold=0.5), value=None, passed=False
+    )
     labels = (HOSTILE, "b")
-    return facts.model_copy(
+    return report.model_copy(
         update={
             "project": HOSTILE,
             "job": HOSTILE,
             "model": HOSTILE,
             "device": HOSTILE,
-            "base_model": facts.base_model.model_copy(update={"name": HOSTILE, "licence": HOSTILE}),
-            "data": facts.data.model_copy(
+            "base_model": report.base_model.model_copy(update={"name": HOSTILE, "licence": HOSTILE}),
+            "data": report.data.model_copy(
                 update={"name": HOSTILE, "version_id": HOSTILE, "labels": {Split.TRAIN: {HOSTILE: 3, "b": 1}}}
             ),
             "environment": {HOSTILE: HOSTILE},
-            "curves": {**facts.curves, HOSTILE: ((1, 2.0), (2, 3.0))},
-            "evaluation": {**facts.evaluation, HOSTILE: 0.5},
+            "curves": {**report.curves, HOSTILE: ((1, 2.0), (2, 3.0))},
+            "evaluation": {**report.evaluation, HOSTILE: 0.5},
             "classes": {label: ClassScore(precision=0.5, recall=0.5, f1=0.5, support=2) for label in labels},
             "confusion": ConfusionMatrix(labels=labels, counts=((1, 1), (1, 1))),
             "mistakes": (Mistake(text=HOSTILE, expected=HOSTILE, predicted="b"),),
@@ -95,15 +97,15 @@ def hostile_dataset() -> str:
             "tokenizer": HOSTILE,
             "steps": ({"op": HOSTILE, HOSTILE: HOSTILE, "nested": {HOSTILE: [HOSTILE]}},),
             "splits": {
-                split: found.model_copy(update={"labels": {HOSTILE: 5}}) for split, found in report.splits.items()
+                split: stats.model_copy(update={"labels": {HOSTILE: 5}}) for split, stats in report.splits.items()
             },
         }
     )
     return render_dataset(hostile, HOSTILE)
 
 
-@pytest.mark.parametrize("source", [training.render(hostile_facts()), hostile_dataset()], ids=["training", "dataset"])
-def test_markup_in_tenant_text_is_shown_and_never_becomes_markup(source: str) -> None:
+@pytest.mark.parametrize("source", [training.render(hostile_report()), hostile_dataset()], ids=["training", "dataset"])
+def test_markup_in_user_text_is_escaped(source: str) -> None:
     source.encode("utf-8")
     page = Page(source)
     tags = {tag for tag, _ in page.elements}
@@ -131,7 +133,7 @@ def test_markup_in_tenant_text_is_shown_and_never_becomes_markup(source: str) ->
     [training.render(reviews()), training.render(support()), render_dataset(validation(), "reviews, version 2")],
     ids=["classification", "chat", "dataset"],
 )
-def test_the_page_loads_nothing_and_its_policy_allows_its_own_style_alone(source: str) -> None:
+def test_the_page_loads_no_resources_and_its_csp_allows_only_its_style_sheet(source: str) -> None:
     page = Page(source)
     policy = next(meta["content"] or "" for meta in page.all("meta") if "http-equiv" in meta)
     style = source.partition("<style>")[2].partition("</style>")[0]
@@ -151,7 +153,7 @@ def test_the_page_loads_nothing_and_its_policy_allows_its_own_style_alone(source
     [training.render(reviews()), training.render(support()), render_dataset(validation(), "reviews, version 2")],
     ids=["classification", "chat", "dataset"],
 )
-def test_a_screen_reader_finds_language_title_headings_table_headers_and_chart_texts(source: str) -> None:
+def test_the_page_is_accessible_to_screen_readers(source: str) -> None:
     page = Page(source)
     assert page.all("html") == [{"lang": "en"}]
     assert len(page.all("title")) > 0
@@ -164,35 +166,39 @@ def test_a_screen_reader_finds_language_title_headings_table_headers_and_chart_t
         assert not outer or drawing.get("aria-hidden") == "true" or (drawing["role"] == "img" and drawing["aria-label"])
 
 
-def test_write_makes_the_same_two_files_every_time(tmp_path: Path) -> None:
+def test_write_is_deterministic(tmp_path: Path) -> None:
     write(tmp_path / "a", reviews())
     write(tmp_path / "b", reviews())
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["README.md", "report.html"]
+    assert names == ["README.md", "report.html", "report.json"]
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
 
 
-def test_the_headline_names_the_missed_gate_and_its_metric() -> None:
+def test_the_headline_names_the_failed_gate_and_its_metric() -> None:
     page = Page(training.render(reviews(passed=False)))
-    assert "review-sentiment misses its gate: weighted F1 of 0.721, needs \u2265\u00a00.78" in page.text
-    assert "Missed: Weighted F1 \u2265\u00a00.78, measured 0.721" in page.text
+    assert "review-sentiment fails its gate: weighted F1 of 0.721, required \u2265\u00a00.78" in page.text
+    assert "Failed: Weighted F1 \u2265\u00a00.78, measured 0.721" in page.text
 
 
 def test_the_headline_counts_exact_answers() -> None:
-    assert "support-bot: 9 of 10 answers are exact, up from 0 of 10" in Page(training.render(support())).text
+    assert "support-bot: 9 of 10 answers match exactly, up from 0 of 10" in Page(training.render(support())).text
+    unanswered = support().model_copy(update={"evaluation": {"exact_answer_rate": 0.75}, "unanswered": 2})
+    assert "support-bot: 6 of 8 answers match exactly" in Page(training.render(unanswered)).text
 
 
-def test_a_gate_without_a_measurement_is_shown_as_missed() -> None:
-    verdict = GateVerdict(gate=Gate(metric="macro_f1", operator=">=", threshold=0.9), value=None, passed=False)
-    facts = reviews().model_copy(update={"gates": (verdict,), "evaluation": {}, "evaluation_before": {}})
-    page = Page(training.render(facts))
-    assert "was trained and not evaluated" in page.text
-    assert "Missed: Macro F1 \u2265\u00a00.9, not measured" in page.text
+def test_a_gate_without_a_measurement_is_shown_as_failed() -> None:
+    result = GateResult(gate=Gate(metric="macro_f1", operator=">=", threshold=0.9), value=None, passed=False)
+    report = reviews().model_copy(update={"gates": (result,), "evaluation": {}, "evaluation_before": {}})
+    page = Page(training.render(report))
+    assert "was trained but not evaluated" in page.text
+    assert "Failed: Macro F1 \u2265\u00a00.9, not measured" in page.text
 
 
 def test_the_confusion_matrix_has_counts_and_row_shares() -> None:
     page = Page(training.render(reviews()))
-    assert "Most often confused: \u201cnegative\u201d taken for \u201cpositive\u201d, 35 of 285 rows" in page.text
+    assert (
+        "Most frequent confusion: \u201cnegative\u201d predicted as \u201cpositive\u201d, 35 of 285 rows" in page.text
+    )
     assert {"hit9 strong", "miss1", "miss2"} <= {cell.get("class") for cell in page.all("td")}
     assert "23884\u202f%" in page.text
 
@@ -201,14 +207,16 @@ def test_many_labels_give_a_list_of_confusions_instead_of_a_matrix() -> None:
     labels = tuple(f"label-{i}" for i in range(60))
     counts = tuple(tuple(7 if i == j else int(j == (i + 1) % 60) * (i + 1) for j in range(60)) for i in range(60))
     scores = {label: ClassScore(precision=0.5, recall=0.5, f1=0.5, support=8) for label in labels}
-    facts = reviews().model_copy(update={"classes": scores, "confusion": ConfusionMatrix(labels=labels, counts=counts)})
-    page = Page(training.render(facts))
-    assert "Most often confused: \u201clabel-59\u201d taken for \u201clabel-0\u201d, 60 of 67 rows" in page.text
+    report = reviews().model_copy(
+        update={"classes": scores, "confusion": ConfusionMatrix(labels=labels, counts=counts)}
+    )
+    page = Page(training.render(report))
+    assert "Most frequent confusion: \u201clabel-59\u201d predicted as \u201clabel-0\u201d, 60 of 67 rows" in page.text
     assert "heat" not in {table.get("class") for table in page.all("table")}
     assert "The 30 weakest of 60 are shown." in page.text
 
 
-def test_long_lists_and_texts_are_cut() -> None:
+def test_long_lists_and_texts_are_truncated() -> None:
     many = tuple(Mistake(text=f"row {i} " + "x" * 5000, expected="a", predicted="b") for i in range(500))
     source = training.render(reviews().model_copy(update={"mistakes": many}))
     assert "row 19 " in source
@@ -237,39 +245,43 @@ names = st.text(min_size=1, max_size=12)
     before=st.dictionaries(st.sampled_from(["accuracy", "weighted_f1", "perplexity", "z"]), floats),
     labels=st.dictionaries(names, st.integers(0, 10**9), max_size=5),
 )
-def test_whatever_was_measured_the_page_is_well_formed(
+def test_the_page_is_well_formed_for_any_measurements(
     curves: dict[str, tuple[tuple[int, float], ...]],
     evaluation: dict[str, float],
     before: dict[str, float],
     labels: dict[str, int],
 ) -> None:
-    facts = reviews()
-    data = facts.data.model_copy(update={"labels": {Split.TRAIN: labels, Split.VALIDATION: {}}})
+    report = reviews()
+    data = report.data.model_copy(update={"labels": {Split.TRAIN: labels, Split.VALIDATION: {}}})
     changed = {"curves": curves, "evaluation": evaluation, "evaluation_before": before, "data": data}
-    page = Page(training.render(facts.model_copy(update=changed)))
+    page = Page(training.render(report.model_copy(update=changed)))
     for _, attributes in page.elements:
         drawn = " ".join(attributes.get(name) or "" for name in ("x", "y", "cx", "cy", "x1", "y1", "d", "width"))
         assert not re.search("nan|inf", drawn)
 
 
+def test_a_validation_report_states_how_the_files_were_read() -> None:
+    assert "csv, utf-8, delimiter semicolon" in render_dataset(validation(), "reviews, version 2")
+
+
 def test_an_empty_validation_report_says_that_no_row_could_be_read() -> None:
     error = Finding(code="empty", severity="error", message="the file is empty")
     page = Page(render_dataset(ValidationReport(findings=(error,), splits={}), "reviews, version 1"))
-    assert "reviews, version 1 cannot be used yet: 1 error" in page.text
-    assert "No row could be read." in page.text
+    assert "reviews, version 1 cannot be used: 1 error" in page.text
+    assert "No rows could be read." in page.text
 
 
-def test_findings_come_by_severity_with_place_and_action() -> None:
+def test_findings_are_sorted_by_severity_with_location_and_action() -> None:
     text = Page(render_dataset(validation(), "reviews, version 2")).text
     assert text.index("Error14 rows") < text.index("Warningthe label is missing") < text.index("Note4 rows")
     assert "reviews.csv, line 218, /label" in text
     assert "clean with drop-missing or fill-missing" in text
-    assert "15 places in 3,708 rows look like personal data" in text
+    assert "15 possible occurrences of personal data in 3,708 rows" in text
 
 
 def _variables(block: str) -> dict[str, tuple[float, ...]]:
-    found = re.findall(r"--([\w-]+): #([0-9a-f]{6})", block)
-    return {name: tuple(int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)) for name, code in found}
+    variables = re.findall(r"--([\w-]+): #([0-9a-f]{6})", block)
+    return {name: tuple(int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)) for name, code in variables}
 
 
 def _contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
@@ -280,7 +292,7 @@ def _contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_every_text_stands_out_from_its_ground(scheme: int) -> None:
+def test_every_text_has_sufficient_contrast(scheme: int) -> None:
     colors = _variables(re.findall(r":root \{([^}]*)\}", STYLE)[scheme])
     pairs = [(colors[name], colors["paper"]) for name in ("ink", "soft", "main", "third", "bad")]
     pairs += [(colors["ink"], colors["good-soft"]), (colors["ink"], colors["bad-soft"])]

@@ -1,62 +1,65 @@
-"""Folders that appear whole or not at all."""
+"""The one verifier of folders with a manifest: every difference is detected and named."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from windlass.domain.errors import ChecksumMismatchError, NotFoundError
-from windlass.runtime.artifacts import commit, read_manifest, seal, staging, verify
+from windlass.runtime.artifacts import read_manifest, seal, verify
 
 
-def publish(target: Path) -> None:
-    with staging(target) as folder:
-        (folder / "sub").mkdir()
-        (folder / "sub/a.txt").write_text("hello")
-        seal(folder)
-        commit(folder, target)
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "1"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub/a.txt").write_text("hello")
+    seal(folder)
+    return folder
 
 
-def test_a_published_folder_matches_its_manifest_and_leaves_no_draft(tmp_path: Path) -> None:
-    target = tmp_path / "job/1"
-    publish(target)
-    verify(target, read_manifest(target))
-    assert [path.name for path in target.parent.iterdir()] == ["1"]
+def test_a_sealed_folder_is_intact(folder: Path) -> None:
+    manifest = verify(folder)
+    assert set(manifest.files) == {"sub/a.txt"}
+    assert verify(folder, digest=manifest.digest()) == manifest
+    assert seal(folder) == manifest, "sealed again, the manifest does not list itself"
 
 
-def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
-    target = tmp_path / "job/1"
-
-    def fail_half_way() -> None:
-        with staging(target) as folder:
-            (folder / "a").write_text("half")
-            raise OSError("full")
-
-    with pytest.raises(OSError, match="full"):
-        fail_half_way()
-    assert list(target.parent.iterdir()) == []
+def link(folder: Path) -> None:
+    (folder / "sub/a.txt").rename(folder.parent / "elsewhere")
+    (folder / "sub/a.txt").symlink_to(folder.parent / "elsewhere")
 
 
-def test_a_place_is_written_once(tmp_path: Path) -> None:
-    publish(tmp_path / "1")
-    with pytest.raises(OSError, match="not empty"):
-        publish(tmp_path / "1")
-    verify(tmp_path / "1", read_manifest(tmp_path / "1"))
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut": (lambda folder: (folder / "sub/a.txt").write_text("hell"), r"sub/a\.txt does not match"),
+    "changed": (lambda folder: (folder / "sub/a.txt").write_text("jello"), r"sub/a\.txt does not match"),
+    "gone": (lambda folder: (folder / "sub/a.txt").unlink(), r"sub/a\.txt is missing"),
+    "added": (lambda folder: (folder / "sub/b.txt").touch(), r"sub/b\.txt is not in the manifest"),
+    "a link with the same content": (link, r"sub/a\.txt is not a regular file"),
+    "a link to a folder": (lambda folder: (folder / "etc").symlink_to("/etc"), "etc is not a regular file"),
+    "a pipe": (lambda folder: os.mkfifo(folder / "pipe"), "pipe is not a regular file"),
+}
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
-def test_damage_is_found_and_named(tmp_path: Path, damage: str) -> None:
-    publish(tmp_path / "1")
-    manifest = read_manifest(tmp_path / "1")
-    path = tmp_path / "1/sub/a.txt"
-    if damage == "gone":
-        path.unlink()
-    else:
-        path.write_text("hell" if damage == "cut" else "jello")
-    with pytest.raises(ChecksumMismatchError, match=r"sub/a\.txt"):
-        verify(tmp_path / "1", manifest)
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_difference_is_detected_and_named(folder: Path, case: str) -> None:
+    damage, message = DAMAGE[case]
+    damage(folder)
+    with pytest.raises(ChecksumMismatchError, match=message):
+        verify(folder)
 
 
-def test_a_folder_without_or_with_a_broken_manifest_is_not_a_committed_one(tmp_path: Path) -> None:
+def test_another_manifest_than_the_expected_one_is_detected(folder: Path) -> None:
+    digest = read_manifest(folder).digest()
+    (folder / "sub/a.txt").write_text("jello")
+    seal(folder)
+    assert verify(folder).digest() != digest
+    with pytest.raises(ChecksumMismatchError, match=f"expected {digest}"):
+        verify(folder, digest=digest)
+
+
+def test_a_folder_without_a_valid_manifest_was_not_published(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text('{"files": {"../../etc/passwd": {"bytes": 1, "sha256": "0"}}}')

@@ -1,4 +1,4 @@
-"""The journal: what is put survives, batches keep their content, a torn end is dropped."""
+"""The report spool: items survive a restart, batches keep their content, a truncated end is dropped."""
 
 import errno
 import json
@@ -12,21 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.runtime import spool
-from windlass.runtime.spool import Journal, JournalHeldError
+from windlass.runtime import spool as spool_module
+from windlass.runtime.spool import ReportSpool, SpoolLockedError
 
-Open = Callable[[Path], Journal]
+Open = Callable[[Path], ReportSpool]
 
 
 @pytest.fixture
-def journal_at() -> Iterator[Open]:
-    """Open journals; what a test leaves open is closed after it."""
+def open_spool() -> Iterator[Open]:
+    """Open spools; close them after the test."""
     with ExitStack() as stack:
 
-        def opened(path: Path) -> Journal:
-            journal = Journal(path)
-            stack.callback(journal.close)
-            return journal
+        def opened(path: Path) -> ReportSpool:
+            spool = ReportSpool(path)
+            stack.callback(spool.close)
+            return spool
 
         yield opened
 
@@ -35,148 +35,237 @@ def item(number: int) -> str:
     return json.dumps({"n": number})
 
 
-def numbers(journal: Journal) -> list[int]:
+def numbers(spool: ReportSpool) -> list[int]:
     """Send everything and return the items in the order sent."""
     sent: list[int] = []
-    while not journal.empty():
-        batch = journal.next()
+    while not spool.is_empty():
+        batch = spool.next_batch()
         sent += [json.loads(text)["n"] for text in batch.items]
-        journal.acknowledge(batch.sequence)
+        spool.acknowledge(batch.sequence)
     return sent
 
 
-def test_a_batch_that_was_cut_before_the_death_has_the_same_items_after_it(tmp_path: Path, journal_at: Open) -> None:
+def test_a_batch_has_the_same_items_after_a_restart(tmp_path: Path, open_spool: Open) -> None:
     path = tmp_path / "1-rank0.jsonl"
-    journal = journal_at(path)
-    journal.put(item(1))
-    first = journal.next()
-    journal.put(item(2))
-    journal.close()
-    again = journal_at(path)
-    assert again.next() == first
+    spool = open_spool(path)
+    spool.put(item(1))
+    first = spool.next_batch()
+    spool.put(item(2))
+    spool.close()
+    again = open_spool(path)
+    assert again.next_batch() == first
     again.acknowledge(first.sequence)
-    assert again.next().sequence == first.sequence + 1
-    assert [json.loads(text)["n"] for text in again.next().items] == [2]
+    assert again.next_batch().sequence == first.sequence + 1
+    assert [json.loads(text)["n"] for text in again.next_batch().items] == [2]
 
 
-def test_a_torn_last_line_is_dropped_and_the_rest_kept(tmp_path: Path, journal_at: Open) -> None:
+def test_a_truncated_last_line_is_dropped_and_the_rest_kept(tmp_path: Path, open_spool: Open) -> None:
     path = tmp_path / "1-rank0.jsonl"
-    journal = journal_at(path)
+    spool = open_spool(path)
     for number in range(3):
-        journal.put(item(number))
-    journal.close()
+        spool.put(item(number))
+    spool.close()
     path.write_bytes(path.read_bytes()[:-4])
-    again = journal_at(path)
+    again = open_spool(path)
     again.put(item(9))
     assert numbers(again) == [0, 1, 9]
 
 
-def test_numbers_of_batches_never_come_again_after_a_restart(tmp_path: Path, journal_at: Open) -> None:
+def test_batch_numbers_are_not_reused_after_a_restart(tmp_path: Path, open_spool: Open) -> None:
     path = tmp_path / "1-rank0.jsonl"
-    seen = []
-    for life in range(3):
-        journal = journal_at(path)
-        journal.put(item(life))
-        batch = journal.next()
-        seen.append(batch.sequence)
-        journal.acknowledge(batch.sequence)
-        journal.close()
-    assert seen == sorted(set(seen))
+    sequence_numbers = []
+    for generation in range(3):
+        spool = open_spool(path)
+        spool.put(item(generation))
+        batch = spool.next_batch()
+        sequence_numbers.append(batch.sequence)
+        spool.acknowledge(batch.sequence)
+        spool.close()
+    assert sequence_numbers == sorted(set(sequence_numbers))
 
 
-def test_one_process_holds_a_journal(tmp_path: Path, journal_at: Open) -> None:
-    journal = journal_at(tmp_path / "1-rank0.jsonl")
-    with pytest.raises(JournalHeldError):
-        Journal(tmp_path / "1-rank0.jsonl")
-    journal.close()
-    journal_at(tmp_path / "1-rank0.jsonl")
+def test_a_spool_is_locked_by_one_process(tmp_path: Path, open_spool: Open) -> None:
+    spool = open_spool(tmp_path / "1-rank0.jsonl")
+    with pytest.raises(SpoolLockedError):
+        ReportSpool(tmp_path / "1-rank0.jsonl")
+    spool.close()
+    open_spool(tmp_path / "1-rank0.jsonl")
 
 
-def test_a_backlog_is_cut_into_batches_of_bounded_size_in_order(tmp_path: Path, journal_at: Open) -> None:
+def test_a_backlog_is_split_into_bounded_batches_in_order(tmp_path: Path, open_spool: Open) -> None:
     path = tmp_path / "1-rank0.jsonl"
-    journal = journal_at(path)
-    for number in range(2 * spool.MAX_ITEMS + 5):
-        journal.put(item(number))
-    assert len(journal.next().items) == spool.MAX_ITEMS
-    journal.close()
-    again = journal_at(path)
-    assert len(again.next().items) == spool.MAX_ITEMS
-    assert numbers(again) == list(range(2 * spool.MAX_ITEMS + 5))
+    spool = open_spool(path)
+    for number in range(2 * spool_module.MAX_ITEMS + 5):
+        spool.put(item(number))
+    assert len(spool.next_batch().items) == spool_module.MAX_ITEMS
+    spool.close()
+    again = open_spool(path)
+    assert len(again.next_batch().items) == spool_module.MAX_ITEMS
+    assert numbers(again) == list(range(2 * spool_module.MAX_ITEMS + 5))
 
 
-def test_large_items_make_small_batches(tmp_path: Path, journal_at: Open) -> None:
-    journal = journal_at(tmp_path / "1-rank0.jsonl")
+def test_large_items_make_small_batches(tmp_path: Path, open_spool: Open) -> None:
+    spool = open_spool(tmp_path / "1-rank0.jsonl")
     for _ in range(3):
-        journal.put(json.dumps({"n": 1, "text": "x" * (spool.MAX_BYTES // 2 + 1)}))
-    assert [len(journal.next().items), len(numbers(journal))] == [1, 3]
+        spool.put(json.dumps({"n": 1, "text": "x" * (spool_module.MAX_BATCH_BYTES // 2 + 1)}))
+    assert [len(spool.next_batch().items), len(numbers(spool))] == [1, 3]
 
 
-def test_the_file_does_not_grow_for_ever(tmp_path: Path, journal_at: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "_COMPACT_BYTES", 2000)
+def test_the_file_is_compacted(tmp_path: Path, open_spool: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "_COMPACT_BYTES", 2000)
     path = tmp_path / "1-rank0.jsonl"
-    journal = journal_at(path)
+    spool = open_spool(path)
     for number in range(500):
-        journal.put(item(number))
-        journal.acknowledge(journal.next().sequence)
+        spool.put(item(number))
+        spool.acknowledge(spool.next_batch().sequence)
     assert path.stat().st_size < 4000
-    last = journal.sequence
-    journal.close()
-    assert journal_at(path).next().sequence == last + 1
+    last = spool.sequence
+    spool.close()
+    again = open_spool(path)
+    again.put(item(500))
+    assert again.next_batch().sequence == last + 1
 
 
-def test_a_full_disk_costs_the_spool_and_not_what_is_in_memory(
-    tmp_path: Path, journal_at: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Full:
-        """A file on a disk that takes half a line."""
+class Disk:
+    """Writes of all spools: ``write`` sees the stream and the content; ``written`` counts the bytes."""
 
-        def __init__(self, stream: Any) -> None:
-            self.stream = stream
+    def __init__(self, write: Callable[[Any, bytes], int]) -> None:
+        self.write, self.written = write, 0
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk(lambda stream, content: int(stream.write(content)))
+    opened = spool_module._locked
+
+    class Stream:
+        def __init__(self, path: Path) -> None:
+            self.stream = opened(path)
 
         def write(self, content: bytes) -> int:
-            self.stream.write(content[: len(content) // 2])
-            raise OSError(errno.ENOSPC, "No space left on device")
+            count = disk.write(self.stream, content)
+            disk.written += count
+            return count
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self.stream, name)
 
+    monkeypatch.setattr(spool_module, "_locked", Stream)
+    return disk
+
+
+def write_half_and_fail(stream: Any, content: bytes) -> int:
+    stream.write(content[: len(content) // 2])
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_loses_no_item_and_the_file_is_complete_once_there_is_space(
+    tmp_path: Path, open_spool: Open, disk: Disk
+) -> None:
     path = tmp_path / "1-rank0.jsonl"
-    journal = journal_at(path)
-    journal.put(item(1))
-    stream = journal._stream
-    monkeypatch.setattr(journal, "_stream", Full(stream))
-    journal.put(item(2))
-    monkeypatch.setattr(journal, "_stream", stream)
-    journal.put(item(3))
-    assert numbers(journal) == [1, 2, 3]
-    assert all(json.loads(line) for line in path.read_text().splitlines())
+    spool = open_spool(path)
+    spool.put(item(1))
+    works, disk.write = disk.write, write_half_and_fail
+    spool.put(item(2))
+    assert [json.loads(text)["n"] for text in spool.next_batch().items] == [1, 2], "sent from memory"
+    disk.write = works
+    spool.put(item(3))
+    first = spool.next_batch()
+    spool.close()
+    again = open_spool(path)
+    assert again.next_batch() == first
+    assert numbers(again) == [1, 2, 3]
+
+
+def test_a_disk_that_writes_only_a_part_of_what_it_is_given_loses_nothing(
+    tmp_path: Path, open_spool: Open, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "_COMPACT_BYTES", 0)
+    disk.write = lambda stream, content: int(stream.write(content[:7]))
+    path = tmp_path / "1-rank0.jsonl"
+    spool = open_spool(path)
+    for number in range(2500):
+        spool.put(item(number))
+    spool.acknowledge(spool.next_batch().sequence)
+    spool.close()
+    assert numbers(open_spool(path)) == list(range(spool_module.MAX_ITEMS, 2500))
+
+
+def test_sending_a_backlog_writes_little_more_than_the_backlog(tmp_path: Path, open_spool: Open, disk: Disk) -> None:
+    spool = open_spool(tmp_path / "1-rank0.jsonl")
+    for number in range(60_000):
+        spool.put(json.dumps({"n": number, "text": "x" * 100}))
+    backlog = disk.written
+    assert numbers(spool) == list(range(60_000))
+    assert disk.written < 3 * backlog
+
+
+def test_a_spool_above_its_limit_drops_the_oldest_log_items_first_and_never_results(
+    tmp_path: Path, open_spool: Open
+) -> None:
+    path = tmp_path / "1-rank0.jsonl"
+    spool = ReportSpool(path, max_bytes=4000)
+    kinds = ["result", "log", "metric", "log", "metric", "checkpoint"]
+    for number in range(60):
+        spool.put(json.dumps({"type": kinds[number % 6], "n": number, "text": "x" * 50}), kinds[number % 6])
+    first = spool.next_batch()
+    dropped = spool.drop_excess()
+    assert dropped == {}, "the items of a batch that may have been sent are not dropped"
+    spool.acknowledge(first.sequence)
+    for number in range(60, 120):
+        spool.put(json.dumps({"type": kinds[number % 6], "n": number, "text": "x" * 50}), kinds[number % 6])
+    dropped = spool.drop_excess()
+    assert dropped["log"] == 20
+    spool.close()
+    left = open_spool(path)
+    sent = [json.loads(text) for text in left.next_batch().items]
+    assert len(sent) == 60 - sum(dropped.values())
+    assert sum(entry["type"] in {"result", "checkpoint"} for entry in sent) == 20
+    metrics = [entry["n"] for entry in sent if entry["type"] == "metric"]
+    assert metrics == sorted(metrics)
+    assert metrics[-1] == 118, "the newest are kept"
+
+
+def test_a_rejected_batch_is_halved_under_the_same_number(tmp_path: Path, open_spool: Open) -> None:
+    path = tmp_path / "1-rank0.jsonl"
+    spool = open_spool(path)
+    for number in range(3):
+        spool.put(item(number))
+    whole = spool.next_batch()
+    assert spool.split_batch()
+    spool.close()
+    again = open_spool(path)
+    half = again.next_batch()
+    assert (half.sequence, len(whole.items), len(half.items)) == (whole.sequence, 3, 1)
+    assert not again.split_batch()
+    assert numbers(again) == [0, 1, 2]
 
 
 @given(st.lists(st.sampled_from(["put", "cut", "acknowledge", "restart"]), max_size=60))
-def test_nothing_is_lost_or_doubled_whatever_happens(actions: list[str]) -> None:
+def test_nothing_is_lost_or_duplicated_in_any_order_of_actions(actions: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "1-rank0.jsonl"
-        journal = Journal(path)
+        spool = ReportSpool(path)
         put, received, taken = 0, [], 0
         for action in actions:
             if action == "put":
-                journal.put(item(put))
+                spool.put(item(put))
                 put += 1
             elif action == "restart":
-                journal.close()
-                journal = Journal(path)
+                spool.close()
+                spool = ReportSpool(path)
             else:
-                batch = journal.next()
-                if batch.sequence > taken:  # the control plane takes a number once
+                batch = spool.next_batch()
+                if batch.sequence > taken:  # the control plane accepts a sequence number once
                     received += [json.loads(text)["n"] for text in batch.items]
                     taken = batch.sequence
                 if action == "acknowledge":
-                    journal.acknowledge(batch.sequence)
-        while not journal.empty():
-            batch = journal.next()
+                    spool.acknowledge(batch.sequence)
+        while not spool.is_empty():
+            batch = spool.next_batch()
             if batch.sequence > taken:
                 received += [json.loads(text)["n"] for text in batch.items]
                 taken = batch.sequence
-            journal.acknowledge(batch.sequence)
-        journal.close()
+            spool.acknowledge(batch.sequence)
+        spool.close()
     assert received == list(range(put))

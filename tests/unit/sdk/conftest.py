@@ -1,9 +1,9 @@
-"""A server in this process that answers as a test says: where what matters is how the transport behaves."""
+"""Clients connected to a stub server in the same process."""
 
 from collections.abc import Iterator
 
 import pytest
-from tests.unit.sdk.stand_in import StandIn
+from tests.unit.sdk.stub_server import StubServer
 
 from windlass.sdk import AsyncClient, Client
 
@@ -11,17 +11,17 @@ KEY = "wlk_test_secret"
 
 
 @pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as stand_in:
-        yield stand_in
+def server() -> Iterator[StubServer]:
+    with StubServer() as stub:
+        yield stub
 
 
 @pytest.fixture
-def client(server: StandIn) -> Iterator[Client]:
+def client(server: StubServer) -> Iterator[Client]:
     with Client(server.url, KEY, "team-a") as made:
         yield made
 
 
 @pytest.fixture
-def async_client(server: StandIn) -> AsyncClient:
+def async_client(server: StubServer) -> AsyncClient:
     return AsyncClient(server.url, KEY, "team-a")

@@ -1,4 +1,4 @@
-"""Each tiny artifact is written once per session; a test that changes one copies it."""
+"""Session-scoped tiny artifacts; a test that modifies one copies it first."""
 
 from pathlib import Path
 

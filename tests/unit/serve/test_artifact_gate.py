@@ -1,4 +1,4 @@
-"""Nothing is loaded that is not exactly what was registered, and nothing that could run."""
+"""Artifact verification rejects every deviation from the manifest and every file that can contain code."""
 
 import json
 import pickle
@@ -11,12 +11,19 @@ from tests.unit.serve.tiny_artifacts import LABELS, MAX_LENGTH, seal
 
 from windlass.domain.errors import ChecksumMismatchError, InvalidError, NotFoundError, UnavailableError
 from windlass.domain.specs import Task
-from windlass_pipelines.serve.artifact import ModelLoadError, admit, check_manifest, read_card, verify
+from windlass.runtime.artifacts import read_manifest
+from windlass_pipelines.serve.artifact import (
+    ModelLoadError,
+    check_manifest,
+    load_verified_metadata,
+    read_metadata,
+    verify_safe,
+)
 from windlass_pipelines.serve.loading import available_memory, check_memory, load
 
 
 class Canary:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,100 +41,108 @@ def folder(classifier_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(classifier_folder, tmp_path / "artifact"))
 
 
-def test_what_the_trainer_wrote_passes(folder: Path) -> None:
-    assert "model.safetensors" in verify(folder, seal(folder)).files
+def test_a_trained_artifact_passes_verification(folder: Path) -> None:
+    assert "model.safetensors" in verify_safe(folder, seal(folder)).files
 
 
-def test_another_digest_is_refused_without_hashing(folder: Path) -> None:
-    with pytest.raises(ChecksumMismatchError, match="was to be served"):
-        check_manifest(folder, "0" * 64)
+def test_another_manifest_digest_is_rejected_without_hashing(folder: Path) -> None:
+    with pytest.raises(ChecksumMismatchError, match="expected 0000"):
+        check_manifest(read_manifest(folder), "0" * 64)
 
 
-def test_a_flipped_bit_in_the_weights_is_refused(folder: Path) -> None:
+def test_a_flipped_bit_in_the_weights_is_rejected(folder: Path) -> None:
     digest = seal(folder)
     weights = folder / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ChecksumMismatchError, match=r"model\.safetensors"):
-        verify(folder, digest)
+        verify_safe(folder, digest)
 
 
 def test_a_missing_file_is_refused(folder: Path) -> None:
     digest = seal(folder)
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(ChecksumMismatchError, match=r"lacks tokenizer\.json"):
-        verify(folder, digest)
+    with pytest.raises(ChecksumMismatchError, match=r"tokenizer\.json is missing"):
+        verify_safe(folder, digest)
 
 
-def test_a_file_that_nobody_registered_is_refused(folder: Path) -> None:
+def test_a_file_outside_the_manifest_is_rejected(folder: Path) -> None:
     digest = seal(folder)
     (folder / "extra.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ChecksumMismatchError, match=r"extra\.json"):
-        verify(folder, digest)
+        verify_safe(folder, digest)
 
 
 def test_no_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
-        check_manifest(tmp_path, "0" * 64)
+        verify_safe(tmp_path, "0" * 64)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "x/optimizer.pth", "modeling_custom.py", "a.PKL"])
-def test_files_that_could_run_are_refused_by_name(folder: Path, name: str) -> None:
+def test_files_that_can_contain_code_are_rejected_by_suffix(folder: Path, name: str) -> None:
     path = folder / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x")
-    with pytest.raises(InvalidError, match="only safetensors"):
-        check_manifest(folder, seal(folder))
+    digest = seal(folder)
+    with pytest.raises(InvalidError, match="can contain code"):
+        check_manifest(read_manifest(folder), digest)
 
 
-def test_a_pickle_named_safetensors_is_refused_and_never_unpickled(folder: Path, tmp_path: Path) -> None:
+def test_a_pickle_with_a_safetensors_suffix_is_rejected_and_not_unpickled(folder: Path, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     (folder / "model.safetensors").write_bytes(pickle.dumps(Canary(canary)))
-    with pytest.raises(ModelLoadError, match="named safetensors"):
-        admit(folder, seal(folder), Task.TEXT_CLASSIFICATION)
+    with pytest.raises(ModelLoadError, match="not a safetensors file"):
+        load_verified_metadata(folder, seal(folder), Task.TEXT_CLASSIFICATION)
     assert not canary.exists()
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
-def test_configurations_that_name_code_are_refused(folder: Path, name: str) -> None:
+def test_configurations_that_refer_to_code_are_rejected(folder: Path, name: str) -> None:
     config = json.loads((folder / name).read_bytes())
     config["nested"] = [{"auto_map": {"AutoModel": "modeling.Evil"}}]
     (folder / name).write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(InvalidError, match="auto_map"):
-        verify(folder, seal(folder))
+        verify_safe(folder, seal(folder))
 
 
-def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
+def test_a_symlink_is_rejected(folder: Path) -> None:
     (folder / "passwd").symlink_to("/etc/passwd")
-    with pytest.raises(InvalidError, match="not a plain file"):
-        verify(folder, seal(folder))
+    with pytest.raises(ChecksumMismatchError, match="not a regular file"):
+        verify_safe(folder, seal(folder))
 
 
-def test_the_card_tells_labels_and_length(folder: Path) -> None:
-    card = read_card(folder, Task.TEXT_CLASSIFICATION)
-    assert (card.labels, card.max_length) == (LABELS, MAX_LENGTH)
+def test_the_metadata_has_labels_and_maximum_length(folder: Path) -> None:
+    metadata = read_metadata(folder, Task.TEXT_CLASSIFICATION)
+    assert (metadata.labels, metadata.max_length) == (LABELS, MAX_LENGTH)
 
 
-def test_an_artifact_of_another_task_is_refused(folder: Path) -> None:
+def test_an_artifact_of_another_format_is_rejected(folder: Path) -> None:
+    metadata = json.loads((folder / "windlass.json").read_bytes())
+    (folder / "windlass.json").write_text(json.dumps(metadata | {"format": 2}), encoding="utf-8")
+    with pytest.raises(InvalidError, match=r"windlass\.json of the artifact has format 2, this server reads 1"):
+        read_metadata(folder, Task.TEXT_CLASSIFICATION)
+
+
+def test_an_artifact_of_another_task_is_rejected(folder: Path) -> None:
     with pytest.raises(InvalidError, match="for text-classification, it cannot serve chat"):
-        read_card(folder, Task.CHAT)
+        read_metadata(folder, Task.CHAT)
 
 
-def test_weights_that_the_file_lacks_are_not_made_up(folder: Path) -> None:
+def test_an_artifact_with_missing_weights_is_not_loaded(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_bytes())
     config["num_hidden_layers"] = 3
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ModelLoadError, match="lacks weights"):
-        load(folder, admit(folder, seal(folder), Task.TEXT_CLASSIFICATION), threads=1)
+        load(folder, load_verified_metadata(folder, seal(folder), Task.TEXT_CLASSIFICATION), threads=1)
 
 
-def test_a_model_that_does_not_fit_says_how_much_is_missing() -> None:
+def test_the_memory_error_has_the_needed_and_free_sizes() -> None:
     with pytest.raises(UnavailableError, match="needs 1128 MiB, 1000 MiB are free"):
         check_memory(1000 * 2**20, 1000 * 2**20)
 
 
-def test_the_tighter_of_machine_and_cgroup_counts(tmp_path: Path) -> None:
+def test_available_memory_is_the_minimum_of_machine_and_cgroup(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    1000 kB\n", encoding="ascii")
     assert available_memory(tmp_path) == 1_024_000

@@ -1,4 +1,4 @@
-"""Incremental text: pieces add up to the whole, whatever the tokens; stop sequences cut in the same place always."""
+"""Incremental detokenization and stop sequences do not depend on how text or tokens are split."""
 
 from functools import cache
 
@@ -16,42 +16,42 @@ def decode(ids: object) -> str:
     return str(_tokenizer().decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def pieces_of(ids: list[int]) -> list[str]:
+def detokenize(ids: list[int]) -> list[str]:
     stream = Detokenizer(decode)
     return [*map(stream.add, ids), stream.flush()]
 
 
 @given(st.text(max_size=40))
-def test_the_pieces_of_any_text_add_up_to_it_and_none_holds_half_a_character(text: str) -> None:
+def test_chunks_of_any_text_concatenate_to_it_without_partial_characters(text: str) -> None:
     ids = _tokenizer().encode(text, add_special_tokens=False)
-    pieces = pieces_of(ids)
-    assert "".join(pieces) == text
-    assert text.count("\ufffd") == sum(piece.count("\ufffd") for piece in pieces)
+    chunks = detokenize(ids)
+    assert "".join(chunks) == text
+    assert text.count("\ufffd") == sum(chunk.count("\ufffd") for chunk in chunks)
 
 
 @given(st.lists(st.integers(min_value=0, max_value=260), max_size=40))
-def test_the_pieces_of_any_tokens_add_up_to_what_the_tokenizer_makes_of_all(ids: list[int]) -> None:
-    assert "".join(pieces_of(ids)) == decode(ids)
+def test_chunks_of_any_tokens_concatenate_to_the_decoded_text(ids: list[int]) -> None:
+    assert "".join(detokenize(ids)) == decode(ids)
 
 
-def test_a_character_comes_out_whole_with_its_last_byte() -> None:
+def test_a_character_is_returned_with_its_last_byte() -> None:
     ids = _tokenizer().encode("a😀b", add_special_tokens=False)
-    assert pieces_of(ids) == ["a", "", "", "", "😀", "b", ""]
+    assert detokenize(ids) == ["a", "", "", "", "😀", "b", ""]
 
 
-def test_an_unfinished_character_comes_out_at_the_end_as_a_replacement() -> None:
+def test_flush_returns_an_incomplete_character_as_a_replacement() -> None:
     ids = _tokenizer().encode("é", add_special_tokens=False)[:1]
-    assert pieces_of(ids) == ["", "\ufffd"]
+    assert detokenize(ids) == ["", "\ufffd"]
 
 
-def scanned(pieces: list[str], stops: list[str]) -> tuple[list[str], bool]:
+def scan(chunks: list[str], stops: list[str]) -> tuple[list[str], bool]:
     scanner = StopScanner(stops)
-    shown = [scanner.add(piece) for piece in pieces]
-    return [*shown, scanner.flush()], scanner.stopped
+    returned = [scanner.add(chunk) for chunk in chunks]
+    return [*returned, scanner.flush()], scanner.stopped
 
 
-def cut(text: str, stops: list[str]) -> tuple[str, bool]:
-    """The definition: read on until some stop sequence is complete, then leave out the longest that is."""
+def reference_scan(text: str, stops: list[str]) -> tuple[str, bool]:
+    """A reference implementation: read until a stop sequence is complete, then drop the longest complete one."""
     for end in range(len(text) + 1):
         complete = [stop for stop in stops if text[:end].endswith(stop)]
         if complete:
@@ -64,30 +64,30 @@ some_stops = st.lists(st.text(alphabet="abc", min_size=1, max_size=4), max_size=
 
 
 @given(st.lists(st.text(alphabet="abc", max_size=6), max_size=8), some_stops)
-def test_text_is_cut_in_the_same_place_however_it_is_split(pieces: list[str], stops: list[str]) -> None:
-    shown, stopped = scanned(pieces, stops)
-    assert ("".join(shown), stopped) == cut("".join(pieces), stops)
+def test_the_cut_does_not_depend_on_how_the_text_is_split(chunks: list[str], stops: list[str]) -> None:
+    returned, stopped = scan(chunks, stops)
+    assert ("".join(returned), stopped) == reference_scan("".join(chunks), stops)
 
 
 @given(abc, some_stops)
-def test_nothing_is_held_back_that_cannot_become_a_stop_sequence(text: str, stops: list[str]) -> None:
+def test_only_possible_stop_sequences_are_buffered(text: str, stops: list[str]) -> None:
     scanner = StopScanner(stops)
-    shown = scanner.add(text)
-    held = scanner.flush()
-    assert scanner.stopped or shown + held == text
-    assert held == "" or any(stop.startswith(held) for stop in stops)
+    returned = scanner.add(text)
+    buffered = scanner.flush()
+    assert scanner.stopped or returned + buffered == text
+    assert buffered == "" or any(stop.startswith(buffered) for stop in stops)
 
 
-def test_what_only_looked_like_a_stop_sequence_is_shown() -> None:
-    shown, stopped = scanned(["E", "N", "A"], ["END"])
-    assert shown == ["", "", "ENA", ""]
+def test_an_incomplete_stop_sequence_is_returned() -> None:
+    returned, stopped = scan(["E", "N", "A"], ["END"])
+    assert returned == ["", "", "ENA", ""]
     assert not stopped
 
 
-def test_nothing_is_shown_after_the_stop_sequence() -> None:
-    assert scanned(["yes END no", "more"], ["END"]) == (["yes ", "", ""], True)
+def test_nothing_is_returned_after_a_stop_sequence() -> None:
+    assert scan(["yes END no", "more"], ["END"]) == (["yes ", "", ""], True)
 
 
-def test_an_empty_stop_sequence_is_refused() -> None:
+def test_an_empty_stop_sequence_is_rejected() -> None:
     with pytest.raises(ValueError, match="empty"):
         StopScanner([""])

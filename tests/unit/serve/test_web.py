@@ -1,4 +1,4 @@
-"""The HTTP edge: limits on bodies, who may ask, and errors that are objects."""
+"""HTTP handling: body limits, content types, host names and JSON errors."""
 
 import asyncio
 import json
@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from windlass.domain.endpoints import MAX_INPUT_CHARACTERS, MAX_INPUTS
 from windlass.domain.errors import (
     BusyError,
     ForbiddenError,
@@ -19,8 +20,7 @@ from windlass.domain.errors import (
     UnsupportedMediaTypeError,
 )
 from windlass_pipelines.serve.classifier import PredictRequest
-from windlass_pipelines.serve.limits import MAX_INPUT_CHARACTERS, MAX_INPUTS
-from windlass_pipelines.serve.web import dispatch, problem, read_json
+from windlass_pipelines.serve.web import dispatch, problem_response, read_json
 
 JSON = {"content-type": "application/json"}
 
@@ -51,11 +51,11 @@ def read(request: Request, limit: int = 1000) -> PredictRequest:
     return asyncio.run(read_json(request, PredictRequest, limit))
 
 
-def test_a_body_in_pieces_is_read() -> None:
+def test_a_chunked_body_is_read() -> None:
     assert read(http([b'{"inputs": ["a"', b', "b"], "top_k": 1}'])).inputs == ["a", "b"]
 
 
-def test_an_announced_body_over_the_limit_is_refused_before_it_is_read() -> None:
+def test_a_content_length_over_the_limit_is_rejected_before_reading() -> None:
     touched: list[bytes] = []
 
     async def never() -> AsyncIterator[bytes]:
@@ -69,7 +69,7 @@ def test_an_announced_body_over_the_limit_is_refused_before_it_is_read() -> None
     assert not touched
 
 
-def test_reading_stops_at_the_limit_when_nothing_was_announced() -> None:
+def test_reading_stops_at_the_limit_without_a_content_length() -> None:
     pulled: list[int] = []
 
     def endless() -> Iterable[bytes]:
@@ -90,7 +90,7 @@ def test_reading_stops_at_the_limit_when_nothing_was_announced() -> None:
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-def test_a_body_that_a_web_page_could_post_across_origins_is_refused(kind: str) -> None:
+def test_a_content_type_of_simple_cross_origin_posts_is_rejected(kind: str) -> None:
     with pytest.raises(UnsupportedMediaTypeError):
         read(http([b'{"inputs": ["a"]}'], {"content-type": kind}))
 
@@ -110,7 +110,7 @@ def test_a_body_that_a_web_page_could_post_across_origins_is_refused(kind: str) 
         (json.dumps({"inputs": ["a" * (MAX_INPUT_CHARACTERS + 1)]}).encode(), "/inputs/0"),
     ],
 )
-def test_a_bad_body_is_refused_with_the_place_of_the_problem(body: bytes, pointer: str) -> None:
+def test_an_invalid_body_is_rejected_with_the_pointer_of_the_field(body: bytes, pointer: str) -> None:
     with pytest.raises(InvalidError) as caught:
         read(http([body]), limit=1_000_000)
     assert caught.value.fields[0].pointer == pointer
@@ -128,19 +128,19 @@ def test_the_path_below_the_prefix_finds_its_handler() -> None:
     assert send(http()).status_code == 200
 
 
-def test_an_unknown_path_names_those_that_exist() -> None:
+def test_the_error_for_an_unknown_path_lists_the_existing_ones() -> None:
     with pytest.raises(NotFoundError) as caught:
         send(http(path="/app/chat/completions"))
     assert "/predict" in caught.value.hint
 
 
-def test_another_method_is_refused_with_those_that_work() -> None:
-    with pytest.raises(MethodNotAllowedError, match="answers POST, not GET"):
+def test_the_error_for_another_method_lists_the_allowed_ones() -> None:
+    with pytest.raises(MethodNotAllowedError, match="accepts POST, not GET"):
         send(http(method="GET"))
 
 
 @pytest.mark.parametrize(("host", "allowed"), [("127.0.0.1:80", True), ("localhost", True), ("evil.example", False)])
-def test_a_name_that_was_rebound_to_this_machine_is_refused(host: str, allowed: bool) -> None:
+def test_a_rebound_host_name_is_rejected(host: str, allowed: bool) -> None:
     request = http(headers={**JSON, "host": host})
     if allowed:
         assert send(request, ("127.0.0.1", "localhost")).status_code == 200
@@ -149,8 +149,8 @@ def test_a_name_that_was_rebound_to_this_machine_is_refused(host: str, allowed: 
             send(request, ("127.0.0.1", "localhost"))
 
 
-def test_a_problem_says_what_is_wrong_and_where() -> None:
-    response = problem(InvalidError.field("/inputs", "must not be empty", hint="send a text"))
+def test_a_problem_response_has_the_message_and_the_field() -> None:
+    response = problem_response(InvalidError.field("/inputs", "must not be empty", hint="send a text"))
     assert response.status_code == 422
     assert response.media_type == "application/problem+json"
     assert json.loads(bytes(response.body)) == {
@@ -161,12 +161,12 @@ def test_a_problem_says_what_is_wrong_and_where() -> None:
         "detail": "inputs: must not be empty",
         "hint": "send a text",
         "errors": [{"pointer": "/inputs", "detail": "must not be empty"}],
-        "facts": {},
+        "context": {},
         "retryable": False,
         "request_id": "",
     }
 
 
 def test_a_full_replica_says_when_to_come_again() -> None:
-    response = problem(BusyError("full"))
+    response = problem_response(BusyError("full"))
     assert (response.status_code, response.headers["retry-after"]) == (429, "1")

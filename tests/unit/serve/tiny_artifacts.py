@@ -1,4 +1,4 @@
-"""Artifacts as the trainer writes them, with random weights and a byte-level tokenizer: small, real, made in memory."""
+"""Tiny artifacts in the trainer's format, with random weights and a byte-level tokenizer."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ TEMPLATE = (
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per byte, so that every character beyond ASCII is spread over several."""
+    """Return a tokenizer with one token per byte, so that non-ASCII characters span several tokens."""
     special = ["<pad>", "<|im_start|>", END_OF_TURN, "[CLS]", "[SEP]"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     inner = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate([*special, *alphabet])}, merges=[]))
@@ -90,18 +90,20 @@ def write_chat(folder: Path, seed: int = 0, context: int = CONTEXT) -> Path:
 
 
 def seal(folder: Path) -> str:
-    """Write the manifest anew and return its digest."""
+    """Rewrite the manifest and return its digest."""
     (folder / MANIFEST_NAME).unlink(missing_ok=True)
     manifest = manifest_of(folder)
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(), encoding="utf-8")
     return manifest.digest()
 
 
-def served(key: str, folder: Path, task: Task, digest: str | None = None, **changes: object) -> ServedApp:
+def served_app(key: str, folder: Path, task: Task, digest: str | None = None, **changes: object) -> ServedApp:
     app = ServedApp(
         key=key,
+        project="ours",
+        endpoint=key,
         task=task,
-        artifact=folder,
+        artifact_uri=folder.as_uri(),
         digest=digest or seal(folder),
         model_name=f"{key}-model",
         replicas=ReplicaRange(),
@@ -113,7 +115,7 @@ def served(key: str, folder: Path, task: Task, digest: str | None = None, **chan
 
 def _finish(folder: Path, tokenizer: PreTrainedTokenizerFast, task: Task, labels: tuple[str, ...]) -> Path:
     tokenizer.save_pretrained(folder)
-    card = {"format": 1, "task": task, "labels": labels, "max_length": MAX_LENGTH}
-    (folder / "windlass.json").write_text(json.dumps(card), encoding="utf-8")
+    metadata = {"format": 1, "task": task, "labels": labels, "max_length": MAX_LENGTH}
+    (folder / "windlass.json").write_text(json.dumps(metadata), encoding="utf-8")
     seal(folder)
     return folder

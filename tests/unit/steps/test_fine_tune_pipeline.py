@@ -1,4 +1,4 @@
-"""The pipeline as KFP compiles it, and how a run's end follows from what its steps noted."""
+"""The compiled KFP pipeline, and the run result derived from the step statuses."""
 
 import re
 import subprocess
@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
-from windlass_pipelines.run import verdict
-from windlass_pipelines.steps.progress import StepNote
+from windlass.domain.jobs import Reason
+from windlass.orchestration.run_result import RunResult
+from windlass_pipelines.run import run_result
+from windlass_pipelines.steps.progress import StepStatus
 
-DONE = StepNote(state="succeeded", outcome="succeeded")
-RUNNING = StepNote(state="running")
-FAILED = StepNote(state="failed", message="why")
-STOPPED = StepNote(state="succeeded", outcome="stopped")
-CLOSED = StepNote(state="failed", message="fenced", outcome="stopped")
+DONE = StepStatus(state="succeeded", outcome="succeeded")
+RUNNING = StepStatus(state="running")
+FAILED = StepStatus(state="failed", message="why")
+STOPPED = StepStatus(state="succeeded", outcome="stopped")
+CLOSED = StepStatus(state="failed", message="fenced", outcome="stopped")
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +35,10 @@ def tasks(specification: dict[str, Any]) -> dict[str, Any]:
     return {name: task for part in dags for name, task in part.get("dag", {}).get("tasks", {}).items()}
 
 
-def test_it_has_the_three_steps_in_their_order_and_under_their_conditions(compiled: dict[str, Any]) -> None:
-    found = tasks(compiled)
-    assert {"train", "register", "deploy"} < found.keys()
-    conditions = [task["triggerPolicy"]["condition"] for task in found.values() if "triggerPolicy" in task]
+def test_the_pipeline_has_three_steps_with_their_conditions(compiled: dict[str, Any]) -> None:
+    result = tasks(compiled)
+    assert {"train", "register", "deploy"} < result.keys()
+    conditions = [task["triggerPolicy"]["condition"] for task in result.values() if "triggerPolicy" in task]
     assert sorted(conditions) == [
         "inputs.parameter_values['pipelinechannel--deploy'] == true",
         "inputs.parameter_values['pipelinechannel--register-Output'] == 'candidate'",
@@ -46,11 +48,11 @@ def test_it_has_the_three_steps_in_their_order_and_under_their_conditions(compil
     assert "register" not in compiled["root"]["dag"]["tasks"]
 
 
-def test_its_only_parameter_is_whether_to_deploy(compiled: dict[str, Any]) -> None:
+def test_deploy_is_the_only_parameter(compiled: dict[str, Any]) -> None:
     assert list(compiled["root"]["inputDefinitions"]["parameters"]) == ["deploy"]
 
 
-def test_no_step_installs_anything_or_is_cached(compiled: dict[str, Any]) -> None:
+def test_steps_install_no_packages_and_are_not_cached(compiled: dict[str, Any]) -> None:
     executors = compiled["deploymentSpec"]["executors"].values()
     assert {executor["container"]["image"] for executor in executors} == {"registry.test/steps:1"}
     for executor in executors:
@@ -59,7 +61,7 @@ def test_no_step_installs_anything_or_is_cached(compiled: dict[str, Any]) -> Non
     assert [task["cachingOptions"] for task in steps] == [{}] * 3
 
 
-def test_steps_are_thin(compiled: dict[str, Any]) -> None:
+def test_step_programs_only_call_their_module(compiled: dict[str, Any]) -> None:
     for name, executor in compiled["deploymentSpec"]["executors"].items():
         source = executor["container"]["command"][-1]
         step = name.removeprefix("exec-")
@@ -68,7 +70,7 @@ def test_steps_are_thin(compiled: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("notes", "error", "terminated", "state", "message"),
+    ("statuses", "error", "terminated", "state", "message"),
     [
         ({"train": DONE, "register": DONE}, "", False, "succeeded", ""),
         ({"train": DONE, "register": DONE, "deploy": DONE}, "", True, "succeeded", ""),
@@ -76,13 +78,32 @@ def test_steps_are_thin(compiled: dict[str, Any]) -> None:
         ({"train": STOPPED}, "", False, "stopped", ""),
         ({"train": FAILED}, "RuntimeError: kfp", True, "stopped", ""),
         ({"train": DONE, "register": CLOSED}, "RuntimeError: kfp", False, "stopped", ""),
-        ({"train": RUNNING}, "RuntimeError: kfp", False, "failed", "train: its process ended without a word"),
+        (
+            {"train": RUNNING},
+            "RuntimeError: kfp",
+            False,
+            "failed",
+            "train: its process ended without reporting a status",
+        ),
         ({}, "RuntimeError: kfp", False, "failed", "RuntimeError: kfp"),
-        ({"train": DONE}, "", False, "failed", "the pipeline ended before its steps did their work"),
+        ({"train": DONE}, "", False, "failed", "the pipeline ended before its steps completed"),
     ],
 )
-def test_how_a_run_ended_follows_from_its_steps(
-    notes: dict[str, StepNote], error: str, terminated: bool, state: str, message: str
+def test_the_run_result_follows_from_the_step_statuses(
+    statuses: dict[str, StepStatus], error: str, terminated: bool, state: str, message: str
 ) -> None:
-    end = verdict(notes, error=error, terminated=terminated)
+    end = run_result(statuses, error=error, terminated=terminated)
     assert (end.state, end.message) == (state, message)
+
+
+def test_the_reason_of_a_failed_step_is_that_of_the_run_and_fits_into_the_message_of_a_pod() -> None:
+    reason = Reason(code="oom_killed", message="ä" * 3000, action="Reduce it", context={"detail": "x" * 900})
+    failed = StepStatus(state="failed", message="y" * 2000, reason=reason)
+    end = run_result({"train": failed}, error="RuntimeError: kfp", terminated=False)
+    assert end.reason == reason
+    text = end.termination_message()
+    assert len(text.encode()) <= 4096
+    kept = RunResult.model_validate_json(text).reason
+    assert kept is not None
+    assert (kept.code, kept.action) == ("oom_killed", "Reduce it")
+    assert kept.message

@@ -1,4 +1,4 @@
-"""Runs whole attempts in this process, on tiny models; a store is built once per task and copied."""
+"""Fixtures that run attempts in this process on tiny models; each task's store is built once and copied."""
 
 import shutil
 from collections.abc import Callable
@@ -8,18 +8,19 @@ from typing import Any
 import pytest
 import torch
 from tests.factories.training_runs import job_spec, make_run
-from tests.fakes.voice import RecordingVoice
+from tests.fakes.recording_reporter import RecordingReporter
 
-from windlass.domain.reports import ClaimReply, ResumePoint
+from windlass.domain.reports import AcquireAttemptReply, ResumePoint
 from windlass.domain.specs import JobSpec
-from windlass.runtime.context import RunContext
-from windlass_pipelines.train import core
+from windlass.runtime.context import RunEnvironment
+from windlass.storage.file_transfer import FileTransfer
+from windlass_pipelines.train import trainer as trainer_module
 from windlass_pipelines.train.attempt import AttemptRun
-from windlass_pipelines.train.collective import Ranks
-from windlass_pipelines.train.outcome import Conclusion
+from windlass_pipelines.train.distributed import DistributedContext
+from windlass_pipelines.train.result import AttemptResult
 
-MakeRun = Callable[[JobSpec], RunContext]
-Attempt = Callable[..., Conclusion]
+MakeRun = Callable[[JobSpec], RunEnvironment]
+Attempt = Callable[..., AttemptResult]
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +33,9 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def run_for(tmp_path: Path, stores: dict[str, Path]) -> MakeRun:
-    """Make the context of a run over a fresh copy of the task's store."""
+    """Make the environment of a run over a fresh copy of the task's store."""
 
-    def make(spec: JobSpec) -> RunContext:
+    def make(spec: JobSpec) -> RunEnvironment:
         if not (tmp_path / "store").exists():
             shutil.copytree(stores[spec.task.value] / "store", tmp_path / "store")
         return make_run(tmp_path, spec)
@@ -44,23 +45,27 @@ def run_for(tmp_path: Path, stores: dict[str, Path]) -> MakeRun:
 
 @pytest.fixture
 def attempt(monkeypatch: pytest.MonkeyPatch) -> Attempt:
-    """Run one attempt to its end; it tells every step at once, so that a voice can answer at a certain one."""
+    """Run one attempt; it reports every step at once, so that the reporter can send a command at a given step."""
     torch.set_num_threads(1)
-    monkeypatch.setattr(core, "_TELL_SECONDS", 0.0)
+    monkeypatch.setattr(trainer_module, "_LOG_INTERVAL_SECONDS", 0.0)
 
-    def run(context: RunContext, voice: RecordingVoice, number: int = 1, **claim: Any) -> Conclusion:
-        reply = ClaimReply(attempt=number, lease_seconds=30, **claim)
-        return AttemptRun(context, reply, Ranks(), voice, lambda module: module).run()
+    def run(
+        environment: RunEnvironment, reporter: RecordingReporter, number: int = 1, **acquired: Any
+    ) -> AttemptResult:
+        reply = AcquireAttemptReply(attempt=number, heartbeat_timeout_seconds=30, **acquired)
+        return AttemptRun(
+            environment, reply, DistributedContext(), reporter, FileTransfer(), lambda module: module
+        ).run()
 
     return run
 
 
 @pytest.fixture
-def newest() -> Callable[[RecordingVoice], ResumePoint]:
-    """Return the resume point that a control plane would give after what a voice has recorded."""
+def newest_resume_point() -> Callable[..., ResumePoint]:
+    """Return the resume point for the newest checkpoint that a reporter recorded."""
 
-    def point(voice: RecordingVoice) -> ResumePoint:
-        item = voice.checkpoints[-1]
-        return ResumePoint(step=item.step, prefix=item.prefix, manifest=item.manifest)
+    def point(reporter: RecordingReporter, attempt: int = 1) -> ResumePoint:
+        item = reporter.checkpoints[-1]
+        return ResumePoint(attempt=attempt, step=item.step, manifest=item.manifest)
 
     return point

@@ -1,4 +1,4 @@
-"""Packing: nothing lost, nothing over, and no document sees another."""
+"""Packing: all documents are packed, no row overflows, documents do not attend to each other."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.factories.tiny_models import tiny_chat_model
 from tests.factories.training_runs import chat_rows
 
-from windlass_pipelines.train.tasks.chat import Chat
+from windlass_pipelines.train.tasks.chat import ChatTask
 from windlass_pipelines.train.tasks.packing import best_fit
 
 
@@ -22,21 +22,21 @@ def test_every_document_is_in_one_bin_and_no_bin_overflows(lengths: list[int]) -
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=80))
-def test_no_two_bins_could_be_one(lengths: list[int]) -> None:
+def test_no_two_bins_can_be_merged(lengths: list[int]) -> None:
     sums = sorted(sum(lengths[i] for i in members) for members in best_fit(lengths, 50))
     assert len(sums) < 2 or sums[0] + sums[1] > 50
 
 
 @pytest.fixture
-def chat(tmp_path: Path) -> tuple[Chat, torch.nn.Module]:
-    task = Chat(tiny_chat_model(tmp_path / "base"), 100, 8, packing=True)
+def chat(tmp_path: Path) -> tuple[ChatTask, torch.nn.Module]:
+    task = ChatTask(tiny_chat_model(tmp_path / "base"), 100, 8, packing=True)
     return task, task.load(tmp_path / "base").eval()
 
 
-def test_a_packed_row_has_the_loss_of_its_documents_alone(chat: tuple[Chat, torch.nn.Module]) -> None:
+def test_the_loss_of_a_packed_row_equals_the_sum_over_its_documents(chat: tuple[ChatTask, torch.nn.Module]) -> None:
     task, model = chat
     examples, cut = task.encode(chat_rows(12))
-    packed = task.arrange(examples)
+    packed = task.prepare_examples(examples)
     assert cut == 0
     assert len(packed) < len(examples) / 1.5
     assert len({len(example.ids) for example in packed}) > 1, "rows of one batch should differ in padding"
@@ -46,11 +46,11 @@ def test_a_packed_row_has_the_loss_of_its_documents_alone(chat: tuple[Chat, torc
     assert together == pytest.approx(alone, rel=1e-5)
 
 
-def test_the_gradient_of_a_packed_batch_is_that_of_the_documents(chat: tuple[Chat, torch.nn.Module]) -> None:
+def test_the_gradient_of_a_packed_batch_equals_that_of_its_documents(chat: tuple[ChatTask, torch.nn.Module]) -> None:
     task, model = chat
     examples, _ = task.encode(chat_rows(8))
     gradients = []
-    for batches in ([task.arrange(examples)], [[example] for example in examples]):
+    for batches in ([task.prepare_examples(examples)], [[example] for example in examples]):
         model.zero_grad()
         for batch in batches:
             task.loss(model, task.collate(batch)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -58,7 +58,7 @@ def test_the_gradient_of_a_packed_batch_is_that_of_the_documents(chat: tuple[Cha
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
-def test_padding_changes_nothing(chat: tuple[Chat, torch.nn.Module]) -> None:
+def test_padding_does_not_change_the_loss(chat: tuple[ChatTask, torch.nn.Module]) -> None:
     task, model = chat
     examples, _ = task.encode(chat_rows(6))
     with torch.no_grad():
@@ -67,11 +67,10 @@ def test_padding_changes_nothing(chat: tuple[Chat, torch.nn.Module]) -> None:
     assert batched == pytest.approx(alone, rel=1e-5)
 
 
-def test_an_answer_beyond_max_length_is_not_learned_and_its_row_dropped(tmp_path: Path) -> None:
-    task = Chat(tiny_chat_model(tmp_path / "base"), 60, 8, packing=False)
+def test_a_row_whose_answer_begins_beyond_max_length_has_no_target(tmp_path: Path) -> None:
+    task = ChatTask(tiny_chat_model(tmp_path / "base"), 60, 8, packing=False)
     long = {"messages": [{"role": "user", "content": "x" * 200}, {"role": "assistant", "content": "fine"}]}
     examples, cut = task.encode([*chat_rows(2), long])
     assert cut >= 1
     assert examples[2].weight == 0
     assert np.array_equal([len(e.ids) <= 60 for e in examples], [True] * 3)
-    assert len(task.arrange(examples)) == 2

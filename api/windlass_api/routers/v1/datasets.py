@@ -1,92 +1,109 @@
-"""Routes of datasets, their versions and uploads."""
+"""Routes of datasets, dataset versions and uploads."""
 
-import io
-from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
 from windlass.domain.artifacts import FileEntry
 from windlass.domain.datasets import Split, UploadFile
 from windlass.domain.errors import BadRequestError
-from windlass.domain.ids import Number
 from windlass.domain.projects import Permission
 from windlass.services.datasets import Datasets
 from windlass.services.uploads import Uploads
-from windlass.wire.base import Page
+from windlass.wire.base import DeletionOut, Page
 from windlass.wire.datasets import (
     CleanIn,
     DatasetIn,
     DatasetOut,
     DatasetPatch,
     DatasetReportOut,
+    DatasetRowsPage,
     DatasetVersionOut,
+    TruncatedCellOut,
     UploadFileOut,
     UploadIn,
     UploadOut,
+    UploadPartOut,
+    UploadPartsOut,
 )
-from windlass_api.dependencies import CursorText, IfMatch, Limit, Once, Visit, inside
-from windlass_api.mapping import dataset_out, dataset_version_out, upload_out
-from windlass_api.paging import paged
+from windlass_api import routing
+from windlass_api.dependencies import IdempotencyKey, IfMatch, RequestContext, content_length, require_project
+from windlass_api.mapping import dataset_out, dataset_version_out, deletion_out, upload_out
+from windlass_api.paging import paginate
+from windlass_api.parameters import (
+    Accept,
+    CursorText,
+    DatasetName,
+    DryRun,
+    Limit,
+    ProjectName,
+    UploadFileName,
+    UploadId,
+    VersionNumber,
+)
 from windlass_api.routers.v1.pages import html_page
 
-router = APIRouter(prefix="/v1/projects/{project}")
+router = routing.router(prefix="/v1/projects/{project}")
 
-_PIECE = 4 << 20
-"""Bytes of an upload that are stored, and synced to disk, at a time."""
+_CHUNK_BYTES = 4 << 20
+"""Bytes of an upload that are written and synced to disk at a time."""
 
-Read = Annotated[Visit, inside(Permission.DATASETS_READ)]
-Write = Annotated[Visit, inside(Permission.DATASETS_WRITE)]
+Read = Annotated[RequestContext, require_project(Permission.DATASETS_READ)]
+Write = Annotated[RequestContext, require_project(Permission.DATASETS_WRITE)]
 
 
 @router.post("/datasets", status_code=201, operation_id="createDataset", tags=["datasets"])
-def create_dataset(project: str, body: DatasetIn, response: Response, visit: Write) -> DatasetOut:
-    """Create an empty dataset; versions come by upload."""
-    made = visit.use(Datasets).create(body.name, body.task, body.description)
-    response.headers["Location"] = f"/v1/projects/{project}/datasets/{made.name}"
-    return dataset_out(made, None, response)
+def create_dataset(project: ProjectName, body: DatasetIn, response: Response, ctx: Write) -> DatasetOut:
+    """Create an empty dataset; an upload adds a version."""
+    created = ctx.project_service(Datasets).create(body.name, body.task, body.description)
+    response.headers["Location"] = f"/v1/projects/{project}/datasets/{created.name}"
+    return dataset_out(created, None, response)
 
 
 @router.get("/datasets", operation_id="listDatasets", tags=["datasets"])
-def list_datasets(project: str, visit: Read, limit: Limit = 50, cursor: CursorText = None) -> Page[DatasetOut]:
+def list_datasets(project: ProjectName, ctx: Read, limit: Limit = 50, cursor: CursorText = None) -> Page[DatasetOut]:
     """List datasets, newest first."""
-    datasets = visit.use(Datasets)
-    return paged(datasets.page, limit, cursor, lambda one: one.id, lambda one: dataset_out(one, datasets.latest(one)))
+    datasets = ctx.project_service(Datasets)
+    return paginate(
+        datasets.page, limit, cursor, lambda item: item.id, lambda item: dataset_out(item, datasets.latest(item))
+    )
 
 
 @router.get("/datasets/{dataset}", operation_id="getDataset", tags=["datasets"])
-def get_dataset(project: str, dataset: str, response: Response, visit: Read) -> DatasetOut:
-    """Show a dataset."""
-    datasets = visit.use(Datasets)
-    found = datasets.get(dataset)
-    return dataset_out(found, datasets.latest(found), response)
+def get_dataset(project: ProjectName, dataset: DatasetName, response: Response, ctx: Read) -> DatasetOut:
+    """Get a dataset."""
+    datasets = ctx.project_service(Datasets)
+    item = datasets.get(dataset)
+    return dataset_out(item, datasets.latest(item), response)
 
 
 @router.patch("/datasets/{dataset}", operation_id="updateDataset", tags=["datasets"])
 def update_dataset(
-    project: str, dataset: str, body: DatasetPatch, response: Response, version: IfMatch, visit: Write
+    project: ProjectName, dataset: DatasetName, body: DatasetPatch, response: Response, version: IfMatch, ctx: Write
 ) -> DatasetOut:
-    """Change a dataset's description."""
-    datasets = visit.use(Datasets)
+    """Update the description of a dataset."""
+    datasets = ctx.project_service(Datasets)
     saved = datasets.update(dataset, version, body.description)
     return dataset_out(saved, datasets.latest(saved), response)
 
 
-@router.delete("/datasets/{dataset}", status_code=204, operation_id="deleteDataset", tags=["datasets"])
-def delete_dataset(project: str, dataset: str, version: IfMatch, visit: Write) -> None:
-    """Remove a dataset with all versions; not while a live job trains on one."""
-    visit.use(Datasets).delete(dataset, version)
+@router.delete("/datasets/{dataset}", operation_id="deleteDataset", tags=["datasets"])
+def delete_dataset(
+    project: ProjectName, dataset: DatasetName, version: IfMatch, ctx: Write, dry_run: DryRun = False
+) -> DeletionOut:
+    """Delete a dataset with all versions; a conflict while an active job uses it."""
+    return deletion_out(ctx.project_service(Datasets).delete(dataset, version, dry_run=dry_run))
 
 
 @router.get("/datasets/{dataset}/versions", operation_id="listDatasetVersions", tags=["datasets"])
 def list_dataset_versions(
-    project: str, dataset: str, visit: Read, limit: Limit = 50, cursor: CursorText = None
+    project: ProjectName, dataset: DatasetName, ctx: Read, limit: Limit = 50, cursor: CursorText = None
 ) -> Page[DatasetVersionOut]:
     """List a dataset's versions, newest first."""
-    datasets = visit.use(Datasets)
-    return paged(
+    datasets = ctx.project_service(Datasets)
+    return paginate(
         lambda count, after: datasets.versions(dataset, count, after),
         limit,
         cursor,
@@ -97,10 +114,10 @@ def list_dataset_versions(
 
 @router.get("/datasets/{dataset}/versions/{number}", operation_id="getDatasetVersion", tags=["datasets"])
 def get_dataset_version(
-    project: str, dataset: str, number: Number, response: Response, visit: Read
+    project: ProjectName, dataset: DatasetName, number: VersionNumber, response: Response, ctx: Read
 ) -> DatasetVersionOut:
-    """Show one version."""
-    return dataset_version_out(dataset, visit.use(Datasets).version(dataset, number), response)
+    """Get a dataset version."""
+    return dataset_version_out(dataset, ctx.project_service(Datasets).version(dataset, number), response)
 
 
 @router.get(
@@ -111,29 +128,32 @@ def get_dataset_version(
     response_model=DatasetReportOut,
 )
 def get_dataset_report(
-    project: str, dataset: str, number: Number, visit: Read, accept: Annotated[str, Header()] = "application/json"
+    project: ProjectName, dataset: DatasetName, number: VersionNumber, ctx: Read, accept: Accept = "application/json"
 ) -> DatasetReportOut | HTMLResponse:
-    """The validation report: JSON, or a page for people with ``Accept: text/html``."""
-    version, report = visit.use(Datasets).report(dataset, number)
+    """Get the validation report as JSON, or as HTML with ``Accept: text/html``."""
+    datasets = ctx.project_service(Datasets)
     if "text/html" in accept:
-        with visit.backing.store.open(f"{version.prefix}/report.html") as stream:
-            return html_page(stream.read())
+        return html_page(datasets.report_html(dataset, number))
+    version, report = datasets.report(dataset, number)
     return DatasetReportOut(ref=f"{dataset}@{number}", state=version.state, report=report)
 
 
 @router.get("/datasets/{dataset}/versions/{number}/rows", operation_id="listDatasetRows", tags=["datasets"])
 def list_dataset_rows(
-    project: str,
-    dataset: str,
-    number: Number,
-    visit: Read,
-    split: Split = Split.TRAIN,
+    project: ProjectName,
+    dataset: DatasetName,
+    number: VersionNumber,
+    ctx: Read,
+    split: Annotated[Split, Query(description="split of the rows")] = Split.TRAIN,
     limit: Limit = 50,
     cursor: CursorText = None,
-) -> Page[dict[str, Any]]:
-    """Rows of a split in the internal form."""
-    rows, following = visit.use(Datasets).rows(dataset, number, split, limit, cursor)
-    return Page(items=rows, next_cursor=following)
+) -> DatasetRowsPage:
+    """List the rows of a split in the internal format. A page has a maximum size; long texts are truncated."""
+    page = ctx.project_service(Datasets).rows(dataset, number, split, limit, cursor)
+    truncated = [
+        TruncatedCellOut(item=cell.item, pointer=cell.pointer, characters=cell.characters) for cell in page.truncated
+    ]
+    return DatasetRowsPage(items=page.rows, next_cursor=page.next_cursor, truncated=truncated)
 
 
 @router.post(
@@ -143,57 +163,61 @@ def list_dataset_rows(
     tags=["datasets"],
 )
 def clean_dataset_version(
-    project: str, dataset: str, number: Number, body: CleanIn, response: Response, once: Once, visit: Write
+    project: ProjectName,
+    dataset: DatasetName,
+    number: VersionNumber,
+    body: CleanIn,
+    response: Response,
+    idempotency_key: IdempotencyKey,
+    ctx: Write,
 ) -> DatasetVersionOut:
-    """Make a new version by recorded cleaning steps."""
-    datasets = visit.use(Datasets)
-    made = datasets.clean(
+    """Create a new version by applying cleaning steps."""
+    datasets = ctx.project_service(Datasets)
+    created = datasets.clean(
         dataset,
         number,
         tuple(body.steps),
         allow_overlap=body.allow_overlap,
-        once=once,
-        unfinished=visit.wiring.limits.unfinished_versions,
+        idempotency_key=idempotency_key,
     )
-    response.headers["Location"] = f"/v1/projects/{project}/datasets/{dataset}/versions/{made.number}"
-    return dataset_version_out(dataset, made, response)
+    response.headers["Location"] = f"/v1/projects/{project}/datasets/{dataset}/versions/{created.number}"
+    return dataset_version_out(dataset, created, response)
 
 
-@router.delete(
-    "/datasets/{dataset}/versions/{number}", status_code=204, operation_id="deleteDatasetVersion", tags=["datasets"]
-)
-def delete_dataset_version(project: str, dataset: str, number: Number, version: IfMatch, visit: Write) -> None:
-    """Remove a version and its files."""
-    visit.use(Datasets).delete_version(dataset, number, version)
-
-
-def _uploads(visit: Visit) -> Uploads:
-    limits = visit.wiring.limits
-    return visit.use(
-        Uploads,
-        largest=limits.upload_bytes,
-        kept=timedelta(hours=limits.upload_hours),
-        unfinished=limits.unfinished_versions,
-    )
+@router.delete("/datasets/{dataset}/versions/{number}", operation_id="deleteDatasetVersion", tags=["datasets"])
+def delete_dataset_version(
+    project: ProjectName,
+    dataset: DatasetName,
+    number: VersionNumber,
+    version: IfMatch,
+    ctx: Write,
+    dry_run: DryRun = False,
+) -> DeletionOut:
+    """Delete a dataset version and its files; a conflict while an active job or a new version uses it."""
+    datasets = ctx.project_service(Datasets)
+    return deletion_out(datasets.delete_version(dataset, number, version, dry_run=dry_run))
 
 
 @router.post("/uploads", status_code=201, operation_id="createUpload", tags=["uploads"])
-def create_upload(project: str, body: UploadIn, response: Response, once: Once, visit: Write) -> UploadOut:
-    """Open an upload: announce every file with its length and sha256, then PUT each to its url, then commit."""
+def create_upload(
+    project: ProjectName, body: UploadIn, response: Response, idempotency_key: IdempotencyKey, ctx: Write
+) -> UploadOut:
+    """Create an upload: declare each file with length and sha256, PUT each file to its url, then commit."""
     files = tuple(
         UploadFile(name=file.name, entry=FileEntry(bytes=file.bytes, sha256=file.sha256), split=file.split)
         for file in body.files
     )
-    uploads = _uploads(visit)
-    made = uploads.open(body.dataset, files, body.options, once)
-    response.headers["Location"] = f"/v1/projects/{project}/uploads/{made.id}"
-    return upload_out(project, *uploads.get(made.id))
+    uploads = ctx.project_service(Uploads)
+    created = uploads.open(body.dataset, files, body.options, idempotency_key)
+    response.headers["Location"] = f"/v1/projects/{project}/uploads/{created.id}"
+    return upload_out(project, *uploads.get(created.id), takes_parts=uploads.takes_parts)
 
 
 @router.get("/uploads/{upload}", operation_id="getUpload", tags=["uploads"])
-def get_upload(project: str, upload: str, visit: Read) -> UploadOut:
-    """Show an upload with how much of each file has arrived."""
-    return upload_out(project, *_uploads(visit).get(upload))
+def get_upload(project: ProjectName, upload: UploadId, ctx: Read) -> UploadOut:
+    """Get an upload with the received bytes of each file."""
+    uploads = ctx.project_service(Uploads)
+    return upload_out(project, *uploads.get(upload), takes_parts=uploads.takes_parts)
 
 
 @router.put(
@@ -205,45 +229,60 @@ def get_upload(project: str, upload: str, visit: Read) -> UploadOut:
     },
 )
 async def put_upload_file(
-    project: str,
-    upload: str,
-    name: str,
+    project: ProjectName,
+    upload: UploadId,
+    name: UploadFileName,
     request: Request,
-    visit: Write,
-    offset: Annotated[int, Header(alias="Upload-Offset", ge=0, le=1 << 40)] = 0,
+    ctx: Write,
+    offset: Annotated[
+        int, Header(alias="Upload-Offset", ge=0, le=1 << 40, description="position of the first byte of the body")
+    ] = 0,
 ) -> UploadFileOut:
-    """Send a file's bytes from ``Upload-Offset`` on. What arrives before a cut is kept: ask, and go on from there."""
-    uploads = _uploads(visit)
-    key, due = await run_in_threadpool(uploads.target, upload, name)
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and offset + int(announced) > due.bytes:
+    """Upload a file's bytes from ``Upload-Offset``. After a disconnect, get the upload and resume at ``received``."""
+    uploads = ctx.project_service(Uploads)
+    key, declared = await run_in_threadpool(uploads.target, upload, name)
+    length = content_length(request.headers.get("content-length", ""))
+    if offset + length > declared.bytes:
         raise BadRequestError(
-            f"{offset} + {announced} bytes are more than the {due.bytes} that were announced",
-            hint="send the file as announced, or open a new upload",
+            f"offset {offset} plus {length} bytes exceed the declared length of {declared.bytes} bytes",
+            hint="send the declared file, or create a new upload",
         )
-    piece = bytearray()
+    buffer = bytearray()
     async for chunk in request.stream():
-        piece += chunk
-        if len(piece) >= _PIECE:
-            offset = await run_in_threadpool(uploads.append, upload, key, due, offset, io.BytesIO(bytes(piece)))
-            piece.clear()
-    if piece:
-        offset = await run_in_threadpool(uploads.append, upload, key, due, offset, io.BytesIO(bytes(piece)))
-    found, dataset, made = await run_in_threadpool(uploads.get, upload)
-    return next(file for file in upload_out(project, found, dataset, made).files if file.name == name)
+        buffer += chunk
+        if len(buffer) >= _CHUNK_BYTES:
+            offset = await run_in_threadpool(uploads.append, upload, key, declared, offset, bytes(buffer))
+            buffer.clear()
+    if buffer:
+        offset = await run_in_threadpool(uploads.append, upload, key, declared, offset, bytes(buffer))
+    found = await run_in_threadpool(uploads.get, upload)
+    stored = upload_out(project, *found, takes_parts=uploads.takes_parts)
+    return next(file for file in stored.files if file.name == name)
+
+
+@router.post("/uploads/{upload}/files/{name}:sign-parts", operation_id="signUploadParts", tags=["uploads"])
+def sign_upload_parts(project: ProjectName, upload: UploadId, name: UploadFileName, ctx: Write) -> UploadPartsOut:
+    """Get URLs that accept the next parts of a file. A conflict where the object store is not reachable for clients."""
+    parts = ctx.project_service(Uploads).sign_parts(upload, name)
+    return UploadPartsOut(
+        parts=[
+            UploadPartOut(offset=part.offset, bytes=part.bytes, url=part.put.url, headers=part.put.headers)
+            for part in parts
+        ]
+    )
 
 
 @router.post("/uploads/{upload}:commit", status_code=202, operation_id="commitUpload", tags=["uploads"])
-def commit_upload(project: str, upload: str, response: Response, visit: Write) -> DatasetVersionOut:
-    """Check length and sha256 of every file and make a dataset version, which is validated next."""
-    uploads = _uploads(visit)
-    made = uploads.commit(upload)
+def commit_upload(project: ProjectName, upload: UploadId, response: Response, ctx: Write) -> DatasetVersionOut:
+    """Create a dataset version from the files; their sha256 and content are verified after the reply."""
+    uploads = ctx.project_service(Uploads)
+    created = uploads.commit(upload)
     _, dataset, _ = uploads.get(upload)
-    response.headers["Location"] = f"/v1/projects/{project}/datasets/{dataset.name}/versions/{made.number}"
-    return dataset_version_out(dataset.name, made, response)
+    response.headers["Location"] = f"/v1/projects/{project}/datasets/{dataset.name}/versions/{created.number}"
+    return dataset_version_out(dataset.name, created, response)
 
 
 @router.delete("/uploads/{upload}", status_code=204, operation_id="abortUpload", tags=["uploads"])
-def abort_upload(project: str, upload: str, visit: Write) -> None:
-    """Close an open upload and drop its bytes."""
-    _uploads(visit).abort(upload)
+def abort_upload(project: ProjectName, upload: UploadId, ctx: Write) -> None:
+    """Abort an open upload and delete its data."""
+    ctx.project_service(Uploads).abort(upload)

@@ -1,79 +1,89 @@
-"""Routes of endpoints, and the streaming proxy to what they serve."""
+"""Routes of endpoints, and the streaming proxy to the model server."""
 
-import random
-from collections.abc import AsyncIterator
-from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
-import httpx2
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
+from fastapi import Request, Response
 
-from windlass.domain.endpoints import AppState, Endpoint, LiveTarget
-from windlass.domain.errors import BusyError, EndpointNotReadyError, FieldProblem, InvalidError, UpstreamError
+from windlass.domain.errors import UpstreamError
 from windlass.domain.projects import Permission
 from windlass.domain.specs import Task
 from windlass.services.endpoints import Endpoints
-from windlass.wire.base import Page, Problem
+from windlass.services.predictions import Predictions
+from windlass.wire.base import DeletionOut, Page
 from windlass.wire.models import EndpointIn, EndpointOut, EndpointPatch, PredictIn, PredictOut
-from windlass_api.dependencies import CursorText, IfMatch, Limit, Visit, inside
-from windlass_api.mapping import endpoint_out
-from windlass_api.paging import paged
+from windlass_api import model_server, routing
+from windlass_api.dependencies import IfMatch, RequestContext, require_project
+from windlass_api.forwarding import PredictionRequest
+from windlass_api.mapping import deletion_out, endpoint_out
+from windlass_api.paging import paginate
+from windlass_api.parameters import CursorText, DryRun, EndpointName, Limit, ProjectName
 
-router = APIRouter(prefix="/v1/projects/{project}/endpoints", tags=["endpoints"])
+router = routing.router(prefix="/v1/projects/{project}/endpoints", tags=["endpoints"])
 
-Read = Annotated[Visit, inside(Permission.ENDPOINTS_READ)]
-Write = Annotated[Visit, inside(Permission.ENDPOINTS_WRITE)]
-Predict = Annotated[Visit, inside(Permission.ENDPOINTS_PREDICT)]
+Read = Annotated[RequestContext, require_project(Permission.ENDPOINTS_READ)]
+Write = Annotated[RequestContext, require_project(Permission.ENDPOINTS_WRITE)]
+Predict = Annotated[RequestContext, require_project(Permission.ENDPOINTS_PREDICT)]
 
 
 @router.post("", status_code=202, operation_id="createEndpoint")
-def create_endpoint(project: str, body: EndpointIn, response: Response, visit: Write) -> EndpointOut:
-    """Wish an endpoint; it answers once its versions were loaded and smoke-tested."""
-    visit.wiring.require_backends()
-    made = visit.use(Endpoints).create(body.name, body.spec)
-    response.headers["Location"] = f"/v1/projects/{project}/endpoints/{made.name}"
-    return endpoint_out(project, made, response)
+def create_endpoint(project: ProjectName, body: EndpointIn, response: Response, ctx: Write) -> EndpointOut:
+    """Create an endpoint; it is ready once its model versions are loaded and smoke-tested."""
+    created = ctx.project_service(Endpoints).create(body.name, body.spec)
+    response.headers["Location"] = f"/v1/projects/{project}/endpoints/{created.name}"
+    return endpoint_out(project, created, response)
 
 
 @router.get("", operation_id="listEndpoints")
-def list_endpoints(project: str, visit: Read, limit: Limit = 50, cursor: CursorText = None) -> Page[EndpointOut]:
+def list_endpoints(project: ProjectName, ctx: Read, limit: Limit = 50, cursor: CursorText = None) -> Page[EndpointOut]:
     """List endpoints, newest first."""
-    return paged(visit.use(Endpoints).page, limit, cursor, lambda one: one.id, lambda one: endpoint_out(project, one))
+    return paginate(
+        ctx.project_service(Endpoints).page,
+        limit,
+        cursor,
+        lambda item: item.id,
+        lambda item: endpoint_out(project, item),
+    )
 
 
 @router.get("/{endpoint}", operation_id="getEndpoint")
-def get_endpoint(project: str, endpoint: str, response: Response, visit: Read) -> EndpointOut:
-    """Show an endpoint."""
-    return endpoint_out(project, visit.use(Endpoints).get(endpoint), response)
+def get_endpoint(project: ProjectName, endpoint: EndpointName, response: Response, ctx: Read) -> EndpointOut:
+    """Get an endpoint."""
+    return endpoint_out(project, ctx.project_service(Endpoints).get(endpoint), response)
 
 
 @router.patch("/{endpoint}", status_code=202, operation_id="updateEndpoint")
 def update_endpoint(
-    project: str, endpoint: str, body: EndpointPatch, response: Response, version: IfMatch, visit: Write
+    project: ProjectName, endpoint: EndpointName, body: EndpointPatch, response: Response, version: IfMatch, ctx: Write
 ) -> EndpointOut:
-    """Wish another spec: what is live answers until the new one is healthy; a failure leaves it in place."""
-    return endpoint_out(project, visit.use(Endpoints).update(endpoint, version, body.spec), response)
+    """Update the spec; the live versions serve until the new ones are healthy, and stay if the rollout fails."""
+    return endpoint_out(project, ctx.project_service(Endpoints).update(endpoint, version, body.spec), response)
 
 
 @router.delete("/{endpoint}", status_code=202, operation_id="deleteEndpoint")
-def delete_endpoint(project: str, endpoint: str, response: Response, version: IfMatch, visit: Write) -> EndpointOut:
-    """Wish an endpoint away; it is gone when its processes are."""
-    return endpoint_out(project, visit.use(Endpoints).delete(endpoint, version), response)
+def delete_endpoint(
+    project: ProjectName, endpoint: EndpointName, version: IfMatch, ctx: Write, dry_run: DryRun = False
+) -> DeletionOut:
+    """Delete an endpoint; it disappears once its replicas have stopped."""
+    return deletion_out(ctx.project_service(Endpoints).delete(endpoint, version, dry_run=dry_run))
 
 
 @router.post("/{endpoint}:predict", operation_id="predict")
-async def predict(project: str, endpoint: str, body: PredictIn, request: Request, visit: Predict) -> PredictOut:
-    """Classify texts, one or many."""
-    target, url = await run_in_threadpool(_choose, visit, endpoint, Task.TEXT_CLASSIFICATION)
-    reply = await _send(request, f"{url}/predict", body.model_dump_json(exclude_none=True).encode(), stream=False)
+async def predict(
+    project: ProjectName, endpoint: EndpointName, body: PredictIn, request: Request, ctx: Predict
+) -> PredictOut:
+    """Classify one or more texts."""
+    content = body.model_dump_json(exclude_none=True).encode()
+    predictions = ctx.project_service(Predictions)
+    prediction = PredictionRequest(request, predictions, endpoint, Task.TEXT_CLASSIFICATION, "predict", content)
+    forwarded = await ctx.app.forwarder.send(prediction)
+    forwarded.ongoing.close()
+    reply, target = forwarded.reply, forwarded.selected.target
     try:
-        answer = reply.json()
-        _raise_for(reply, answer)
-        return PredictOut(predictions=answer["predictions"], model=target.model, number=target.number)
-    except (ValueError, KeyError) as error:
-        raise UpstreamError("the model server answered in an unknown form") from error
+        model_server.raise_for_status(reply)
+        answer = {**reply.json(), "model": target.model, "number": target.number}
+        return PredictOut.model_validate(answer)
+    except (ValueError, TypeError) as error:
+        raise UpstreamError("the model server returned an invalid response") from error
 
 
 @router.post(
@@ -100,84 +110,14 @@ async def predict(project: str, endpoint: str, body: PredictIn, request: Request
         }
     },
 )
-async def chat(project: str, endpoint: str, request: Request, visit: Predict) -> Response:
-    """Answer a conversation in the shapes of OpenAI's chat completions; streams with ``"stream": true``."""
-    _, url = await run_in_threadpool(_choose, visit, endpoint, Task.CHAT)
-    reply = await _send(request, f"{url}/chat/completions", await request.body(), stream=True)
-    kind = reply.headers.get("content-type", "application/json")
-    if "text/event-stream" not in kind:
-        content = await reply.aread()
-        await reply.aclose()
-        return Response(content, reply.status_code, media_type=kind)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_relay(reply), reply.status_code, headers, media_type=kind)
-
-
-async def _relay(reply: httpx2.Response) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in reply.aiter_bytes():
-            yield chunk
-    finally:
-        await reply.aclose()
-
-
-def _choose(visit: Visit, name: str, task: Task) -> tuple[LiveTarget, str]:
-    """Return a live target, drawn by weight, and the URL of its application.
-
-    Raises:
-        InvalidError: the endpoint does another task.
-        EndpointNotReadyError: nothing answers there now; says why.
-    """
-    endpoint = visit.use(Endpoints).get(name)
-    if endpoint.task is not task:
-        raise InvalidError(
-            f"endpoint {name} does {endpoint.task}, not {task}",
-            hint=f"POST to {endpoint_out('', endpoint).predict_url}",
-        )
-    live = [target for target in endpoint.live if target.weight > 0]
-    if not live:
-        raise _not_ready(endpoint)
-    target = random.choices(live, weights=[one.weight for one in live])[0]  # noqa: S311 - traffic, not a secret
-    if visit.wiring.serving is None:
-        raise _not_ready(endpoint)
-    status = visit.wiring.serving.status()
-    ready = {app.key for app in status.apps if app.state is AppState.READY}
-    if target.app not in ready or not status.base_url:
-        raise _not_ready(endpoint)
-    return target, f"{status.base_url}/{target.app}"
-
-
-def _not_ready(endpoint: Endpoint) -> EndpointNotReadyError:
-    why = f": {endpoint.reason.message}" if endpoint.reason else ""
-    hints = {"stopped": "wake it by setting spec.stopped to false", "failed": "see its reason, then change its spec"}
-    return EndpointNotReadyError(
-        f"endpoint {endpoint.name} is {endpoint.state}{why}",
-        hint=hints.get(endpoint.state.value, "try again in a few seconds"),
-        facts={"state": endpoint.state.value},
-    )
-
-
-async def _send(request: Request, url: str, body: bytes, *, stream: bool) -> httpx2.Response:
-    client: httpx2.AsyncClient = request.app.state.upstream
-    try:
-        asked = client.build_request("POST", url, content=body, headers={"Content-Type": "application/json"})
-        return await client.send(asked, stream=stream)
-    except httpx2.TimeoutException as error:
-        raise UpstreamError("the model server did not answer in time") from error
-    except httpx2.TransportError as error:
-        raise EndpointNotReadyError("the model server cannot be reached", hint="try again in a few seconds") from error
-
-
-def _raise_for(reply: httpx2.Response, answer: Any) -> None:
-    if reply.is_success:
-        return
-    problem = Problem.model_validate(answer) if "problem+json" in reply.headers.get("content-type", "") else None
-    said = problem.detail if problem else ""
-    if reply.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-        raise BusyError(said or "the model server is busy", hint="try again in a few seconds")
-    if reply.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-        raise EndpointNotReadyError(said or "the model server is not ready", hint="try again in a few seconds")
-    if reply.is_client_error:
-        fields = [FieldProblem(one.pointer, one.detail) for one in problem.errors] if problem else []
-        raise InvalidError(said or "the model server refused the input", fields=fields)
-    raise UpstreamError(said or f"the model server answered {reply.status_code}")
+async def chat(project: ProjectName, endpoint: EndpointName, request: Request, ctx: Predict) -> Response:
+    """Create a chat completion in OpenAI's format; ``"stream": true`` streams it."""
+    content = await request.body()
+    predictions = ctx.project_service(Predictions)
+    prediction = PredictionRequest(request, predictions, endpoint, Task.CHAT, "chat/completions", content)
+    forwarded = await ctx.app.forwarder.send(prediction)
+    reply = forwarded.reply
+    if model_server.is_event_stream(reply):
+        return model_server.RelayResponse(reply, on_end=forwarded.ongoing.close)
+    forwarded.ongoing.close()
+    return Response(reply.content, reply.status_code, media_type=reply.headers.get("content-type", "application/json"))

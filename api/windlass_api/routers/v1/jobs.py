@@ -1,96 +1,88 @@
-"""Routes of base models and jobs."""
+"""Routes of jobs."""
 
 import math
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Path, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
+from pydantic import StringConstraints
 
 from windlass.domain.ids import MAX_INTEGER
 from windlass.domain.jobs import JobState
 from windlass.domain.projects import Permission
-from windlass.domain.records import Event, MetricPoint
-from windlass.services.base_models import BaseModels
-from windlass.services.jobs import Jobs
-from windlass.wire.base import Page
+from windlass.domain.records import Event
+from windlass.domain.series import MIN_POINTS
+from windlass.domain.text import DisplayName, EventCode
+from windlass.services.jobs import DEFAULT_POINTS, Jobs
+from windlass.wire.base import DeletionOut, Page
 from windlass.wire.jobs import (
-    BaseModelIn,
-    BaseModelOut,
     CheckpointOut,
     EventOut,
     JobDetailOut,
     JobIn,
     JobOut,
+    MetricPointOut,
     MetricSeriesOut,
     MetricsOut,
     SimulationOut,
 )
-from windlass_api.dependencies import CursorText, Limit, OnceRequired, Visit, inside, last_event, platform
-from windlass_api.mapping import attempt_out, base_model_out, job_fields, job_out, run_out, simulation_out
-from windlass_api.paging import counted, paged
-from windlass_api.streams import follow_job, follow_log
+from windlass_api import routing
+from windlass_api.dependencies import (
+    RequestContext,
+    RequiredIdempotencyKey,
+    parse_last_event_id,
+    require_project,
+)
+from windlass_api.mapping import attempt_out, deletion_out, job_fields, job_out, run_out, simulation_out
+from windlass_api.paging import paginate, paginate_by_number
+from windlass_api.parameters import Accept, CursorText, DryRun, JobId, LastEventId, Limit, ProjectName
+from windlass_api.stream_hub import StreamCaller
+from windlass_api.streams import stream_job, stream_log
 
-router = APIRouter(prefix="/v1")
+router = routing.router(prefix="/v1")
 
-Read = Annotated[Visit, inside(Permission.JOBS_READ)]
-Write = Annotated[Visit, inside(Permission.JOBS_WRITE)]
-ModelsRead = Annotated[Visit, platform(Permission.BASE_MODELS_READ)]
-ModelsWrite = Annotated[Visit, platform(Permission.BASE_MODELS_WRITE)]
-Accept = Annotated[str, Header()]
+Read = Annotated[RequestContext, require_project(Permission.JOBS_READ)]
+Write = Annotated[RequestContext, require_project(Permission.JOBS_WRITE)]
 _JOBS = "/projects/{project}/jobs"
+_MAX_POINTS = 10_000
 _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
-@router.get("/base-models", operation_id="listBaseModels", tags=["base models"])
-def list_base_models(visit: ModelsRead, limit: Limit = 50, cursor: CursorText = None) -> Page[BaseModelOut]:
-    """List the models that jobs may start from."""
-    return paged(visit.platform(BaseModels).page, limit, cursor, lambda entry: entry.id, base_model_out)
-
-
-@router.get("/base-models/{name}", operation_id="getBaseModel", tags=["base models"])
-def get_base_model(name: str, visit: ModelsRead) -> BaseModelOut:
-    """Show a base model."""
-    return base_model_out(visit.platform(BaseModels).get(name))
-
-
-@router.post("/base-models", status_code=202, operation_id="createBaseModel", tags=["base models"])
-def create_base_model(body: BaseModelIn, response: Response, visit: ModelsWrite) -> BaseModelOut:
-    """Add a base model from the server's disk: safetensors or GGUF; anything else is refused."""
-    made = visit.platform(BaseModels).add(body.name, body.path, body.licence, body.source)
-    response.headers["Location"] = f"/v1/base-models/{made.name}"
-    return base_model_out(made)
-
-
-@router.delete("/base-models/{name}", status_code=204, operation_id="deleteBaseModel", tags=["base models"])
-def delete_base_model(name: str, visit: ModelsWrite) -> None:
-    """Take a base model out of the catalogue."""
-    visit.platform(BaseModels).delete(name)
-
-
 @router.post(_JOBS, status_code=202, operation_id="createJob", tags=["jobs"])
-def create_job(project: str, body: JobIn, response: Response, once: OnceRequired, visit: Write) -> JobOut:
-    """Submit a job. The reply means that it survives any crash; the same key gives the same job."""
-    visit.wiring.require_backends()
-    made = visit.use(Jobs).submit(body.spec, once, visit.wiring.limits.unfinished_jobs)
-    response.headers["Location"] = f"/v1/projects/{project}/jobs/{made.id}"
-    return job_out(project, made)
+def create_job(
+    project: ProjectName, body: JobIn, response: Response, idempotency_key: RequiredIdempotencyKey, ctx: Write
+) -> JobOut:
+    """Submit a job. It is durable once the response is sent; the same idempotency key returns the same job."""
+    created = ctx.project_service(Jobs).submit(body.spec, idempotency_key)
+    response.headers["Location"] = f"/v1/projects/{project}/jobs/{created.id}"
+    return job_out(project, created)
 
 
 @router.post(_JOBS + ":simulate", operation_id="simulateJob", tags=["jobs"])
-def simulate_job(project: str, body: JobIn, visit: Write) -> SimulationOut:
-    """Tell whether the job would start now, wait (for what), or never start (what would help); writes nothing."""
-    jobs = visit.use(Jobs)
-    simulation = jobs.simulate(body.spec)
-    return simulation_out(simulation, jobs.mine(simulation.would_preempt))
+def simulate_job(project: ProjectName, body: JobIn, ctx: Write) -> SimulationOut:
+    """Simulate a submission: would the job start now, wait (and why) or never start. Stores nothing."""
+    jobs = ctx.project_service(Jobs)
+    preview = jobs.preview(body.spec)
+    return simulation_out(preview, jobs.own_job_ids(preview.simulation.would_preempt))
 
 
 @router.get(_JOBS, operation_id="listJobs", tags=["jobs"])
 def list_jobs(
-    project: str, visit: Read, limit: Limit = 50, cursor: CursorText = None, state: JobState | None = None
+    project: ProjectName,
+    ctx: Read,
+    limit: Limit = 50,
+    cursor: CursorText = None,
+    state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
+    match: Annotated[
+        DisplayName | None,
+        Query(description="only jobs whose id begins with this, or else whose name it is; one page"),
+    ] = None,
 ) -> Page[JobOut]:
     """List jobs, newest first."""
-    jobs = visit.use(Jobs)
-    return paged(
+    jobs = ctx.project_service(Jobs)
+    if match is not None:
+        return Page(items=[job_out(project, job) for job in jobs.match(match, limit)])
+    return paginate(
         lambda count, after: jobs.page(count, after, state),
         limit,
         cursor,
@@ -100,34 +92,41 @@ def list_jobs(
 
 
 @router.get(_JOBS + "/{job}", operation_id="getJob", tags=["jobs"])
-def get_job(project: str, job: str, visit: Read) -> JobDetailOut:
-    """Show a job with its runs, attempts and evaluation."""
-    jobs = visit.use(Jobs)
-    found = jobs.get(job)
-    runs, attempts = jobs.lives(job)
+def get_job(project: ProjectName, job: JobId, ctx: Read) -> JobDetailOut:
+    """Get a job with its runs, attempts and evaluation."""
+    jobs = ctx.project_service(Jobs)
+    item = jobs.get(job)
+    runs, attempts = jobs.runs_and_attempts(job)
     numbers = {run.id: run.number for run in runs}
     results = [attempt.result for attempt in attempts if attempt.result and attempt.result.evaluation]
     return JobDetailOut(
         runs=[run_out(run) for run in runs],
         attempts=[attempt_out(attempt, numbers) for attempt in attempts],
         evaluation=results[-1].evaluation if results else None,
-        **job_fields(project, found),
+        **job_fields(project, item),
     )
 
 
 @router.post(_JOBS + "/{job}:cancel", operation_id="cancelJob", tags=["jobs"])
-def cancel_job(project: str, job: str, visit: Write) -> JobOut:
-    """Ask for the job's end; repeating it does no harm."""
-    return job_out(project, visit.use(Jobs).cancel(job))
+def cancel_job(project: ProjectName, job: JobId, ctx: Write) -> JobOut:
+    """Cancel a job; idempotent."""
+    return job_out(project, ctx.project_service(Jobs).cancel(job))
+
+
+@router.delete(_JOBS + "/{job}", operation_id="deleteJob", tags=["jobs"])
+def delete_job(project: ProjectName, job: JobId, ctx: Write, dry_run: DryRun = False) -> DeletionOut:
+    """Delete an ended job with its events, metrics, log and files; a conflict while a model version comes from it."""
+    return deletion_out(ctx.project_service(Jobs).delete(job, dry_run=dry_run))
 
 
 @router.post(_JOBS + "/{job}:retry", status_code=202, operation_id="retryJob", tags=["jobs"])
-def retry_job(project: str, job: str, response: Response, once: OnceRequired, visit: Write) -> JobOut:
-    """Submit an ended job's spec again, as a new job."""
-    visit.wiring.require_backends()
-    made = visit.use(Jobs).retry(job, once, visit.wiring.limits.unfinished_jobs)
-    response.headers["Location"] = f"/v1/projects/{project}/jobs/{made.id}"
-    return job_out(project, made)
+def retry_job(
+    project: ProjectName, job: JobId, response: Response, idempotency_key: RequiredIdempotencyKey, ctx: Write
+) -> JobOut:
+    """Submit the spec of an ended job as a new job."""
+    created = ctx.project_service(Jobs).retry(job, idempotency_key)
+    response.headers["Location"] = f"/v1/projects/{project}/jobs/{created.id}"
+    return job_out(project, created)
 
 
 @router.get(
@@ -138,20 +137,20 @@ def retry_job(project: str, job: str, response: Response, once: OnceRequired, vi
     response_model=Page[EventOut],
 )
 def list_job_events(
-    project: str,
-    job: str,
-    visit: Read,
+    project: ProjectName,
+    job: JobId,
+    ctx: Read,
     limit: Limit = 50,
     cursor: CursorText = None,
     accept: Accept = "application/json",
-    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)] = None,
+    last_event_id: LastEventId = None,
 ) -> Page[EventOut] | StreamingResponse:
-    """A job's events, oldest first; with ``Accept: text/event-stream`` a live stream of events, metrics and states."""
-    jobs = visit.use(Jobs)
+    """List a job's events, oldest first; ``Accept: text/event-stream`` streams events, metrics and states."""
+    jobs = ctx.project_service(Jobs)
     if "text/event-stream" in accept:
         jobs.get(job)
-        return follow_job(jobs, project, job, last_event(last_event_id) or 0)
-    return counted(
+        return stream_job(ctx.app.streams, _stream_caller(ctx), jobs, job, parse_last_event_id(last_event_id) or 0)
+    return paginate_by_number(
         lambda count, after: jobs.events(job, after or 0, count),
         limit,
         cursor,
@@ -160,33 +159,64 @@ def list_job_events(
     )
 
 
+def _stream_caller(ctx: RequestContext) -> StreamCaller:
+    return StreamCaller(ctx.caller.principal, ctx.project.name, ctx.project.id, Permission.JOBS_READ)
+
+
 def _event_out(event: Event) -> EventOut:
     return EventOut(**event.model_dump(exclude={"project", "job"}))
 
 
 @router.get(_JOBS + "/{job}/metrics", operation_id="getJobMetrics", tags=["jobs"])
 def get_job_metrics(
-    project: str,
-    job: str,
-    visit: Read,
-    names: Annotated[str, Query(max_length=1000, description="comma-separated; default all")] = "",
-    after: Annotated[int, Query(ge=-1, le=MAX_INTEGER, description="points beyond this step")] = -1,
+    project: ProjectName,
+    job: JobId,
+    ctx: Read,
+    names: Annotated[
+        str, StringConstraints(pattern=r"^[a-z0-9_,]{0,1000}$"), Query(description="comma-separated; default: all")
+    ] = "",
+    after: Annotated[int, Query(ge=-1, le=MAX_INTEGER, description="only points after this step")] = -1,
+    points: Annotated[
+        int, Query(ge=MIN_POINTS, le=_MAX_POINTS, description="maximum number of points per series")
+    ] = DEFAULT_POINTS,
 ) -> MetricsOut:
-    """The numeric series of a job; each step once."""
-    wanted = [name for name in names.split(",") if name]
-    series: dict[str, list[MetricPoint]] = {}
-    for point in visit.use(Jobs).metrics(job, wanted, after):
-        series.setdefault(point.name, []).append(point)
+    """Get the metrics of a job, each downsampled to ``points`` points that keep minima and maxima."""
+    selected = [name for name in names.split(",") if name]
     return MetricsOut(
         series=[
             MetricSeriesOut(
-                name=name,
-                steps=[point.step for point in points],
-                values=[point.value if math.isfinite(point.value) else None for point in points],
+                name=series.name,
+                steps=list(series.steps),
+                values=[_finite(value) for value in series.values],
+                total=series.total,
             )
-            for name, points in series.items()
+            for series in ctx.project_service(Jobs).metrics(job, selected, after, points)
         ]
     )
+
+
+@router.get(_JOBS + "/{job}/metrics/{name}", operation_id="listJobMetricPoints", tags=["jobs"])
+def list_job_metric_points(
+    project: ProjectName,
+    job: JobId,
+    name: Annotated[EventCode, Path(description="name of the metric")],
+    ctx: Read,
+    limit: Annotated[int, Query(ge=1, le=_MAX_POINTS, description="maximum number of points")] = 1000,
+    cursor: CursorText = None,
+) -> Page[MetricPointOut]:
+    """List every stored point of one metric by step; each step appears once."""
+    jobs = ctx.project_service(Jobs)
+    return paginate_by_number(
+        lambda count, after: jobs.metric_points(job, name, -1 if after is None else after, count),
+        limit,
+        cursor,
+        lambda point: point.step,
+        lambda point: MetricPointOut(step=point.step, value=_finite(point.value), attempt=point.attempt),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 @router.get(
@@ -197,32 +227,36 @@ def get_job_metrics(
     responses=_STREAM,
 )
 def get_job_logs(
-    project: str,
-    job: str,
-    visit: Read,
+    project: ProjectName,
+    job: JobId,
+    ctx: Read,
     offset: Annotated[int, Query(ge=0, le=1 << 40, description="bytes to skip")] = 0,
-    limit: Annotated[int, Query(ge=4, le=1 << 20, description="bytes at most")] = 1 << 18,
+    limit: Annotated[int, Query(ge=4, le=1 << 20, description="maximum number of bytes")] = 1 << 18,
+    tail: Annotated[int | None, Query(ge=0, le=MAX_INTEGER, description="only the last lines; not for streams")] = None,
     accept: Accept = "text/plain",
-    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)] = None,
+    last_event_id: LastEventId = None,
 ) -> Response:
-    """A job's log from a byte offset on; with ``Accept: text/event-stream`` it follows."""
-    jobs = visit.use(Jobs)
+    """Get a job's log from a byte offset; ``Accept: text/event-stream`` follows it."""
+    jobs = ctx.project_service(Jobs)
     if "text/event-stream" in accept:
         jobs.get(job)
-        resumed = last_event(last_event_id)
-        return follow_log(jobs, job, offset if resumed is None else resumed)
-    text, following, ended = jobs.log(job, offset, limit)
-    headers = {"Windlass-Next-Offset": str(following), "Windlass-Log-End": str(ended).lower()}
+        last_offset = parse_last_event_id(last_event_id)
+        start = offset if last_offset is None else last_offset
+        return stream_log(ctx.app.streams, _stream_caller(ctx), jobs, job, start)
+    if tail is not None:
+        offset = max(offset, jobs.log_tail(job, tail))
+    text, next_offset, ended = jobs.log(job, offset, limit)
+    headers = {"Windlass-Next-Offset": str(next_offset), "Windlass-Log-End": str(ended).lower()}
     return PlainTextResponse(text, headers=headers)
 
 
 @router.get(_JOBS + "/{job}/checkpoints", operation_id="listJobCheckpoints", tags=["jobs"])
 def list_job_checkpoints(
-    project: str, job: str, visit: Read, limit: Limit = 50, cursor: CursorText = None
+    project: ProjectName, job: JobId, ctx: Read, limit: Limit = 50, cursor: CursorText = None
 ) -> Page[CheckpointOut]:
-    """Committed checkpoints by step."""
-    jobs = visit.use(Jobs)
-    return counted(
+    """List the committed checkpoints by step."""
+    jobs = ctx.project_service(Jobs)
+    return paginate_by_number(
         lambda count, after: jobs.checkpoints(job, count, after),
         limit,
         cursor,

@@ -1,31 +1,38 @@
-"""Routes of the registry: models, versions, files, aliases."""
+"""Routes of the model registry: models, versions, files, aliases."""
 
 from collections.abc import Iterator
 from typing import Annotated, BinaryIO
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 
-from windlass.domain.ids import Name, Number
+from windlass.domain.ids import AliasName
 from windlass.domain.models import ModelVersion
 from windlass.domain.projects import Permission
+from windlass.domain.text import Identifier
 from windlass.services.models import Models
-from windlass.wire.base import Page
+from windlass.wire.base import DeletionOut, Page
 from windlass.wire.models import AliasIn, LineageOut, ModelFileOut, ModelOut, ModelPatch, ModelVersionOut
-from windlass_api.dependencies import CursorText, IfMatch, Limit, Visit, inside
-from windlass_api.mapping import model_out, reason_out
-from windlass_api.paging import paged
+from windlass_api import routing
+from windlass_api.dependencies import IfMatch, RequestContext, require_project
+from windlass_api.mapping import deletion_out, model_out, reason_out, warnings_out
+from windlass_api.paging import paginate
+from windlass_api.parameters import ArtifactPath, CursorText, DryRun, Limit, ModelName, ProjectName, VersionNumber
 from windlass_api.routers.v1.pages import html_page
 
-router = APIRouter(prefix="/v1/projects/{project}/models", tags=["models"])
+router = routing.router(prefix="/v1/projects/{project}/models", tags=["models"])
 
-Read = Annotated[Visit, inside(Permission.MODELS_READ)]
-Write = Annotated[Visit, inside(Permission.MODELS_WRITE)]
+Read = Annotated[RequestContext, require_project(Permission.MODELS_READ)]
+Write = Annotated[RequestContext, require_project(Permission.MODELS_WRITE)]
 _CHUNK = 1 << 20
 
 
-def _version_out(models: Models, name: str, version: ModelVersion, *, lineage: bool = False) -> ModelVersionOut:
-    files = version.manifest.files
+def _version_out(models: Models, name: str, version: ModelVersion, *, detailed: bool = False) -> ModelVersionOut:
+    files, evaluation = version.manifest.files, version.evaluation
+    if not detailed:  # a confusion matrix of 1000 labels has a million cells
+        evaluation = {name: value for name, value in evaluation.items() if not isinstance(value, list | dict)}
+    edges = models.lineage(version) if detailed else []
+    names = models.lineage_names(edges) if edges else {}
     return ModelVersionOut(
         model=name,
         decision=version.decision.value,
@@ -36,45 +43,54 @@ def _version_out(models: Models, name: str, version: ModelVersion, *, lineage: b
         bytes=version.manifest.bytes,
         files=[ModelFileOut(path=path, bytes=entry.bytes, sha256=entry.sha256) for path, entry in files.items()],
         lineage=[
-            LineageOut(**edge.model_dump(exclude={"project"})) for edge in (models.lineage(version) if lineage else [])
+            LineageOut(
+                subject_name=names.get(edge.subject, ""),
+                object_name=names.get(edge.object, ""),
+                **edge.model_dump(exclude={"project"}),
+            )
+            for edge in edges
         ],
-        **version.model_dump(include={"id", "number", "evaluation", "job", "attempt", "created_at"}),
+        evaluation=evaluation,
+        warnings=warnings_out(version.warnings),
+        **version.model_dump(include={"id", "number", "job", "attempt", "created_at"}),
     )
 
 
 @router.get("", operation_id="listModels")
-def list_models(project: str, visit: Read, limit: Limit = 50, cursor: CursorText = None) -> Page[ModelOut]:
+def list_models(project: ProjectName, ctx: Read, limit: Limit = 50, cursor: CursorText = None) -> Page[ModelOut]:
     """List models, newest first."""
-    return paged(visit.use(Models).page, limit, cursor, lambda model: model.id, model_out)
+    return paginate(ctx.project_service(Models).page, limit, cursor, lambda model: model.id, model_out)
 
 
 @router.get("/{model}", operation_id="getModel")
-def get_model(project: str, model: str, response: Response, visit: Read) -> ModelOut:
-    """Show a model."""
-    return model_out(visit.use(Models).get(model), response)
+def get_model(project: ProjectName, model: ModelName, response: Response, ctx: Read) -> ModelOut:
+    """Get a model."""
+    return model_out(ctx.project_service(Models).get(model), response)
 
 
 @router.patch("/{model}", operation_id="updateModel")
 def update_model(
-    project: str, model: str, body: ModelPatch, response: Response, version: IfMatch, visit: Write
+    project: ProjectName, model: ModelName, body: ModelPatch, response: Response, version: IfMatch, ctx: Write
 ) -> ModelOut:
-    """Change a model's description."""
-    return model_out(visit.use(Models).update(model, version, body.description), response)
+    """Update the description of a model."""
+    return model_out(ctx.project_service(Models).update(model, version, body.description), response)
 
 
-@router.delete("/{model}", status_code=204, operation_id="deleteModel")
-def delete_model(project: str, model: str, version: IfMatch, visit: Write) -> None:
-    """Remove a model with all versions; not while an endpoint serves one."""
-    visit.use(Models).delete(model, version)
+@router.delete("/{model}", operation_id="deleteModel")
+def delete_model(
+    project: ProjectName, model: ModelName, version: IfMatch, ctx: Write, dry_run: DryRun = False
+) -> DeletionOut:
+    """Delete a model with all versions; a conflict while an endpoint serves a version."""
+    return deletion_out(ctx.project_service(Models).delete(model, version, dry_run=dry_run))
 
 
 @router.get("/{model}/versions", operation_id="listModelVersions")
 def list_model_versions(
-    project: str, model: str, visit: Read, limit: Limit = 50, cursor: CursorText = None
+    project: ProjectName, model: ModelName, ctx: Read, limit: Limit = 50, cursor: CursorText = None
 ) -> Page[ModelVersionOut]:
-    """List a model's versions, newest first."""
-    models = visit.use(Models)
-    return paged(
+    """List a model's versions, newest first, with the single values of their evaluations and without lineage."""
+    models = ctx.project_service(Models)
+    return paginate(
         lambda count, after: models.versions(model, count, after),
         limit,
         cursor,
@@ -84,22 +100,24 @@ def list_model_versions(
 
 
 @router.get("/{model}/versions/{number}", operation_id="getModelVersion")
-def get_model_version(project: str, model: str, number: Number, visit: Read) -> ModelVersionOut:
-    """Show one version with its evaluation, files and lineage."""
-    models = visit.use(Models)
-    return _version_out(models, model, models.version(model, number), lineage=True)
+def get_model_version(project: ProjectName, model: ModelName, number: VersionNumber, ctx: Read) -> ModelVersionOut:
+    """Get a model version with its evaluation, files and lineage."""
+    models = ctx.project_service(Models)
+    return _version_out(models, model, models.version(model, number), detailed=True)
 
 
-@router.delete("/{model}/versions/{number}", status_code=204, operation_id="deleteModelVersion")
-def delete_model_version(project: str, model: str, number: Number, visit: Write) -> None:
-    """Remove a version that no alias names and no endpoint serves."""
-    visit.use(Models).delete_version(model, number)
+@router.delete("/{model}/versions/{number}", operation_id="deleteModelVersion")
+def delete_model_version(
+    project: ProjectName, model: ModelName, number: VersionNumber, ctx: Write, dry_run: DryRun = False
+) -> DeletionOut:
+    """Delete a version; a conflict while an alias or an endpoint uses it."""
+    return deletion_out(ctx.project_service(Models).delete_version(model, number, dry_run=dry_run))
 
 
 @router.get("/{model}/versions/{number}/report", operation_id="getModelReport", response_class=HTMLResponse)
-def get_model_report(project: str, model: str, number: Number, visit: Read) -> HTMLResponse:
-    """The training and evaluation report, a self-contained page."""
-    stream, _ = visit.use(Models).open_file(model, number, "report.html")
+def get_model_report(project: ProjectName, model: ModelName, number: VersionNumber, ctx: Read) -> HTMLResponse:
+    """Get the training and evaluation report as a self-contained HTML page."""
+    stream, _ = ctx.project_service(Models).open_file(model, number, "report.html")
     with stream:
         return html_page(stream.read())
 
@@ -107,9 +125,11 @@ def get_model_report(project: str, model: str, number: Number, visit: Read) -> H
 @router.get(
     "/{model}/versions/{number}/files/{path:path}", operation_id="getModelFile", response_class=StreamingResponse
 )
-def get_model_file(project: str, model: str, number: Number, path: str, visit: Read) -> StreamingResponse:
-    """The bytes of a file that the version's manifest lists."""
-    stream, length = visit.use(Models).open_file(model, number, path)
+def get_model_file(
+    project: ProjectName, model: ModelName, number: VersionNumber, path: ArtifactPath, ctx: Read
+) -> StreamingResponse:
+    """Download a file of the version's manifest."""
+    stream, length = ctx.project_service(Models).open_file(model, number, path)
     headers = {
         "Content-Length": str(length),
         "Content-Disposition": "attachment",
@@ -126,13 +146,24 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
 
 @router.put("/{model}/aliases/{alias}", operation_id="putModelAlias")
 def put_model_alias(
-    project: str, model: str, alias: Annotated[Name, Path()], body: AliasIn, response: Response, visit: Write
+    project: ProjectName,
+    model: ModelName,
+    alias: Annotated[AliasName, Path(description="name of the alias; not a number")],
+    body: AliasIn,
+    response: Response,
+    ctx: Write,
 ) -> ModelOut:
-    """Point an alias at a candidate version; endpoints that follow it roll out."""
-    return model_out(visit.use(Models).put_alias(model, alias, body.version), response)
+    """Set an alias to a candidate version; endpoints that use the alias roll out."""
+    return model_out(ctx.project_service(Models).put_alias(model, alias, body.version), response)
 
 
 @router.delete("/{model}/aliases/{alias}", operation_id="deleteModelAlias")
-def delete_model_alias(project: str, model: str, alias: str, response: Response, visit: Write) -> ModelOut:
-    """Remove an alias."""
-    return model_out(visit.use(Models).delete_alias(model, alias), response)
+def delete_model_alias(
+    project: ProjectName,
+    model: ModelName,
+    alias: Annotated[Identifier, Path(description="name of the alias")],
+    response: Response,
+    ctx: Write,
+) -> ModelOut:
+    """Delete an alias."""
+    return model_out(ctx.project_service(Models).delete_alias(model, alias), response)

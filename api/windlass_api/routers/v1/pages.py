@@ -1,4 +1,4 @@
-"""Pages that jobs wrote from tenants' data: shown under a policy that lets them load and run nothing."""
+"""HTML pages generated from tenant data: the content security policy blocks scripts and external resources."""
 
 from fastapi.responses import HTMLResponse
 
@@ -6,5 +6,5 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox
 
 
 def html_page(content: bytes) -> HTMLResponse:
-    """Return a self-contained page."""
+    """Return the response of a self-contained page."""
     return HTMLResponse(content, headers={"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"})

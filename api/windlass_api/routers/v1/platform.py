@@ -1,142 +1,188 @@
-"""Routes outside of projects: server, identity, keys, pools, ledger, audit."""
+"""Global routes: server, identity, API keys, pools, quotas, audit log."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 import windlass
 from windlass.domain.projects import ApiKey, Permission, Pool
+from windlass.domain.text import Identifier
 from windlass.services.access import Keys
 from windlass.services.audit import AuditTrail
-from windlass.services.mirroring import MirrorView
+from windlass.services.cluster_sync import ClusterSyncReader
 from windlass.services.pools import Pools
 from windlass.services.projects import Projects
 from windlass.services.quotas import Ledger
-from windlass.wire.base import AuditOut, MirrorOut, Page, ServerOut, WhoamiOut
+from windlass.wire.base import AuditOut, ClusterSyncOut, DeletionOut, Page, ServerOut, WhoamiOut
 from windlass.wire.projects import KeyIn, KeyOut, NewKeyOut, PoolIn, PoolOut, PoolPatch, QuotaOut
-from windlass_api.dependencies import CursorText, IfMatch, Limit, Visit, platform, wiring_of
-from windlass_api.mapping import key_out, pool_out, quota_out
-from windlass_api.paging import paged
+from windlass_api import routing
+from windlass_api.dependencies import IfMatch, RequestContext, get_app_context, require_global
+from windlass_api.mapping import deletion_out, key_out, pool_out, quota_out
+from windlass_api.paging import paginate, paginate_items
+from windlass_api.parameters import CursorText, DryRun, KeyId, Limit, PoolName
 
-router = APIRouter(prefix="/v1")
+router = routing.router(prefix="/v1")
+
+Force = Annotated[bool, Query(description="revoke the key of this request, or the last admin key, too")]
 
 
 @router.get("", operation_id="getServer", tags=["server"])
 def get_server(request: Request) -> ServerOut:
-    """What answers here; needs no credential."""
-    return ServerOut.model_validate(
-        {"name": "windlass", "version": windlass.__version__, "mode": wiring_of(request).mode}
+    """Get name, version, mode and worker state of the server; needs no credential."""
+    app = get_app_context(request)
+    return ServerOut(
+        name="windlass",
+        version=windlass.__version__,
+        mode=app.mode,
+        capabilities=sorted(app.deps.capabilities),
+        worker_problem=app.worker_problem(),
     )
 
 
 @router.get("/whoami", operation_id="getWhoami", tags=["server"])
-def get_whoami(visit: Annotated[Visit, platform(Permission.WHOAMI)]) -> WhoamiOut:
-    """Who the credential is."""
-    who = visit.caller.principal
-    roles = {name: role.value for name, role in visit.platform(Projects).memberships().items()}
-    return WhoamiOut(user=who.user, admin=who.admin, key=who.key, projects=roles)
+def get_whoami(ctx: Annotated[RequestContext, require_global(Permission.WHOAMI)]) -> WhoamiOut:
+    """Get the user, admin flag and project roles of the credential."""
+    principal = ctx.caller.principal
+    roles = {name: role.value for name, role in ctx.service(Projects).memberships().items()}
+    return WhoamiOut(user=principal.user, admin=principal.admin, key=principal.key, projects=roles)
 
 
 @router.post("/keys", status_code=201, operation_id="createKey", tags=["keys"])
-def create_key(body: KeyIn, visit: Annotated[Visit, platform(Permission.KEYS_WRITE)]) -> NewKeyOut:
-    """Make an API key; its secret is in this reply and nowhere else."""
-    keys = visit.platform(Keys, pepper=visit.wiring.gatekeeper.pepper)
-    made, secret = keys.create(
+def create_key(body: KeyIn, ctx: Annotated[RequestContext, require_global(Permission.KEYS_WRITE)]) -> NewKeyOut:
+    """Create an API key. Only this response contains its secret."""
+    keys = ctx.service(Keys)
+    key, secret = keys.create(
         body.user, name=body.name, admin=body.admin, project=body.project, days=body.expires_in_days
     )
-    return NewKeyOut(**key_out(made).model_dump(), secret=secret)
+    return _new_key_out(keys, key, secret)
+
+
+@router.post("/keys/{key}:renew", status_code=201, operation_id="renewKey", tags=["keys"])
+def renew_key(key: KeyId, ctx: Annotated[RequestContext, require_global(Permission.KEYS_OWN)]) -> NewKeyOut:
+    """Replace an own key by one with the same rights and lifetime; the old one expires after an hour.
+
+    Admins renew every key. Only this response contains the new secret.
+    """
+    keys = ctx.service(Keys)
+    return _new_key_out(keys, *keys.renew(key))
+
+
+def _new_key_out(keys: Keys, key: ApiKey, secret: str) -> NewKeyOut:
+    return NewKeyOut(**key_out(key, keys.project_names()).model_dump(), secret=secret)
 
 
 @router.get("/keys", operation_id="listKeys", tags=["keys"])
 def list_keys(
-    visit: Annotated[Visit, platform(Permission.KEYS_WRITE)], limit: Limit = 50, cursor: CursorText = None
+    ctx: Annotated[RequestContext, require_global(Permission.KEYS_OWN)], limit: Limit = 50, cursor: CursorText = None
 ) -> Page[KeyOut]:
-    """List keys, newest first, without secrets."""
-    keys = visit.platform(Keys, pepper=visit.wiring.gatekeeper.pepper)
-    return paged(keys.page, limit, cursor, _id, key_out)
+    """List the own API keys, newest first, without secrets; admins list all keys."""
+    keys = ctx.service(Keys)
+    names = keys.project_names()
+    return paginate(keys.page, limit, cursor, _id, lambda key: key_out(key, names))
 
 
-@router.delete("/keys/{key}", status_code=204, operation_id="revokeKey", tags=["keys"])
-def revoke_key(key: str, visit: Annotated[Visit, platform(Permission.KEYS_WRITE)]) -> None:
-    """Make a key useless; other servers forget it within a minute."""
-    visit.platform(Keys, pepper=visit.wiring.gatekeeper.pepper).revoke(key)
+@router.delete("/keys/{key}", operation_id="revokeKey", tags=["keys"])
+def revoke_key(
+    key: KeyId,
+    ctx: Annotated[RequestContext, require_global(Permission.KEYS_OWN)],
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> DeletionOut:
+    """Revoke an own API key, as an admin any key; other servers may accept it from their cache for up to a minute.
+
+    A conflict for the key of the request and for the last admin key, unless ``force`` is set.
+    """
+    return deletion_out(ctx.service(Keys).revoke(key, force=force, dry_run=dry_run))
 
 
-def _id(fact: ApiKey) -> str:
-    return fact.id
+def _id(key: ApiKey) -> str:
+    return key.id
 
 
 @router.post("/pools", status_code=201, operation_id="createPool", tags=["pools"])
-def create_pool(body: PoolIn, response: Response, visit: Annotated[Visit, platform(Permission.POOLS_WRITE)]) -> PoolOut:
+def create_pool(
+    body: PoolIn, response: Response, ctx: Annotated[RequestContext, require_global(Permission.POOLS_WRITE)]
+) -> PoolOut:
     """Create a pool of accelerators."""
-    visit.wiring.refuse_in_cluster("pool", "GPUPool")
-    backing = visit.backing
-    pool = Pool(id=backing.new_id("pool"), created_at=backing.clock.now(), **body.model_dump())
-    made = visit.platform(Pools).create(pool)
-    response.headers["Location"] = f"/v1/pools/{made.pool.name}"
-    return pool_out(made, response)
+    deps = ctx.deps
+    pool = Pool(id=deps.new_id("pool"), created_at=deps.clock.now(), **body.model_dump())
+    created = ctx.service(Pools).create(pool)
+    response.headers["Location"] = f"/v1/pools/{created.pool.name}"
+    return pool_out(created, response)
 
 
 @router.get("/pools", operation_id="listPools", tags=["pools"])
 def list_pools(
-    visit: Annotated[Visit, platform(Permission.POOLS_READ)], limit: Limit = 50, cursor: CursorText = None
+    ctx: Annotated[RequestContext, require_global(Permission.POOLS_READ)], limit: Limit = 50, cursor: CursorText = None
 ) -> Page[PoolOut]:
-    """List pools with what is in use now."""
-    return paged(visit.platform(Pools).page, limit, cursor, lambda view: view.pool.id, pool_out)
+    """List pools with the GPUs in use."""
+    return paginate(ctx.service(Pools).page, limit, cursor, lambda view: view.pool.id, pool_out)
 
 
 @router.get("/pools/{pool}", operation_id="getPool", tags=["pools"])
-def get_pool(pool: str, response: Response, visit: Annotated[Visit, platform(Permission.POOLS_READ)]) -> PoolOut:
-    """Show a pool."""
-    return pool_out(visit.platform(Pools).get(pool), response)
+def get_pool(
+    pool: PoolName, response: Response, ctx: Annotated[RequestContext, require_global(Permission.POOLS_READ)]
+) -> PoolOut:
+    """Get a pool."""
+    return pool_out(ctx.service(Pools).get(pool), response)
 
 
 @router.patch("/pools/{pool}", operation_id="updatePool", tags=["pools"])
 def update_pool(
-    pool: str,
+    pool: PoolName,
     body: PoolPatch,
     response: Response,
     version: IfMatch,
-    visit: Annotated[Visit, platform(Permission.POOLS_WRITE)],
+    ctx: Annotated[RequestContext, require_global(Permission.POOLS_WRITE)],
 ) -> PoolOut:
-    """Change a pool; jobs keep what they hold."""
-    visit.wiring.refuse_in_cluster("pool", "GPUPool")
+    """Update a pool; running jobs keep their GPUs."""
     changes = body.model_dump(exclude_unset=True)
-    return pool_out(visit.platform(Pools).update(pool, version, changes), response)
+    return pool_out(ctx.service(Pools).update(pool, version, changes), response)
 
 
-@router.delete("/pools/{pool}", status_code=204, operation_id="deletePool", tags=["pools"])
-def delete_pool(pool: str, version: IfMatch, visit: Annotated[Visit, platform(Permission.POOLS_WRITE)]) -> None:
-    """Remove a pool that no quota and no live job names."""
-    visit.wiring.refuse_in_cluster("pool", "GPUPool")
-    visit.platform(Pools).delete(pool, version)
+@router.delete("/pools/{pool}", operation_id="deletePool", tags=["pools"])
+def delete_pool(
+    pool: PoolName,
+    version: IfMatch,
+    ctx: Annotated[RequestContext, require_global(Permission.POOLS_WRITE)],
+    dry_run: DryRun = False,
+) -> DeletionOut:
+    """Delete a pool; a conflict while a quota or an active job uses it."""
+    return deletion_out(ctx.service(Pools).delete(pool, version, dry_run=dry_run))
 
 
 @router.get("/quotas", operation_id="listAllQuotas", tags=["quotas"])
-def list_all_quotas(visit: Annotated[Visit, platform(Permission.QUOTAS_READ_ALL)]) -> Page[QuotaOut]:
-    """The whole ledger: every project's line in every pool."""
-    return Page(items=[quota_out(line) for line in visit.platform(Ledger).all()])
+def list_all_quotas(
+    ctx: Annotated[RequestContext, require_global(Permission.QUOTAS_READ_ALL)],
+    limit: Limit = 50,
+    cursor: CursorText = None,
+) -> Page[QuotaOut]:
+    """List the quotas of all projects in all pools, by project and pool."""
+    entries = ctx.service(Ledger).all()
+    return paginate_items(entries, limit, cursor, lambda entry: f"{entry.project.name}/{entry.quota.pool}", quota_out)
 
 
-@router.get("/mirror", operation_id="getMirror", tags=["server"])
-def get_mirror(visit: Annotated[Visit, platform(Permission.QUOTAS_READ_ALL)]) -> MirrorOut:
-    """How well this server knows its cluster; 404 where it works for none."""
-    mirrored, pending = visit.platform(MirrorView).get()
-    shown = mirrored.model_dump(include={"holder", "read_at", "notes"})
-    return MirrorOut.model_validate({**shown, "pending_changes": pending})
+@router.get("/cluster-sync", operation_id="getClusterSync", tags=["server"])
+def get_cluster_sync(ctx: Annotated[RequestContext, require_global(Permission.QUOTAS_READ_ALL)]) -> ClusterSyncOut:
+    """Status of the cluster sync; 404 without a cluster."""
+    cluster_sync_status, pending = ctx.service(ClusterSyncReader).get()
+    fields = cluster_sync_status.model_dump(include={"holder", "synced_at", "notes"})
+    return ClusterSyncOut.model_validate({**fields, "pending_changes": pending})
 
 
 @router.get("/audit", operation_id="listAudit", tags=["audit"])
 def list_audit(
-    visit: Annotated[Visit, platform(Permission.AUDIT_READ)],
+    ctx: Annotated[RequestContext, require_global(Permission.AUDIT_READ)],
     limit: Limit = 50,
     cursor: CursorText = None,
-    project: Annotated[str | None, Query(max_length=60, description="uid of a project")] = None,
+    project: Annotated[Identifier | None, Query(description="name or uid of a project")] = None,
+    actor: Annotated[Identifier | None, Query(description="user, id of a job, or `system`")] = None,
+    action: Annotated[Identifier | None, Query(description="noun and verb, such as `job.create`")] = None,
 ) -> Page[AuditOut]:
-    """Accepted mutations, newest first."""
-    trail = visit.platform(AuditTrail)
-    return paged(
-        lambda count, after: trail.page(count, after, project),
+    """List audit log entries (accepted mutations), newest first."""
+    trail = ctx.service(AuditTrail)
+    return paginate(
+        lambda count, after: trail.page(count, after, project=project, actor=actor, action=action),
         limit,
         cursor,
         lambda entry: entry.id,

@@ -2,15 +2,15 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Response
 
+from windlass.domain.cluster_sync import ChangeState, QuotaSpec
 from windlass.domain.ids import Name
-from windlass.domain.mirror import ChangeState, Share
 from windlass.domain.projects import Permission, Role
 from windlass.services.projects import Members, Projects
 from windlass.services.quotas import Quotas
 from windlass.services.usage import Usage
-from windlass.wire.base import Page, UsageOut
+from windlass.wire.base import DeletionOut, Page, UsageOut
 from windlass.wire.projects import (
     MemberIn,
     MemberOut,
@@ -21,155 +21,177 @@ from windlass.wire.projects import (
     QuotaIn,
     QuotaOut,
 )
-from windlass_api.dependencies import CursorText, IfMatch, Limit, Visit, inside, platform
-from windlass_api.mapping import change_out, member_out, project_out, quota_out, tag
-from windlass_api.paging import paged
+from windlass_api import routing
+from windlass_api.dependencies import IfMatch, RequestContext, require_global, require_project
+from windlass_api.mapping import deletion_out, member_out, project_out, quota_change_out, quota_out, set_etag
+from windlass_api.paging import paginate, paginate_items
+from windlass_api.parameters import CursorText, DryRun, Limit, PoolName, ProjectName, QuotaChangeId, UserName
 
-router = APIRouter(prefix="/v1/projects")
+router = routing.router(prefix="/v1/projects")
 
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {"model": QuotaChangeOut, "description": "accepted; on its way to the cluster"}
+    202: {"model": QuotaChangeOut, "description": "accepted; pending in the cluster"}
 }
 
 
 @router.post("", status_code=201, operation_id="createProject", tags=["projects"])
 def create_project(
-    body: ProjectIn, response: Response, visit: Annotated[Visit, platform(Permission.PROJECTS_WRITE)]
+    body: ProjectIn, response: Response, ctx: Annotated[RequestContext, require_global(Permission.PROJECTS_WRITE)]
 ) -> ProjectOut:
-    """Create a project; you become its owner."""
-    visit.wiring.refuse_in_cluster("project", "Project")
-    made = visit.platform(Projects).create(body.name, body.display_name, body.cohort, body.priority_ceiling)
-    response.headers["Location"] = f"/v1/projects/{made.name}"
-    return project_out(made, response)
+    """Create a project; the caller becomes its owner."""
+    created = ctx.service(Projects).create(body.name, body.display_name, body.cohort, body.priority_ceiling)
+    response.headers["Location"] = f"/v1/projects/{created.name}"
+    return project_out(created, response)
 
 
 @router.get("", operation_id="listProjects", tags=["projects"])
 def list_projects(
-    visit: Annotated[Visit, platform(Permission.WHOAMI)], limit: Limit = 50, cursor: CursorText = None
+    ctx: Annotated[RequestContext, require_global(Permission.WHOAMI)], limit: Limit = 50, cursor: CursorText = None
 ) -> Page[ProjectOut]:
-    """List the projects that you may see."""
-    return paged(visit.platform(Projects).page, limit, cursor, lambda project: project.id, project_out)
+    """List the projects that the caller can read."""
+    return paginate(ctx.service(Projects).page, limit, cursor, lambda project: project.id, project_out)
 
 
 @router.get("/{project}", operation_id="getProject", tags=["projects"])
 def get_project(
-    project: str, response: Response, visit: Annotated[Visit, inside(Permission.PROJECTS_READ)]
+    project: ProjectName, response: Response, ctx: Annotated[RequestContext, require_project(Permission.PROJECTS_READ)]
 ) -> ProjectOut:
-    """Show a project."""
-    return project_out(visit.inside, response)
+    """Get a project."""
+    return project_out(ctx.project, response)
 
 
 @router.patch("/{project}", operation_id="updateProject", tags=["projects"])
 def update_project(
-    project: str,
+    project: ProjectName,
     body: ProjectPatch,
     response: Response,
     version: IfMatch,
-    visit: Annotated[Visit, inside(Permission.PROJECT_UPDATE)],
+    ctx: Annotated[RequestContext, require_project(Permission.PROJECT_UPDATE)],
 ) -> ProjectOut:
-    """Change a project. Its cohort and its priority ceiling are an admin's: other teams' GPUs depend on them."""
-    visit.wiring.refuse_in_cluster("project", "Project")
-    given = body.model_dump(exclude_unset=True)
-    changes = {name: value for name, value in given.items() if name == "cohort" or value is not None}
+    """Update a project. Only admins can change cohort and priority ceiling, since they affect other projects."""
+    changes = body.model_dump(exclude_unset=True)
     if not changes.keys().isdisjoint({"cohort", "priority_ceiling"}):
-        visit.wiring.gatekeeper.require(visit.caller.principal, Permission.QUOTAS_WRITE)
-    return project_out(visit.platform(Projects).update(visit.inside.id, version, changes), response)
+        ctx.app.access_control.require_permission(ctx.caller.principal, Permission.QUOTAS_WRITE)
+    return project_out(ctx.service(Projects).update(ctx.project.id, version, changes), response)
 
 
-@router.delete("/{project}", status_code=204, operation_id="deleteProject", tags=["projects"])
-def delete_project(project: str, version: IfMatch, visit: Annotated[Visit, inside(Permission.PROJECTS_WRITE)]) -> None:
-    """Remove a project without live jobs and endpoints, with all that it holds."""
-    visit.wiring.refuse_in_cluster("project", "Project")
-    visit.platform(Projects).delete(visit.inside.id, version)
+@router.delete("/{project}", operation_id="deleteProject", tags=["projects"])
+def delete_project(
+    project: ProjectName,
+    version: IfMatch,
+    ctx: Annotated[RequestContext, require_project(Permission.PROJECTS_WRITE)],
+    dry_run: DryRun = False,
+) -> DeletionOut:
+    """Delete a project with all its data; a conflict while it has active jobs or endpoints."""
+    return deletion_out(ctx.service(Projects).delete(ctx.project.id, version, dry_run=dry_run))
 
 
 @router.get("/{project}/members", operation_id="listMembers", tags=["members"])
-def list_members(project: str, visit: Annotated[Visit, inside(Permission.MEMBERS_READ)]) -> Page[MemberOut]:
-    """List members and their roles."""
-    return Page(items=[member_out(member) for member in visit.use(Members).all()])
+def list_members(
+    project: ProjectName,
+    ctx: Annotated[RequestContext, require_project(Permission.MEMBERS_READ)],
+    limit: Limit = 50,
+    cursor: CursorText = None,
+) -> Page[MemberOut]:
+    """List members and their roles, by user name."""
+    return paginate_items(ctx.project_service(Members).all(), limit, cursor, lambda member: member.user, member_out)
 
 
 @router.put("/{project}/members/{user}", operation_id="putMember", tags=["members"])
 def put_member(
-    project: str,
-    user: Annotated[Name, Path()],
+    project: ProjectName,
+    user: Annotated[Name, Path(description="name of the user")],
     body: MemberIn,
     response: Response,
-    visit: Annotated[Visit, inside(Permission.MEMBERS_WRITE)],
+    ctx: Annotated[RequestContext, require_project(Permission.MEMBERS_WRITE)],
 ) -> MemberOut:
-    """Give a user a role."""
-    visit.wiring.refuse_in_cluster("project", "Project")
-    member = visit.use(Members).put(user, Role(body.role))
-    tag(response, member.version)
+    """Add a member or change a member's role."""
+    member = ctx.project_service(Members).put(user, Role(body.role))
+    set_etag(response, member.version)
     return member_out(member)
 
 
-@router.delete("/{project}/members/{user}", status_code=204, operation_id="removeMember", tags=["members"])
-def remove_member(project: str, user: str, visit: Annotated[Visit, inside(Permission.MEMBERS_WRITE)]) -> None:
-    """Take a user out; the last owner stays."""
-    visit.wiring.refuse_in_cluster("project", "Project")
-    visit.use(Members).remove(user)
+@router.delete("/{project}/members/{user}", operation_id="removeMember", tags=["members"])
+def remove_member(
+    project: ProjectName,
+    user: UserName,
+    ctx: Annotated[RequestContext, require_project(Permission.MEMBERS_WRITE)],
+    dry_run: DryRun = False,
+) -> DeletionOut:
+    """Remove a member; the last owner cannot be removed."""
+    return deletion_out(ctx.project_service(Members).remove(user, dry_run=dry_run))
 
 
 @router.get("/{project}/quotas", operation_id="listQuotas", tags=["quotas"])
-def list_quotas(project: str, visit: Annotated[Visit, inside(Permission.QUOTAS_READ)]) -> Page[QuotaOut]:
-    """The project's lines of the ledger."""
-    return Page(items=[quota_out(line) for line in visit.use(Quotas, truth=visit.wiring.quota_truth).all()])
-
-
-DryRun = Annotated[bool, Query(description="only try it: say what it would do, and keep nothing")]
+def list_quotas(
+    project: ProjectName,
+    ctx: Annotated[RequestContext, require_project(Permission.QUOTAS_READ)],
+    limit: Limit = 50,
+    cursor: CursorText = None,
+) -> Page[QuotaOut]:
+    """List the project's quotas, by pool."""
+    entries = ctx.project_service(Quotas).all()
+    return paginate_items(entries, limit, cursor, lambda entry: entry.quota.pool, quota_out)
 
 
 @router.put("/{project}/quotas/{pool}", operation_id="putQuota", tags=["quotas"], responses=_ACCEPTED)
 def put_quota(
-    project: str,
-    pool: str,
+    project: ProjectName,
+    pool: PoolName,
     body: QuotaIn,
     response: Response,
-    visit: Annotated[Visit, inside(Permission.QUOTAS_WRITE)],
+    ctx: Annotated[RequestContext, require_project(Permission.QUOTAS_WRITE)],
     dry_run: DryRun = False,
 ) -> QuotaChangeOut:
-    """Set the project's share of a pool. In a cluster it is accepted (202) once the API server has tried it."""
-    return _change(visit, pool, Share(**body.model_dump()), response, dry_run=dry_run)
+    """Set the project's quota in a pool. In cluster mode: 202 after a successful dry run by the API server."""
+    return _change_quota(ctx, pool, QuotaSpec(**body.model_dump()), response, dry_run=dry_run)
 
 
 @router.delete("/{project}/quotas/{pool}", operation_id="deleteQuota", tags=["quotas"], responses=_ACCEPTED)
 def delete_quota(
-    project: str,
-    pool: str,
+    project: ProjectName,
+    pool: PoolName,
     response: Response,
-    visit: Annotated[Visit, inside(Permission.QUOTAS_WRITE)],
+    ctx: Annotated[RequestContext, require_project(Permission.QUOTAS_WRITE)],
     dry_run: DryRun = False,
 ) -> QuotaChangeOut:
-    """Take the project's share of a pool away."""
-    return _change(visit, pool, None, response, dry_run=dry_run)
+    """Delete the project's quota in a pool."""
+    return _change_quota(ctx, pool, None, response, dry_run=dry_run)
 
 
-def _change(visit: Visit, pool: str, share: Share | None, response: Response, *, dry_run: bool) -> QuotaChangeOut:
-    quotas = visit.use(Quotas, truth=visit.wiring.quota_truth)
-    change, foreseen = quotas.change(pool, share, dry_run=dry_run)
+def _change_quota(
+    ctx: RequestContext, pool: str, spec: QuotaSpec | None, response: Response, *, dry_run: bool
+) -> QuotaChangeOut:
+    quotas = ctx.project_service(Quotas)
+    change, preview = quotas.change(pool, spec, dry_run=dry_run)
     if change.state is ChangeState.PENDING and not dry_run:
         response.status_code = 202
-        response.headers["Location"] = f"/v1/projects/{visit.inside.name}/quota-changes/{change.id}"
-    return change_out(change, foreseen, checked=dry_run)
+        response.headers["Location"] = f"/v1/projects/{ctx.project.name}/quota-changes/{change.id}"
+    return quota_change_out(change, preview, checked=dry_run)
 
 
 @router.get("/{project}/quota-changes/{change}", operation_id="getQuotaChange", tags=["quotas"])
 def get_quota_change(
-    project: str, change: str, visit: Annotated[Visit, inside(Permission.QUOTAS_WRITE)]
+    project: ProjectName,
+    change: QuotaChangeId,
+    ctx: Annotated[RequestContext, require_project(Permission.QUOTAS_WRITE)],
 ) -> QuotaChangeOut:
-    """Show how far a change has come; for thirty days after its end."""
-    return change_out(visit.use(Quotas, truth=visit.wiring.quota_truth).get_change(change))
+    """Get the state of a quota change; kept for 30 days after its end."""
+    return quota_change_out(ctx.project_service(Quotas).get_change(change))
 
 
 @router.get("/{project}/usage", operation_id="listUsage", tags=["usage"])
 def list_usage(
-    project: str,
-    visit: Annotated[Visit, inside(Permission.USAGE_READ)],
+    project: ProjectName,
+    ctx: Annotated[RequestContext, require_project(Permission.USAGE_READ)],
     limit: Limit = 50,
     cursor: CursorText = None,
 ) -> Page[UsageOut]:
-    """GPU-seconds by job, newest first."""
-    return paged(
-        visit.use(Usage).page, limit, cursor, lambda line: line.job, lambda line: UsageOut(**line.model_dump())
+    """List GPU-seconds per job, newest first."""
+    return paginate(
+        ctx.project_service(Usage).page,
+        limit,
+        cursor,
+        lambda usage: usage.job,
+        lambda usage: UsageOut(**usage.model_dump()),
     )

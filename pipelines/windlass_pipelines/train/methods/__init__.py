@@ -1,23 +1,23 @@
-"""Which weights are trained, and how they become plain weights again. A new method is one file and one line here."""
+"""Fine-tuning methods: which parameters are trained and how adapters are merged. Each method is one module."""
 
 from typing import Protocol
 
 from torch import nn
 
-from windlass.domain.specs import FrozenBodyMethod, FullMethod, LoraMethod, Method
-from windlass_pipelines.train.methods.frozen_body import FrozenBody
+from windlass.domain.specs import FullMethod, HeadOnlyMethod, LoraMethod, Method
 from windlass_pipelines.train.methods.full import Full
+from windlass_pipelines.train.methods.head_only import HeadOnly
 
 
 class MethodAdapter(Protocol):
     """One fine-tuning method."""
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Set ``requires_grad`` and add what the method adds; new weights come from torch's generator."""
+        """Set ``requires_grad`` and add adapters; new weights are drawn from torch's global generator."""
         ...
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Return the model that ``prepare`` was given, with what was learned in its own weights. Once, at the end."""
+        """Merge adapters into the base model and return it. Called once, after training."""
         ...
 
 
@@ -26,8 +26,8 @@ def method_for(spec: Method) -> MethodAdapter:
     match spec:
         case FullMethod():
             return Full()
-        case FrozenBodyMethod():
-            return FrozenBody()
+        case HeadOnlyMethod():
+            return HeadOnly()
         case LoraMethod():
             from windlass_pipelines.train.methods.lora import Lora  # noqa: PLC0415 - peft takes 3 s to load
 

@@ -1,15 +1,15 @@
-"""Train every weight."""
+"""Full fine-tuning."""
 
 from torch import nn
 
 
 class Full:
-    """All weights learn."""
+    """Trains all parameters."""
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Return the model with every weight trainable."""
+        """Make every parameter trainable."""
         return model.requires_grad_(requires_grad=True)
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Return the model: its own weights were trained."""
+        """Return the model unchanged: it has no adapters."""
         return model

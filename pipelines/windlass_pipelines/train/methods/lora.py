@@ -1,4 +1,4 @@
-"""Low-rank adaptation (Hu et al., 2021, arXiv:2106.09685) by peft."""
+"""Low-rank adaptation (Hu et al., 2021, arXiv:2106.09685) with peft."""
 
 import warnings
 from typing import Any
@@ -7,20 +7,20 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from windlass.domain.specs import LoraMethod
-from windlass_pipelines.train.outcome import TrainingError
+from windlass_pipelines.train.result import TrainingError
 
 
 class Lora:
-    """Pairs of thin matrices beside the linear layers learn, and so does a new head as a whole."""
+    """Trains low-rank matrices added to linear layers, and all parameters of a new head."""
 
     def __init__(self, spec: LoraMethod) -> None:
         self._spec = spec
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Wrap the model.
+        """Wrap the model with LoRA adapters.
 
         Raises:
-            TrainingError: ``method_unsuitable``: no layer has a name of ``target_modules``.
+            TrainingError: ``method_unsuitable``: no layer matches ``target_modules``.
         """
         targets = self._spec.target_modules
         config = LoraConfig(
@@ -32,7 +32,7 @@ class Lora:
         )
         try:
             with warnings.catch_warnings():
-                # peft asks for an attribute that transformers has renamed; nothing that we could do about it
+                # peft reads an attribute that transformers has renamed
                 warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
                 wrapped: nn.Module = get_peft_model(model, config)
         except ValueError as error:
@@ -40,7 +40,7 @@ class Lora:
         return wrapped
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Add the products of the thin matrices to the weights, in the weights' own precision."""
+        """Add the adapter products to the base weights, in the weights' precision."""
         peft_model: Any = model
         merged: nn.Module = peft_model.merge_and_unload(safe_merge=True)
         return merged

@@ -1,6 +1,6 @@
-"""What the training loop needs to know of a task. A new task is one file here and one line in ``adapter_for``."""
+"""The interface between the trainer and a task. A new task is one module and one line in ``adapter_for``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,76 +9,98 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from windlass.domain.specs import JobSpec, Task
-from windlass_pipelines.report.facts import ChatSample, ClassScore, ConfusionMatrix, Mistake
-from windlass_pipelines.train.batches import Example
-from windlass_pipelines.train.collective import Ranks
-from windlass_pipelines.train.rows import Row
+from windlass.domain.training_defaults import resolve_max_length
+from windlass.domain.training_report import ChatSample, ClassScore, ConfusionMatrix, Mistake
+from windlass_pipelines.rows import Row
+from windlass_pipelines.train.batches import EncodedExample
+from windlass_pipelines.train.distributed import DistributedContext
 
 TensorBatch = dict[str, Tensor]
 
 
-class Judgement(BaseModel):
-    """A model's evaluation on held-out rows: ``metrics`` by the names that gates use, and what the report shows."""
+class EvaluationResult(BaseModel):
+    """A model's evaluation on held-out rows: ``metrics`` by gate name, and details for the report."""
 
     model_config = ConfigDict(frozen=True)
     metrics: dict[str, float]
+    not_finite: tuple[str, ...] = ()
+    """Metrics that were left out because their value is not a finite number."""
     classes: dict[str, ClassScore] = {}
     confusion: ConfusionMatrix | None = None
     mistakes: tuple[Mistake, ...] = ()
     samples: tuple[ChatSample, ...] = ()
     answers: tuple[str, ...] = ()
-    """Chat: what the model answered to the first rows, in row order."""
+    """Chat: the model's answers to the first rows, in row order."""
+    baselines: dict[str, dict[str, float]] = {}
+    """Metrics of simple models on the same rows, by name of the model."""
+    unanswered: int = 0
+    """Chat: rows whose prompt is too long to generate an answer; they count in the loss only."""
 
 
 class TaskAdapter(Protocol):
-    """One task: from rows to tensors to a loss, and how a model is judged.
+    """One task: tokenization, batches, loss and evaluation.
 
-    ``evaluate`` and ``judge`` are called on every rank with the same rows, share the work and return the same.
+    ``validate``, ``evaluate_baseline`` and ``evaluate`` are called on every rank with the same rows, split the work
+    over the ranks and return the same result on each.
     """
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes in the order of the model's outputs; empty where there are none."""
+        """The classes in the order of the model's outputs; empty for tasks without classes."""
         ...
 
     def load(self, folder: Path) -> nn.Module:
-        """Build the model in fp32 from a verified base model folder, a new head drawn from torch's generator."""
+        """Load the model in fp32 from a verified base model folder; a new head is drawn from torch's generator."""
         ...
 
-    def encode(self, rows: Sequence[Row]) -> tuple[list[Example], int]:
-        """Tokenise; returns one example per row and how many were cut to ``max_length``."""
+    def encode(self, rows: Sequence[Row]) -> tuple[list[EncodedExample], int]:
+        """Tokenize; returns one example per row and the number of examples truncated to ``max_length``.
+
+        An example whose ``weight`` is 0 has nothing to learn or to evaluate; the caller drops its row and counts it.
+        """
         ...
 
-    def arrange(self, examples: Sequence[Example]) -> list[Example]:
-        """Return the examples as they are trained on: the same, or packed."""
+    def prepare_examples(self, examples: Sequence[EncodedExample]) -> list[EncodedExample]:
+        """Return the examples to train on, packed if the task does so."""
         ...
 
-    def collate(self, examples: Sequence[Example]) -> TensorBatch:
-        """Pad to the longest and stack: tensors of shape (rows, tokens) on the CPU."""
+    def collate(self, examples: Sequence[EncodedExample]) -> TensorBatch:
+        """Pad to the longest example; returns CPU tensors of shape (rows, tokens)."""
         ...
 
     def loss(self, model: nn.Module, batch: TensorBatch) -> Tensor:
-        """Return the loss summed over the targets that count; a scalar."""
+        """Return the loss summed over the targets, a scalar."""
         ...
 
-    def evaluate(self, model: nn.Module, examples: Sequence[Example], ranks: Ranks) -> dict[str, float]:
-        """Return cheap metrics while training goes on, among them ``loss``, the mean over targets."""
+    def selection_score(self, scores: Mapping[str, float]) -> float:
+        """Return the number by which the best evaluation is chosen from those of ``validate``; higher is better."""
         ...
 
-    def before(
-        self, model: nn.Module, rows: Sequence[Row], examples: Sequence[Example], ranks: Ranks
-    ) -> Judgement | None:
-        """Judge the untuned model, where that says something and costs little."""
+    def validate(
+        self, model: nn.Module, examples: Sequence[EncodedExample], dist: DistributedContext
+    ) -> dict[str, float]:
+        """Return inexpensive metrics during training, including ``loss``, the mean over the targets."""
         ...
 
-    def judge(
-        self, model: nn.Module, rows: Sequence[Row], examples: Sequence[Example], ranks: Ranks, before: Judgement | None
-    ) -> Judgement:
-        """Judge the tuned model in full."""
+    def evaluate_baseline(
+        self, model: nn.Module, rows: Sequence[Row], examples: Sequence[EncodedExample], dist: DistributedContext
+    ) -> EvaluationResult | None:
+        """Evaluate the untuned model, or return None where that is not meaningful."""
+        ...
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        rows: Sequence[Row],
+        examples: Sequence[EncodedExample],
+        dist: DistributedContext,
+        baseline: EvaluationResult | None,
+    ) -> EvaluationResult:
+        """Evaluate the tuned model in full."""
         ...
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write weights (safetensors), configuration and tokenizer."""
+        """Write safetensors weights, configuration and tokenizer."""
         ...
 
 
@@ -89,14 +111,13 @@ def to_device(batch: TensorBatch, device: torch.device) -> TensorBatch:
 
 def adapter_for(spec: JobSpec, base_model: Path, training_rows: Sequence[dict[str, Any]]) -> TaskAdapter:
     """Return the adapter of the job's task."""
-    # imported here: chat pulls in generation code that a classification job does not need at start-up
-    from windlass_pipelines.train.tasks.chat import Chat  # noqa: PLC0415 - imported when used: it is slow to load
-    from windlass_pipelines.train.tasks.text_classification import TextClassification  # noqa: PLC0415 - imported when used: it is slow to load
+    # imported here: the task modules import this one
+    from windlass_pipelines.train.tasks.chat import ChatTask  # noqa: PLC0415 - see above
+    from windlass_pipelines.train.tasks.text_classification import TextClassificationTask  # noqa: PLC0415 - see above
 
+    max_length = resolve_max_length(spec.training)
     match spec.task:
         case Task.TEXT_CLASSIFICATION:
-            return TextClassification.from_rows(base_model, training_rows, spec.training.max_length)
+            return TextClassificationTask.from_rows(base_model, training_rows, max_length)
         case Task.CHAT:
-            return Chat(
-                base_model, spec.training.max_length, spec.evaluation.max_new_tokens, packing=spec.training.packing
-            )
+            return ChatTask(base_model, max_length, spec.evaluation.max_new_tokens, packing=spec.training.packing)

@@ -1,33 +1,37 @@
-"""From conversations to token ids, with the exact places of what the assistant says (pure, but for the tokenizer).
+"""Encodes conversations into token ids and loss targets for the assistant's messages.
 
-The text is the model's own chat template. It is tokenised in segments that end where inference ends a prompt and
-where a turn ends, so that training sees the very tokens that generation sees: a prompt's ids never depend on the
-answer after it.
+The text is rendered with the model's chat template and tokenized in segments that end where a generation prompt ends
+and where a turn ends. So the ids of a prompt do not depend on the answer after it, and training sees the same tokens as
+generation. Special tokens typed in a message are ordinary text (``windlass_pipelines.prompts``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from windlass_pipelines.train.batches import Example
-from windlass_pipelines.train.outcome import TrainingError
+from windlass_pipelines.prompts import PromptTokenizer, TokenSpans
+from windlass_pipelines.rows import is_target
+from windlass_pipelines.train.batches import EncodedExample
+from windlass_pipelines.train.result import TrainingError
 
-IGNORED = -100
-Message = dict[str, str]
+IGNORE_INDEX = -100
+Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of text; ``spoken`` when the assistant says it and it is to be learned."""
+    """A part of the rendered text; an assistant message has the index at which the text of its answer ends."""
 
     text: str
-    spoken: bool
+    answer_end: int | None = None
+    is_target: bool = False
+    """Whether the answer is learned; otherwise it is context."""
 
 
-class Conversations:
-    """Renders and tokenises with one tokenizer."""
+class ConversationEncoder:
+    """Renders and tokenizes conversations with one tokenizer."""
 
     def __init__(self, tokenizer: Any) -> None:
         """``tokenizer`` is a fast tokenizer with a chat template and an end-of-turn token.
@@ -40,79 +44,102 @@ class Conversations:
         if tokenizer.eos_token_id is None:
             raise TrainingError("no_end_token", "the base model's tokenizer has no end-of-sequence token")
         self._tokenizer = tokenizer
-        self._special = frozenset(tokenizer.all_special_ids)
-        self.end_ids = frozenset({int(tokenizer.eos_token_id), self._end_of_turn()})
+        self._prompts = PromptTokenizer(tokenizer)
+        self._special = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        self.eos_token_ids = frozenset({int(tokenizer.eos_token_id), self._end_of_turn()})
         """Tokens that end an answer."""
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Return the ids after which the model is to speak."""
-        return self._ids(self._render(messages, speak=True))
+    def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Return the ids of the conversation with the generation prompt."""
+        return self._prompts.tokenize(self._render(messages, add_generation_prompt=True)).ids
 
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
-        """Cut the rendered conversation into what the assistant says and the rest.
+        """Split the rendered conversation into assistant messages and the text between them.
 
         Raises:
-            TrainingError: ``template_not_incremental``: the template rewrites earlier turns when later ones come.
+            TrainingError: ``template_not_incremental``: the template renders earlier turns differently when later turns
+                follow.
         """
-        found: list[Segment] = []
-        done = ""
+        segments: list[Segment] = []
+        rendered = ""
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            before, after = self._render(messages[:index], speak=True), self._render(messages[: index + 1])
-            if not before.startswith(done) or not after.startswith(before):
+            prompt = self._render(messages[:index], add_generation_prompt=True)
+            with_answer = self._render(messages[: index + 1])
+            if not prompt.startswith(rendered) or not with_answer.startswith(prompt):
                 raise TrainingError(
                     "template_not_incremental",
-                    "the chat template renders earlier turns anew when an answer follows, so it cannot be told apart",
+                    "the chat template renders earlier turns differently when an answer follows",
                 )
-            found += [Segment(before[len(done) :], spoken=False), Segment(after[len(before) :], spoken=True)]
-            done = after
-        return found
+            answer = with_answer[len(prompt) :]
+            segments.append(Segment(prompt[len(rendered) :]))
+            end = self._answer_end(answer, message["content"])
+            segments.append(Segment(answer, answer_end=end, is_target=is_target(message)))
+            rendered = with_answer
+        return segments
 
-    def encode(self, messages: Sequence[Message]) -> Example:
-        """Return ids and targets: each token of an answer and the token that ends its turn; nothing else.
+    def encode(self, messages: Sequence[Message]) -> EncodedExample:
+        """Return ids and targets; the targets are the tokens of each learned answer and the token that ends its turn.
 
-        Targets stand at the token itself (the model's loss shifts by one). What follows the last answer is left out.
+        Each target is at its token's index (the model's loss shifts by one). Text after the last answer is dropped.
         """
         ids: list[int] = []
         targets: list[int] = []
         for segment in self.segments(messages):
-            tokens = self._ids(segment.text)
-            learned = self._turn_length(tokens) if segment.spoken else 0
-            if segment.spoken and learned == 0:
-                tokens, learned = [*tokens, int(self._tokenizer.eos_token_id)], len(tokens) + 1
+            spans = self._prompts.tokenize(segment.text)
+            tokens, target_count = spans.ids, 0
+            if segment.answer_end is not None:
+                target_count = self._answer_length(spans, segment.answer_end)
+                if target_count == 0:
+                    tokens, target_count = [*tokens, int(self._tokenizer.eos_token_id)], len(tokens) + 1
+            if not segment.is_target:
+                target_count = 0
             ids += tokens
-            targets += tokens[:learned] + [IGNORED] * (len(tokens) - learned)
-        return Example(np.asarray(ids, dtype=np.int32), np.asarray(targets, dtype=np.int64))
+            targets += tokens[:target_count] + [IGNORE_INDEX] * (len(tokens) - target_count)
+        return EncodedExample(np.asarray(ids, dtype=np.int32), np.asarray(targets, dtype=np.int64))
 
-    def text(self, ids: Sequence[int]) -> str:
-        """Return generated ids as the answer's text."""
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of generated ids, without special tokens."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
-    def _turn_length(self, tokens: Sequence[int]) -> int:
-        """Return how many tokens there are up to the one that ends the turn, 0 when there is none."""
-        return next((place + 1 for place, token in enumerate(tokens) if token in self._special), 0)
+    def _answer_end(self, rendered: str, content: str) -> int:
+        """Return the index after the answer in its rendered text; templates may strip white space around it."""
+        text = self._prompts.escape(content).strip()
+        start = rendered.find(text)
+        return 0 if start < 0 else start + len(text)
+
+    def _answer_length(self, spans: TokenSpans, answer_end: int) -> int:
+        """Return the number of tokens up to and including the first special token after the answer, 0 without one."""
+        return next(
+            (
+                index + 1
+                for index, (token, start) in enumerate(zip(spans.ids, spans.starts, strict=True))
+                if token in self._special and start >= answer_end
+            ),
+            0,
+        )
 
     def _end_of_turn(self) -> int:
         messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        spoken = self._ids(self.segments(messages)[-1].text)
-        length = self._turn_length(spoken)
-        return spoken[length - 1] if length else int(self._tokenizer.eos_token_id)
+        segment = self.segments(messages)[-1]
+        spans = self._prompts.tokenize(segment.text)
+        length = self._answer_length(spans, segment.answer_end or 0)
+        return spans.ids[length - 1] if length else int(self._tokenizer.eos_token_id)
 
-    def _render(self, messages: Sequence[Message], *, speak: bool = False) -> str:
+    def _render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         try:
-            return cast(
-                "str",
-                self._tokenizer.apply_chat_template(
-                    [{"role": m["role"], "content": m["content"]} for m in messages],
-                    tokenize=False,
-                    add_generation_prompt=speak,
+            return self._prompts.render(
+                [{"role": m["role"], "content": m["content"]} for m in messages],
+                lambda escaped: str(
+                    self._tokenizer.apply_chat_template(
+                        escaped, tokenize=False, add_generation_prompt=add_generation_prompt
+                    )
                 ),
             )
         except TimeoutError:
-            raise  # a caller's time limit
-        except Exception as error:  # templates raise what they like
-            raise TrainingError("template_refused", f"the chat template refuses a conversation: {error}") from error
-
-    def _ids(self, text: str) -> list[int]:
-        return cast("list[int]", self._tokenizer(text, add_special_tokens=False)["input_ids"])
+            raise  # from a caller's time limit
+        except MemoryError as error:
+            raise TrainingError("template_refused", "the chat template needs too much memory") from error
+        except Exception as error:  # a template can raise anything
+            raise TrainingError("template_refused", f"the chat template rejects a conversation: {error}") from error

@@ -1,6 +1,6 @@
-"""Puts several short documents into one row, best fit decreasing, so that almost no computed token is padding.
+"""Packs several short documents into one row with best-fit-decreasing bin packing, to reduce padding.
 
-Documents stay apart: each has positions from 0, from which the attention derives a block-diagonal mask.
+Positions restart at 0 with each document; the attention derives a block-diagonal mask from them.
 """
 
 from bisect import bisect_left, insort
@@ -8,40 +8,40 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from windlass_pipelines.train.batches import Example
-from windlass_pipelines.train.tasks.conversations import IGNORED
+from windlass_pipelines.train.batches import EncodedExample
+from windlass_pipelines.train.tasks.conversations import IGNORE_INDEX
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Return bins of document numbers; the lengths in a bin add up to at most ``capacity``.
+    """Return bins of document indices; the lengths in a bin add up to at most ``capacity``.
 
-    Each document goes, longest first, into the fullest bin that still takes it. O(n log n) but for list insertion.
+    Each document goes, longest first, into the fullest bin with enough space. O(n log n) except for list insertion.
     """
     bins: list[list[int]] = []
-    room: list[tuple[int, int]] = []
+    free_space: list[tuple[int, int]] = []
     for document in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        place = bisect_left(room, (lengths[document], -1))
-        if place == len(room):
+        index = bisect_left(free_space, (lengths[document], -1))
+        if index == len(free_space):
             bins.append([])
-            left, target = capacity, len(bins) - 1
+            free, bin_index = capacity, len(bins) - 1
         else:
-            left, target = room.pop(place)
-        bins[target].append(document)
-        insort(room, (left - lengths[document], target))
+            free, bin_index = free_space.pop(index)
+        bins[bin_index].append(document)
+        insort(free_space, (free - lengths[document], bin_index))
     return bins
 
 
-def pack(examples: Sequence[Example], capacity: int) -> list[Example]:
+def pack(examples: Sequence[EncodedExample], capacity: int) -> list[EncodedExample]:
     """Return rows of at most ``capacity`` tokens, in the order of their first document."""
     bins = best_fit([len(example.ids) for example in examples], capacity)
     return [_join([examples[i] for i in members]) for members in sorted(bins, key=min)]
 
 
-def _join(documents: Sequence[Example]) -> Example:
+def _join(documents: Sequence[EncodedExample]) -> EncodedExample:
     targets = [document.targets.copy() for document in documents]
-    for part in targets:
-        part[0] = IGNORED  # the first token of a document is not to be predicted from the document before it
-    return Example(
+    for document_targets in targets:
+        document_targets[0] = IGNORE_INDEX  # a document's first token has no context in the row
+    return EncodedExample(
         ids=np.concatenate([document.ids for document in documents]),
         targets=np.concatenate(targets),
         positions=np.concatenate([np.arange(len(document.ids), dtype=np.int32) for document in documents]),

@@ -1,1 +1,1 @@
-"""One module per noun (or verb without one), each with an ``app``."""
+"""One module per command or command group; each defines ``app``."""

@@ -1,17 +1,23 @@
-"""``windlass base-model``: the models that jobs may start from."""
+"""``windlass base-model``: the models from which jobs start."""
 
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from windlass.cli import failures
-from windlass.cli.render import Column, size
-from windlass.cli.session import Session, noun, verb
-from windlass.cli.specs import seconds
+from windlass.cli import errors
+from windlass.cli.deletion import DryRun, Yes, delete
+from windlass.cli.name_completion import names_of
+from windlass.cli.render import Column
+from windlass.cli.session import Session, command, command_group
+from windlass.cli.specs import parse_duration
+from windlass.cli.uploading import ProgressBars
+from windlass.kit.numbers import size
 from windlass.wire.jobs import BaseModelOut
 
-app = noun("The models that jobs may start from.")
+app = command_group("Manage the base models from which jobs start.")
 
 _COLUMNS = (
     Column[BaseModelOut]("name", lambda model: model.name),
@@ -35,44 +41,53 @@ def _name(model: BaseModelOut) -> str:
 
 
 @app.command("list")
-@verb
+@command
 def list_base_models(session: Session) -> None:
-    """List the catalogue."""
+    """List the base models."""
     session.list(session.client.base_models.list(), _COLUMNS, _name)
 
 
 @app.command("show")
-@verb
-def show(session: Session, name: Annotated[str, typer.Argument()]) -> None:
+@command
+def show(session: Session, name: Annotated[str, typer.Argument(autocompletion=names_of("base model"))]) -> None:
     """Show a base model."""
     session.show(session.client.base_models.get(name), _DETAILS, _name)
 
 
 @app.command("add")
-@verb
+@command
 def add(
     session: Session,
     *,
     name: Annotated[str, typer.Argument()],
-    folder: Annotated[Path, typer.Argument(help="A folder on the server's disk with safetensors or GGUF weights.")],
-    licence: Annotated[str, typer.Option(help="The model's licence, like Apache-2.0.")] = "unknown",
-    source: Annotated[str, typer.Option(help="Where it comes from.")] = "",
-    wait: Annotated[bool, typer.Option(help="Wait until it is imported.")] = True,
-    timeout: Annotated[str | None, typer.Option(help="Stop waiting after this long, like 10m.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder with safetensors or GGUF weights, or a GGUF file.")],
+    licence: Annotated[str, typer.Option(help="Licence of the model, for example Apache-2.0.")] = "unknown",
+    source: Annotated[str, typer.Option(help="Origin of the model, for example a URL.")] = "",
+    wait: Annotated[bool, typer.Option(help="Wait until the import ends.")] = True,
+    timeout: Annotated[str | None, typer.Option(help="Maximum waiting time, for example 10m.")] = None,
 ) -> None:
-    """Import a base model (platform admins, server on this machine)."""
-    model = session.client.base_models.add(name, str(folder.absolute()), licence=licence, source=source)
+    """Import a base model (platform admins): from the server's disk, or in a cluster by an upload of its files."""
+    with ExitStack() as stack:
+        bars = ProgressBars(session, stack)
+        model = session.client.base_models.add(
+            name, folder.absolute(), licence=licence, source=source, progress=bars.update
+        )
     if wait:
-        with session.detaching(f"the import of {name}", f"windlass base-model show {name}"):
-            model = session.client.base_models.wait(name, timeout=None if timeout is None else seconds(timeout))
+        with session.detach_on_interrupt(f"the import of {name}", f"windlass base-model show {name}"):
+            model = session.client.base_models.wait(name, timeout=None if timeout is None else parse_duration(timeout))
     session.show(model, _DETAILS, _name)
     if model.state == "failed":
-        raise typer.Exit(failures.FAILED)
+        raise typer.Exit(errors.FAILED)
 
 
 @app.command("delete")
-@verb
-def delete(session: Session, name: Annotated[str, typer.Argument()]) -> None:
-    """Take a model out of the catalogue (platform admins)."""
-    session.client.base_models.delete(name)
-    session.say(f"base model {name} is deleted")
+@command
+def delete_base_model(
+    session: Session,
+    name: Annotated[str, typer.Argument(autocompletion=names_of("base model"))],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Delete a base model that no active job uses; models tuned from it stay (platform admins)."""
+    models = session.client.base_models
+    delete(session, partial(models.delete, name), yes=yes, dry_run=dry_run)

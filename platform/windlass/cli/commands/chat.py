@@ -1,46 +1,49 @@
-"""``windlass chat``: talk to an endpoint."""
+"""``windlass chat``: chat with an endpoint."""
 
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from windlass.cli import failures
+from windlass.cli import errors
 from windlass.cli.safe_text import lines
-from windlass.cli.session import Session, verb
+from windlass.cli.session import Session, command
+from windlass.cli.text_input import TextCommand, read_stdin, reject_file_names
 from windlass.domain.errors import InvalidError, UnavailableError, UpstreamError
 
-_PASSING = (InvalidError, UnavailableError, UpstreamError)
-"""What one question may meet without the conversation being over."""
+_RECOVERABLE = (InvalidError, UnavailableError, UpstreamError)
+"""Errors of one question that do not end the conversation."""
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
-@verb
+@app.command(cls=TextCommand)
+@command
 def chat(
     session: Session,
     *,
     endpoint: Annotated[str, typer.Argument()],
-    message: Annotated[str | None, typer.Argument(help="One question; without it, a conversation.")] = None,
-    system: Annotated[str | None, typer.Option(help="What the model is told first.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0, max=2, help="0: always the likeliest token.")] = 0.0,
+    message: Annotated[str | None, typer.Argument(help="One question; without it, start a conversation.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per answer.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, max=2, help="Sampling temperature; 0: greedy decoding.")] = 0.0,
 ) -> None:
-    """Ask one question, or hold a conversation (end it with Ctrl-D); answers come as they are made."""
+    """Ask one question, or start a conversation (Ctrl-D ends it); answers are streamed."""
     conversation = [{"role": "system", "content": system}] if system else []
     parameters = {"max_tokens": max_tokens, "temperature": temperature}
     if message is None and not sys.stdin.isatty():
-        message = sys.stdin.read()
+        message = read_stdin()
+    elif message is not None:
+        reject_file_names([message], f"send its content: windlass chat {endpoint} < {{file}}")
     if message is not None:
         _answer(session, endpoint, [*conversation, {"role": "user", "content": message}], parameters)
         return
-    session.say(f"talking to {endpoint}; Ctrl-D ends it, Ctrl-C stops an answer")
+    session.message(f"chatting with {endpoint}; Ctrl-D ends the conversation, Ctrl-C stops an answer")
     while True:
         try:
             question = input("> ")
         except (EOFError, KeyboardInterrupt):
-            session.say("")
+            session.message("")
             return
         if not question.strip():
             continue
@@ -50,8 +53,8 @@ def chat(
         except typer.Exit:
             conversation.pop()
             continue
-        except _PASSING as error:
-            failures.show(error)
+        except _RECOVERABLE as error:
+            errors.print_error(error)
             conversation.pop()
             continue
         conversation.append({"role": "assistant", "content": answer})
@@ -69,7 +72,7 @@ def _answer(session: Session, endpoint: str, conversation: list[dict[str, str]],
             pieces.append(delta.text)
             session.write(lines(delta.text))
     except KeyboardInterrupt:
-        session.say("\nstopped")
-        raise typer.Exit(failures.INTERRUPTED) from None
+        session.message("\nstopped")
+        raise typer.Exit(errors.INTERRUPTED) from None
     session.write("\n")
     return "".join(pieces)

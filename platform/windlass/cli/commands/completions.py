@@ -1,4 +1,4 @@
-"""``windlass completions``: the script that makes a shell complete the command."""
+"""``windlass completions``: shell completion scripts."""
 
 import sys
 from enum import StrEnum
@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False)
 
 
 class Shell(StrEnum):
-    """The shells that are known."""
+    """The supported shells."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -22,11 +22,14 @@ class Shell(StrEnum):
 
 @app.command()
 def completions(shell: Annotated[Shell, typer.Argument()]) -> None:
-    """Print a completion script, to be sourced by the shell.
+    """Print a completion script for the shell to source.
 
-    Like: windlass completions bash > ~/.local/share/bash-completion/completions/windlass
+    Example: windlass completions bash > ~/.local/share/bash-completion/completions/windlass
     """
-    script: str = completion.get_completion_script(  # type: ignore[attr-defined]  # typer has no public name for it
+    script: str = completion.get_completion_script(  # type: ignore[attr-defined]  # typer exports no public name
         prog_name="windlass", complete_var=COMPLETION_VARIABLE, shell=shell.value
     )
+    if shell is Shell.BASH:
+        # Bash splits words at @, for names of hosts, and would complete the parts of reviews@2 separately.
+        sys.stdout.write("COMP_WORDBREAKS=${COMP_WORDBREAKS//@/}\n")
     sys.stdout.write(script + "\n")

@@ -1,48 +1,62 @@
-"""``windlass dataset``: upload, check, clean."""
+"""``windlass dataset``: upload, validate and clean datasets."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from windlass.cli import failures
+from windlass.cli import errors
 from windlass.cli.cleaning import steps_from_file, steps_from_flags
 from windlass.cli.dataset_report import show_report
+from windlass.cli.deletion import DryRun, Yes, delete
+from windlass.cli.name_completion import names_of
 from windlass.cli.render import Column
-from windlass.cli.session import Session, noun, verb
-from windlass.cli.specs import seconds
-from windlass.cli.uploading import UploadFlags, upload_files
-from windlass.domain.datasets import FileFormat, RowFormat, Split, VersionState
+from windlass.cli.session import Session, command, command_group
+from windlass.cli.specs import parse_duration
+from windlass.cli.upload_options import UploadOptions
+from windlass.cli.uploading import upload_files
+from windlass.domain.datasets import Split, VersionState
+from windlass.domain.ingest import FileFormat, Quoting, RowFormat
 from windlass.domain.specs import Task
 from windlass.wire.datasets import DatasetOut, DatasetVersionOut
 
-app = noun("Upload, check and clean data.")
+app = command_group("Upload, validate and clean datasets.")
 
 _COLUMNS = (
     Column[DatasetOut]("name", lambda dataset: dataset.name),
     Column[DatasetOut]("task", lambda dataset: dataset.task),
     Column[DatasetOut]("latest", lambda dataset: dataset.latest and f"{dataset.name}@{dataset.latest}"),
-    Column[DatasetOut]("description", lambda dataset: dataset.description),
+    Column[DatasetOut]("description", lambda dataset: dataset.description, shrinks=True),
     Column[DatasetOut]("age", lambda dataset: dataset.created_at),
 )
 VERSION_COLUMNS = (
     Column[DatasetVersionOut]("ref", lambda version: version.ref),
     Column[DatasetVersionOut]("state", lambda version: version.state),
-    Column[DatasetVersionOut]("rows", lambda version: {str(split): rows for split, rows in version.rows.items()}),
-    Column[DatasetVersionOut]("labels", lambda version: version.labels),
+    Column[DatasetVersionOut](
+        "rows", lambda version: {str(split): rows for split, rows in version.rows.items()}, shrinks=True
+    ),
+    Column[DatasetVersionOut]("labels", lambda version: version.labels, shrinks=True),
     Column[DatasetVersionOut]("errors", lambda version: version.errors),
     Column[DatasetVersionOut]("warnings", lambda version: version.warnings),
-    Column[DatasetVersionOut]("made by", lambda version: [str(step["op"]) for step in version.steps] or version.origin),
+    Column[DatasetVersionOut](
+        "origin", lambda version: [version.origin, *(str(step["op"]) for step in version.steps)], shrinks=True
+    ),
     Column[DatasetVersionOut]("age", lambda version: version.created_at),
 )
 _DETAILS = (
     *VERSION_COLUMNS,
+    Column[DatasetVersionOut](
+        "options", lambda version: version.options.model_dump(mode="json", exclude_defaults=True) or None
+    ),
     Column[DatasetVersionOut]("digest", lambda version: version.digest),
     Column[DatasetVersionOut]("problem", lambda version: version.problem),
 )
 
-Ref = Annotated[str, typer.Argument(help="NAME or NAME@NUMBER.", metavar="REF")]
-Timeout = Annotated[str | None, typer.Option(help="Stop waiting after this long, like 10m.")]
+Ref = Annotated[
+    str, typer.Argument(help="NAME or NAME@NUMBER.", metavar="REF", autocompletion=names_of("dataset", versions=True))
+]
+Timeout = Annotated[str | None, typer.Option(help="Maximum waiting time, for example 10m.")]
 
 
 def _name(dataset: DatasetOut) -> str:
@@ -54,47 +68,95 @@ def _ref(version: DatasetVersionOut) -> str:
 
 
 @app.command("create")
-@verb
+@command
 def create(
     session: Session,
     name: Annotated[str, typer.Argument()],
-    task: Annotated[Task, typer.Option(help="What the data is for.")],
-    description: Annotated[str, typer.Option()] = "",
+    task: Annotated[Task, typer.Option(help="Task of the dataset.")],
+    description: Annotated[str, typer.Option(help="Description of the dataset.")] = "",
 ) -> None:
-    """Create a dataset without data; `upload` does it too."""
+    """Create an empty dataset; `upload` creates a missing dataset itself."""
     session.show(session.client.datasets.create(name, task, description=description), _COLUMNS, _name)
 
 
 @app.command("upload")
-@verb
+@command
 def upload(  # noqa: PLR0913 - one parameter per flag
     session: Session,
     *,
-    name: Annotated[str, typer.Argument(help="The dataset; made if it does not exist.")],
-    files: Annotated[list[str], typer.Argument(help="Files; write train=FILE or validation=FILE to say the split.")],
-    task: Annotated[Task, typer.Option(help="What the data is for.")],
-    column: Annotated[list[str] | None, typer.Option(help="Our field = the file's column, like text=review.")] = None,
-    file_format: Annotated[FileFormat | None, typer.Option(help="Default: by the file's ending.")] = None,
+    name: Annotated[
+        str, typer.Argument(help="Dataset; created if it does not exist.", autocompletion=names_of("dataset"))
+    ],
+    files: Annotated[
+        list[str], typer.Argument(help="Files; prefix one with a split: train=FILE, validation=FILE or test=FILE.")
+    ],
+    task: Annotated[Task | None, typer.Option(help="Task of a new dataset.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Map a field to a column of the file, for example text=review.")
+    ] = None,
+    file_format: Annotated[FileFormat | None, typer.Option(help="Default: by file name extension.")] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Character encoding, for example windows-1252. Default: UTF-8 or UTF-16."),
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="Delimiter: comma, semicolon, tab, pipe or a character. Default: detected.")
+    ] = None,
+    quoting: Annotated[
+        Quoting | None, typer.Option(help='Whether a field can be quoted with ". Default: yes in CSV, detected in TSV.')
+    ] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="The first row is data; columns of CSV and TSV are numbered from 1.")
+    ] = False,
     row_format: Annotated[RowFormat | None, typer.Option(help="Default: by task and columns.")] = None,
     allow_overlap: Annotated[
-        bool, typer.Option("--allow-overlap", help="Accept held-out rows that train has.")
+        bool, typer.Option("--allow-overlap", help="Accept rows that are in both train and a held-out split.")
     ] = False,
-    resume: Annotated[str | None, typer.Option(help="Go on with this upload, of the same files.")] = None,
-    wait: Annotated[bool, typer.Option(help="Wait for the validation and show its report.")] = True,
+    skip_unsupported: Annotated[
+        bool, typer.Option("--skip-unsupported", help="Leave out rows with tool calls or content other than text.")
+    ] = False,
+    validation_fraction: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.9,
+            help="Fraction to hold out when no file is for validation. Default: 0.2; 0: none.",
+        ),
+    ] = None,
+    resume: Annotated[str | None, typer.Option(help="Resume the upload with this id; give the same files.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for the validation and print its report.")] = True,
     timeout: Timeout = None,
 ) -> None:
-    """Send files as a new version, and show what the validation finds."""
-    flags = UploadFlags(name, tuple(files), task, tuple(column or ()), file_format, row_format, allow_overlap, resume)
-    version = upload_files(session, flags)
+    """Upload files as a new version and print the validation report."""
+    options = UploadOptions(
+        name=name,
+        files=tuple(files),
+        task=task,
+        column=tuple(column or ()),
+        file_format=file_format,
+        encoding=encoding,
+        delimiter=delimiter,
+        quoting=quoting,
+        no_header=no_header,
+        row_format=row_format,
+        allow_overlap=allow_overlap,
+        skip_unsupported=skip_unsupported,
+        validation_fraction=validation_fraction,
+        resume=resume,
+    )
+    version = upload_files(session, options)
     _finish(session, version, wait=wait, timeout=timeout)
 
 
 @app.command("list")
-@verb
+@command
 def list_datasets(
-    session: Session, name: Annotated[str | None, typer.Argument(help="List this dataset's versions.")] = None
+    session: Session,
+    name: Annotated[
+        str | None, typer.Argument(help="Dataset whose versions are listed.", autocompletion=names_of("dataset"))
+    ] = None,
 ) -> None:
-    """List the datasets, or the versions of one."""
+    """List the datasets, or the versions of a dataset."""
     if name is None:
         session.list(session.client.datasets.list(), _COLUMNS, _name)
     else:
@@ -102,7 +164,7 @@ def list_datasets(
 
 
 @app.command("show")
-@verb
+@command
 def show(session: Session, reference: Ref) -> None:
     """Show a dataset with its versions, or one version."""
     if "@" in reference:
@@ -114,31 +176,38 @@ def show(session: Session, reference: Ref) -> None:
 
 
 @app.command("report")
-@verb
+@command
 def report(
     session: Session,
     reference: Ref,
-    html: Annotated[Path | None, typer.Option(help="Write the page to this file instead.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report as an HTML page to this file.")] = None,
 ) -> None:
     """Show the validation report of a version."""
     if html is not None:
         html.write_text(session.client.datasets.report_html(reference), "utf-8")
-        session.say(f"the report is in {html}")
+        session.message(f"report written to {html}")
         return
-    found = session.client.datasets.report(reference)
+    response = session.client.datasets.report(reference)
     if session.machine:
-        session.document(found)
+        session.document(response)
     else:
-        show_report(session.out, found)
+        show_report(session.out, response)
 
 
 @app.command("rows")
-@verb
+@command
 def rows(
     session: Session,
-    reference: Annotated[str, typer.Argument(help="NAME@NUMBER, or NAME for the newest ready version.", metavar="REF")],
-    split: Annotated[Split, typer.Option(help="Which part.")] = Split.TRAIN,
-    limit: Annotated[int, typer.Option(min=0, help="The most rows; 0: all.")] = 20,
+    reference: Annotated[
+        str,
+        typer.Argument(
+            help="NAME@NUMBER, or NAME for the newest ready version.",
+            metavar="REF",
+            autocompletion=names_of("dataset", versions=True),
+        ),
+    ],
+    split: Annotated[Split, typer.Option(help="Split to print.")] = Split.TRAIN,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of rows; 0: all.")] = 20,
 ) -> None:
     """Print rows as JSON lines."""
     if "@" not in reference:
@@ -148,31 +217,44 @@ def rows(
 
 
 @app.command("clean")
-@verb
+@command
 def clean(  # noqa: PLR0913 - one parameter per flag
     session: Session,
     *,
     reference: Ref,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A YAML list of steps.")] = None,
     drop_missing: Annotated[bool, typer.Option("--drop-missing", help="Drop rows with a missing field.")] = False,
-    normalize: Annotated[bool, typer.Option("--normalize", help="Unicode NFC, single spaces.")] = False,
-    dedupe: Annotated[bool, typer.Option("--dedupe", help="Keep the first of equal rows.")] = False,
-    near: Annotated[bool, typer.Option("--near", help="With --dedupe: also of nearly equal rows.")] = False,
-    mask: Annotated[bool, typer.Option("--mask", help="Replace personal data by tags.")] = False,
-    split: Annotated[str | None, typer.Option(help="Train/validation/test shares, like 0.8/0.2 or 80/10/10.")] = None,
-    by_group: Annotated[bool, typer.Option("--by-group", help="Keep the rows of a group together.")] = False,
-    stratify: Annotated[bool, typer.Option("--stratify", help="Keep the labels' proportions.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
-    allow_overlap: Annotated[
-        bool, typer.Option("--allow-overlap", help="Accept held-out rows that train has.")
+    normalize: Annotated[bool, typer.Option("--normalize", help="Normalize text: Unicode NFC, single spaces.")] = False,
+    mask: Annotated[bool, typer.Option("--mask", help="Replace personal data with placeholders.")] = False,
+    map_label: Annotated[
+        list[str] | None, typer.Option(help="Replace a label, for example invoices=billing.", metavar="OLD=NEW")
+    ] = None,
+    merge_labels: Annotated[
+        bool, typer.Option("--merge-labels", help="Merge labels that differ only in case, spaces or number format.")
     ] = False,
-    wait: Annotated[bool, typer.Option(help="Wait for the new version and show its report.")] = True,
+    dedupe: Annotated[bool, typer.Option("--dedupe", help="Keep the first of identical rows.")] = False,
+    near: Annotated[bool, typer.Option("--near", help="With --dedupe: also drop near duplicates.")] = False,
+    split: Annotated[
+        str | None, typer.Option(help="Train/validation/test fractions, for example 0.8/0.2 or 80/10/10.")
+    ] = None,
+    by_group: Annotated[bool, typer.Option("--by-group", help="Keep the rows of a group in one split.")] = False,
+    stratify: Annotated[bool, typer.Option("--stratify", help="Keep the label distribution in each split.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the split.")] = 0,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Accept rows that are in both train and a held-out split.")
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for the new version and print its report.")] = True,
     timeout: Timeout = None,
 ) -> None:
-    """Make a new version by recorded steps; flags are carried out in the order of this help."""
+    """Create a new version with cleaning steps, applied in the order of these flags.
+
+    The order is: drop-missing, normalize, mask, map-label, merge-labels, dedupe, split. A file sets any other order.
+    """
     flags: dict[str, Any] = {
         "drop_missing": drop_missing,
         "normalize": normalize,
+        "map_label": tuple(map_label or ()),
+        "merge_labels": merge_labels,
         "dedupe": dedupe,
         "near": near,
         "mask": mask,
@@ -187,33 +269,45 @@ def clean(  # noqa: PLR0913 - one parameter per flag
 
 
 @app.command("wait")
-@verb
+@command
 def wait_version(session: Session, reference: Ref, timeout: Timeout = None) -> None:
-    """Wait until a version is processed; exit 1 when it is rejected."""
+    """Wait until a version is processed; exit 1 if it is rejected or failed."""
     _finish(session, session.client.datasets.version(reference), wait=True, timeout=timeout)
 
 
 @app.command("delete")
-@verb
-def delete(session: Session, reference: Ref) -> None:
-    """Delete a dataset, or one version (NAME@NUMBER)."""
-    if "@" in reference:
-        session.client.datasets.delete_version(reference)
-    else:
-        session.client.datasets.delete(reference)
-    session.say(f"{reference} is deleted")
+@command
+def delete_dataset(
+    session: Session,
+    reference: Annotated[
+        str,
+        typer.Argument(
+            help="NAME: the dataset with all versions; NAME@NUMBER: one version.",
+            metavar="REF",
+            autocompletion=names_of("dataset", versions=True),
+        ),
+    ],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Delete a dataset with all versions, or one version; models that were trained on it stay."""
+    datasets = session.client.datasets
+    call = datasets.delete_version if "@" in reference else datasets.delete
+    delete(session, partial(call, reference), yes=yes, dry_run=dry_run)
 
 
 def _finish(session: Session, version: DatasetVersionOut, *, wait: bool, timeout: str | None) -> None:
     if wait:
-        with session.detaching(f"the processing of {version.ref}", f"windlass dataset wait {version.ref}"):
-            version = session.client.datasets.wait(version.ref, timeout=None if timeout is None else seconds(timeout))
+        with session.detach_on_interrupt(f"the processing of {version.ref}", f"windlass dataset wait {version.ref}"):
+            version = session.client.datasets.wait(
+                version.ref, timeout=None if timeout is None else parse_duration(timeout)
+            )
         if not session.machine and version.state in {VersionState.READY, VersionState.REJECTED}:
             show_report(session.out, session.client.datasets.report(version.ref))
     if session.machine or not wait or version.state is VersionState.FAILED:
         session.show(version, _DETAILS, _ref)
     if version.state in {VersionState.REJECTED, VersionState.FAILED}:
-        session.say(f"{version.ref} is {version.state} and cannot be used. {version.problem}".rstrip())
-        raise typer.Exit(failures.FAILED)
+        session.message(f"{version.ref} is {version.state} and cannot be used. {version.problem}".rstrip())
+        raise typer.Exit(errors.FAILED)
     if wait:
-        session.say(f"{version.ref} is ready")
+        session.message(f"{version.ref} is ready")

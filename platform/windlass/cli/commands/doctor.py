@@ -1,4 +1,4 @@
-"""``windlass doctor``: is this machine fit, does the server answer, and what to do if not."""
+"""``windlass doctor``: checks of this machine and the server."""
 
 import os
 import shutil
@@ -7,16 +7,17 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import typer
 
-from windlass.cli import failures, local_server
-from windlass.cli.render import Column, size
-from windlass.cli.session import Session, verb
+from windlass.cli import cluster_checks, errors, local_server
+from windlass.cli.render import Column
+from windlass.cli.session import Session, command
+from windlass.domain.checks import CheckResult, CheckState, failed, passed, warning
 from windlass.domain.errors import UnavailableError, WindlassError
+from windlass.kit.numbers import size
 from windlass.sdk.connection import config_path, default_home
-from windlass.wire.base import Out
 
 app = typer.Typer(add_completion=False)
 
@@ -27,90 +28,93 @@ _SHARED = Path("/dev") / "shm"
 _SHARED_GOOD = 2 * _GIB
 
 
-class _Finding(Out):
-    check: str
-    state: Literal["ok", "warning", "failed"]
-    found: str
-    action: str = ""
-
-
 _COLUMNS = (
-    Column[_Finding]("check", lambda finding: finding.check),
-    Column[_Finding]("state", lambda finding: finding.state),
-    Column[_Finding]("found", lambda finding: finding.found),
-    Column[_Finding]("what to do", lambda finding: finding.action),
+    Column[CheckResult]("check", lambda row: row.check),
+    Column[CheckResult]("state", lambda row: row.state),
+    Column[CheckResult]("result", lambda row: row.result),
+    Column[CheckResult]("action", lambda row: row.action),
 )
 
 
 @app.command()
-@verb
-def doctor(session: Session) -> None:
-    """Check this machine and the server, and say what to do; exit 1 when something fails."""
+@command
+def doctor(
+    session: Session,
+    *,
+    cluster: Annotated[
+        bool,
+        typer.Option("--cluster", help="Check the Kubernetes cluster of KUBECONFIG and the database instead."),
+    ] = False,
+    namespace: Annotated[str, typer.Option(help="With --cluster: namespace of Windlass.")] = cluster_checks.NAMESPACE,
+    probe_image: Annotated[
+        str, typer.Option(help="With --cluster: control plane image of the network probe; default: that of the API.")
+    ] = "",
+) -> None:
+    """Check this machine and the server, or a cluster, and suggest fixes; exit 1 if a check fails."""
+    results = cluster_checks.run(namespace, probe_image) if cluster else _local_checks(session)
+    session.list(results, _COLUMNS, lambda result: result.check)
+    if any(result.state is CheckState.FAILED for result in results):
+        raise typer.Exit(errors.FAILED)
+
+
+def _local_checks(session: Session) -> list[CheckResult]:
     home = default_home()
-    checks: tuple[Callable[[], Iterator[_Finding]], ...] = (
+    checks: tuple[Callable[[], Iterator[CheckResult]], ...] = (
         _python,
         _extras,
         lambda: _disk(home),
         _memory,
         _shared_memory,
         lambda: _port(home),
-        lambda: _key_files(home),
+        lambda: _file_access(home),
         lambda: _server(session),
     )
-    findings = [finding for check in checks for finding in check()]
-    session.list(findings, _COLUMNS, lambda finding: finding.check)
-    if any(finding.state == "failed" for finding in findings):
-        raise typer.Exit(failures.FAILED)
+    return [result for check in checks for result in check()]
 
 
-def _python() -> Iterator[_Finding]:
-    found = f"{sys.version.split()[0]} on {sys.platform}"
+def _python() -> Iterator[CheckResult]:
+    version = f"{sys.version.split()[0]} on {sys.platform}"
     if not sys.platform.startswith("linux"):
-        yield _Finding(check="python", state="warning", found=found, action="the embedded server runs on Linux alone")
+        yield warning("python", version, "the embedded server runs on Linux only")
         return
-    yield _Finding(check="python", state="ok", found=found)
+    yield passed("python", version)
 
 
-def _extras() -> Iterator[_Finding]:
+def _extras() -> Iterator[CheckResult]:
     missing = local_server.missing_extras()
     if not missing:
-        yield _Finding(check="embedded server", state="ok", found="all of its parts are installed")
+        yield passed("embedded server", "all packages are installed")
         return
-    yield _Finding(
-        check="embedded server",
-        state="warning",
-        found="not installed: " + ", ".join(name for names in missing.values() for name in names),
-        action="pip install 'windlass[embedded]' to run `windlass up`; a client needs nothing more",
-    )
+    names = ", ".join(name for names in missing.values() for name in names)
+    action = "to run `windlass up`: pip install 'windlass[embedded]'; clients do not need it"
+    yield warning("embedded server", f"not installed: {names}", action)
 
 
-def _disk(home: Path) -> Iterator[_Finding]:
-    place = next(folder for folder in (home, *home.parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    action = "" if free >= _DISK_GOOD else f"free space at {place}, or set WINDLASS_HOME to a larger disk"
-    state: Literal["ok", "warning", "failed"] = "ok" if free >= _DISK_GOOD else "warning"
-    if free < _DISK_NEEDED or not os.access(place, os.W_OK):
-        state, action = "failed", f"{home} needs a place that can be written, with {size(_DISK_NEEDED)} free"
-    yield _Finding(check="disk", state=state, found=f"{size(free)} free for {home}", action=action)
+def _disk(home: Path) -> Iterator[CheckResult]:
+    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    action = "" if free >= _DISK_GOOD else f"free space in {existing}, or set WINDLASS_HOME to a larger disk"
+    state = CheckState.OK if free >= _DISK_GOOD else CheckState.WARNING
+    if free < _DISK_NEEDED or not os.access(existing, os.W_OK):
+        state, action = CheckState.FAILED, f"set WINDLASS_HOME to a writable folder with {size(_DISK_NEEDED)} free"
+    yield CheckResult(check="disk", state=state, result=f"{size(free)} free for {home}", action=action)
 
 
-def _memory() -> Iterator[_Finding]:
+def _memory() -> Iterator[CheckResult]:
     available = _available_memory()
     if available is None:
         return
     good, enough = available >= _MEMORY_GOOD, available >= _MEMORY_NEEDED
-    yield _Finding(
+    yield CheckResult(
         check="memory",
-        state="ok" if good else "warning" if enough else "failed",
-        found=f"{size(available)} available",
-        action=""
-        if good
-        else f"close programs: small models train in {size(_MEMORY_NEEDED)}, comfortably in twice that",
+        state=CheckState.OK if good else CheckState.WARNING if enough else CheckState.FAILED,
+        result=f"{size(available)} available",
+        action="" if good else f"stop other programs: small models need {size(_MEMORY_NEEDED)}, better twice that",
     )
 
 
 def _available_memory() -> int | None:
-    """Return the bytes that may be used: the machine's, or the control group's limit where that is lower."""
+    """Return the available bytes: those of the machine, or of the control group if fewer."""
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
         machine = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -124,22 +128,22 @@ def _available_memory() -> int | None:
     return machine if limit == "max" else min(machine, max(int(limit) - int(used), 0))
 
 
-def _shared_memory() -> Iterator[_Finding]:
+def _shared_memory() -> Iterator[CheckResult]:
     try:
         free = shutil.disk_usage(_SHARED).free
     except OSError:
-        yield _Finding(check="shared memory", state="warning", found=f"no {_SHARED}", action="Ray uses slow files")
+        yield warning("shared memory", f"{_SHARED} does not exist", "Ray uses slower files instead")
         return
     good = free >= _SHARED_GOOD
-    yield _Finding(
+    yield CheckResult(
         check="shared memory",
-        state="ok" if good else "warning",
-        found=f"{size(free)} free in {_SHARED}",
-        action="" if good else "Ray wants 2 GiB; in a container: docker run --shm-size=2g",
+        state=CheckState.OK if good else CheckState.WARNING,
+        result=f"{size(free)} free in {_SHARED}",
+        action="" if good else "Ray needs 2 GiB; in a container: docker run --shm-size=2g",
     )
 
 
-def _port(home: Path) -> Iterator[_Finding]:
+def _port(home: Path) -> Iterator[CheckResult]:
     if local_server.read(home) is not None:
         return
     port = local_server.DEFAULT_PORT
@@ -148,31 +152,35 @@ def _port(home: Path) -> Iterator[_Finding]:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            action = "windlass up --port 0 picks a free one"
-            yield _Finding(check="port", state="warning", found=f"{port}: {error.strerror}", action=action)
+            action = "`windlass up --port 0` selects a free port"
+            yield warning("port", f"{port}: {error.strerror}", action)
             return
-    yield _Finding(check="port", state="ok", found=f"{port} is free")
+    yield passed("port", f"{port} is free")
 
 
-def _key_files(home: Path) -> Iterator[_Finding]:
-    for path in (home / local_server.KEY_FILE, config_path()):
-        if path.exists() and stat.S_IMODE(path.stat().st_mode) & (stat.S_IRGRP | stat.S_IROTH):
-            found = f"others can read {path}"
-            yield _Finding(check="key file", state="warning", found=found, action=f"chmod 600 {path}")
+def _file_access(home: Path) -> Iterator[CheckResult]:
+    for name, path, mode in (
+        ("data folder", home, "700"),
+        ("key file", home / local_server.KEY_FILE, "600"),
+        ("key file", config_path(), "600"),
+    ):
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+            result = f"other users can access {path}"
+            yield warning(name, result, f"chmod {mode} {path}")
 
 
-def _server(session: Session) -> Iterator[_Finding]:
+def _server(session: Session) -> Iterator[CheckResult]:
     try:
         client = session.client
         info = client.server.info()
-        yield _Finding(check="server", state="ok", found=f"{client.connection.url}, version {info.version}")
+        yield passed("server", f"{client.connection.url}, version {info.version}")
         me = client.server.whoami()
-        yield _Finding(check="key", state="ok", found=f"you are {me.user}")
+        yield passed("key", f"user {me.user}")
         for model in client.base_models.list():
             if model.state == "failed":
-                yield _Finding(check="base model", state="warning", found=f"{model.name}: {model.problem}")
+                yield warning("base model", f"{model.name}: {model.problem}", "")
     except UnavailableError as error:
-        # A machine without a started server is not broken.
-        yield _Finding(check="server", state="warning", found=error.message, action=error.hint)
+        # Only a warning: the server may not have been started.
+        yield warning("server", error.message, error.hint)
     except WindlassError as error:
-        yield _Finding(check="server", state="failed", found=error.message, action=error.hint)
+        yield failed("server", error.message, error.hint)

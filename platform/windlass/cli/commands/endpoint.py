@@ -1,57 +1,80 @@
 """``windlass endpoint``: serve models."""
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from windlass.cli import failures
+from windlass.cli import errors
+from windlass.cli.deletion import DryRun, Yes, delete
+from windlass.cli.name_completion import names_of
 from windlass.cli.render import Column, reason_text
-from windlass.cli.session import Session, noun, verb
-from windlass.cli.specs import load, seconds
+from windlass.cli.session import Session, command, command_group
+from windlass.cli.specs import load_spec, parse_duration
 from windlass.domain.endpoints import EndpointState
 from windlass.domain.errors import InvalidError
 from windlass.wire.models import EndpointOut
 
-app = noun("Serve models.")
+app = command_group("Serve models.")
 
 
 def _reason(endpoint: EndpointOut) -> str:
     return reason_text(endpoint.reason)
 
 
+def _live(endpoint: EndpointOut) -> list[str]:
+    """Return the versions that answer; none while an endpoint starts or has failed without a replica."""
+    if not endpoint.ready_replicas and endpoint.state in {EndpointState.PENDING, EndpointState.FAILED}:
+        return []
+    return [f"{live.model}@{live.number} {live.weight}%" for live in endpoint.live]
+
+
+def _replicas_text(endpoint: EndpointOut) -> str:
+    """Return the ready replicas, and the desired ones while these are others."""
+    ready, desired = endpoint.ready_replicas, endpoint.desired_replicas
+    return str(ready) if ready == desired else f"{ready} of {desired}"
+
+
 _COLUMNS = (
     Column[EndpointOut]("name", lambda endpoint: endpoint.name),
     Column[EndpointOut]("state", lambda endpoint: endpoint.state),
     Column[EndpointOut]("task", lambda endpoint: endpoint.task),
-    Column[EndpointOut](
-        "live", lambda endpoint: [f"{live.model}@{live.number} {live.weight}%" for live in endpoint.live]
-    ),
-    Column[EndpointOut]("replicas", lambda endpoint: endpoint.ready_replicas),
+    Column[EndpointOut]("live", _live),
+    Column[EndpointOut]("replicas", _replicas_text),
     Column[EndpointOut]("age", lambda endpoint: endpoint.created_at),
-    Column[EndpointOut]("reason", _reason),
+    Column[EndpointOut]("reason", _reason, shrinks=True, keep=True),
 )
 _DETAILS = (
     *_COLUMNS,
-    Column[EndpointOut]("wished", lambda endpoint: [_target(target) for target in endpoint.spec.traffic]),
+    Column[EndpointOut]("desired", lambda endpoint: [_target(target) for target in endpoint.spec.traffic]),
     Column[EndpointOut](
-        "scales", lambda endpoint: f"{endpoint.spec.replicas.min} to {endpoint.spec.replicas.max} replicas"
+        "gpus", lambda endpoint: f"{endpoint.spec.gpus} of {endpoint.spec.pool} each" if endpoint.spec.gpus else "none"
     ),
-    Column[EndpointOut]("url", lambda endpoint: endpoint.predict_url),
+    Column[EndpointOut](
+        "scaling", lambda endpoint: f"{endpoint.spec.replicas.min} to {endpoint.spec.replicas.max} replicas"
+    ),
 )
 
-Name = Annotated[str, typer.Argument()]
+Name = Annotated[str, typer.Argument(autocompletion=names_of("endpoint"))]
 Targets = Annotated[
     list[str] | None,
     typer.Argument(
-        help="MODEL@NUMBER or MODEL@ALIAS; several with weights: A@1=90 A@2=10.", metavar="[MODEL@VERSION]..."
+        help="MODEL (its newest version), MODEL@NUMBER or MODEL@ALIAS; several with weights: A@1=90 A@2=10.",
+        metavar="[MODEL@VERSION]...",
+        autocompletion=names_of("model", versions=True),
     ),
 ]
-File = Annotated[Path | None, typer.Option("--file", "-f", help="An endpoint spec instead.")]
-MinReplicas = Annotated[int | None, typer.Option(min=0, help="0 lets it sleep when nobody asks.")]
-MaxReplicas = Annotated[int | None, typer.Option(min=1)]
-Wait = Annotated[bool, typer.Option(help="Wait until it answers.")]
-Timeout = Annotated[str | None, typer.Option(help="Stop waiting after this long, like 10m.")]
+File = Annotated[Path | None, typer.Option("--file", "-f", help="File with the endpoint spec; - reads stdin.")]
+MinReplicas = Annotated[int | None, typer.Option(min=0, help="Minimum replicas; 0: scale to zero when idle.")]
+MaxReplicas = Annotated[int | None, typer.Option(min=1, help="Maximum replicas.")]
+Gpus = Annotated[int | None, typer.Option(min=0, max=1, help="GPUs of each replica; 0: CPUs only.")]
+Pool = Annotated[
+    str | None, typer.Option(help="Pool of the replicas' GPUs.", autocompletion=names_of("pool"), metavar="POOL")
+]
+Wait = Annotated[bool, typer.Option(help="Wait until the rollout ends.")]
+Timeout = Annotated[str | None, typer.Option(help="Maximum waiting time, for example 10m.")]
 
 
 def _target(target: Any) -> str:
@@ -63,40 +86,42 @@ def _name(endpoint: EndpointOut) -> str:
 
 
 @app.command("create")
-@verb
-def create(
+@command
+def create(  # noqa: PLR0913 - one parameter per flag
     session: Session,
     *,
-    name: Name,
+    name: Annotated[str, typer.Argument()],
     targets: Targets = None,
     file: File = None,
     min_replicas: MinReplicas = None,
     max_replicas: MaxReplicas = None,
+    gpus: Gpus = None,
+    pool: Pool = None,
     wait: Wait = True,
     timeout: Timeout = None,
 ) -> None:
     """Serve model versions under a name."""
-    spec = _spec({}, targets, file, min_replicas, max_replicas)
+    spec = _spec(session, {}, targets, file, _Replicas(min_replicas, max_replicas, gpus, pool))
     endpoint = session.client.endpoints.create(name, spec)
     _finish(session, endpoint, wait=wait, timeout=timeout)
 
 
 @app.command("list")
-@verb
+@command
 def list_endpoints(session: Session) -> None:
     """List the endpoints."""
     session.list(session.client.endpoints.list(), _COLUMNS, _name)
 
 
 @app.command("show")
-@verb
+@command
 def show(session: Session, name: Name) -> None:
-    """Show an endpoint: what is wished and what answers."""
-    session.show(session.client.endpoints.get(name), _DETAILS, _name)
+    """Show the desired and the served state of an endpoint."""
+    _show(session, session.client.endpoints.get(name))
 
 
 @app.command("update")
-@verb
+@command
 def update(  # noqa: PLR0913 - one parameter per flag
     session: Session,
     *,
@@ -105,16 +130,19 @@ def update(  # noqa: PLR0913 - one parameter per flag
     file: File = None,
     min_replicas: MinReplicas = None,
     max_replicas: MaxReplicas = None,
-    stop: Annotated[bool, typer.Option("--stop", help="Release every replica, keep the endpoint.")] = False,
-    start: Annotated[bool, typer.Option("--start", help="Serve again after --stop.")] = False,
+    gpus: Gpus = None,
+    pool: Pool = None,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop all replicas, keep the endpoint.")] = False,
+    start: Annotated[bool, typer.Option("--start", help="Start a stopped endpoint.")] = False,
     wait: Wait = True,
     timeout: Timeout = None,
 ) -> None:
-    """Serve something else: the new versions must answer before the old ones go."""
+    """Change the spec; new versions must pass the smoke test before they replace the old ones."""
     if stop and start:
         raise typer.BadParameter("--stop contradicts --start")
     before = session.client.endpoints.get(name)
-    spec = _spec(before.spec.model_dump(mode="json"), targets, file, min_replicas, max_replicas)
+    replicas = _Replicas(min_replicas, max_replicas, gpus, pool)
+    spec = _spec(session, before.spec.model_dump(mode="json"), targets, file, replicas)
     if stop or start:
         spec["stopped"] = stop
     endpoint = session.client.endpoints.update(name, spec, if_match=before.version)
@@ -122,69 +150,96 @@ def update(  # noqa: PLR0913 - one parameter per flag
 
 
 @app.command("wait")
-@verb
+@command
 def wait_endpoint(session: Session, name: Name, timeout: Timeout = None) -> None:
-    """Wait until the newest spec is served; exit 1 when it failed."""
+    """Wait until the newest spec is served; exit 1 if the rollout fails."""
     _finish(session, session.client.endpoints.get(name), wait=True, timeout=timeout)
 
 
 @app.command("delete")
-@verb
-def delete(session: Session, name: Name) -> None:
-    """Stop serving and forget the name."""
-    session.client.endpoints.delete(name)
-    session.say(f"endpoint {name} is being deleted")
+@command
+def delete_endpoint(session: Session, name: Name, yes: Yes = False, dry_run: DryRun = False) -> None:
+    """Delete an endpoint; its replicas stop, the models stay."""
+    endpoints = session.client.endpoints
+    delete(session, partial(endpoints.delete, name), yes=yes, dry_run=dry_run)
+
+
+def _show(session: Session, endpoint: EndpointOut) -> None:
+    url = Column[EndpointOut]("url", lambda shown: session.client.connection.url + shown.predict_url)
+    session.show(endpoint, (*_DETAILS, url), _name)
+
+
+@dataclass(frozen=True)
+class _Replicas:
+    """The options about replicas."""
+
+    least: int | None
+    most: int | None
+    gpus: int | None
+    pool: str | None
+
+    def applied(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Return the spec with the options that were given."""
+        replicas = dict(spec.get("replicas") or {})
+        if self.least is not None:
+            replicas["min"] = self.least
+        if self.most is not None or (self.least or 0) > replicas.get("max", 1):
+            replicas["max"] = self.most or self.least
+        gpus: dict[str, Any] = {} if self.gpus is None else {"gpus": self.gpus}
+        if self.gpus == 0:
+            gpus["pool"] = None
+        elif self.pool is not None:
+            gpus = {"gpus": 1, **gpus, "pool": self.pool}
+        return {**spec, **({"replicas": replicas} if replicas else {}), **gpus}
 
 
 def _spec(
-    base: dict[str, Any],
-    targets: list[str] | None,
-    file: Path | None,
-    min_replicas: int | None,
-    max_replicas: int | None,
+    session: Session, base: dict[str, Any], targets: list[str] | None, file: Path | None, replicas: _Replicas
 ) -> dict[str, Any]:
-    spec = {**base, **(load(file) if file else {})}
+    spec = {**base, **(load_spec(file) if file else {})}
     if targets:
-        spec["traffic"] = _traffic(targets)
+        spec["traffic"] = _traffic(session, targets)
     if "traffic" not in spec:
-        raise InvalidError("nothing to serve", hint="name a model version, like sentiment@1 or sentiment@champion")
-    replicas = dict(spec.get("replicas") or {})
-    if min_replicas is not None:
-        replicas["min"] = min_replicas
-    if max_replicas is not None or (min_replicas or 0) > replicas.get("max", 1):
-        replicas["max"] = max_replicas or min_replicas
-    return {**spec, "replicas": replicas} if replicas else spec
+        raise InvalidError("no model version to serve", hint="give one, for example sentiment@1 or sentiment@champion")
+    return replicas.applied(spec)
 
 
-def _traffic(texts: list[str]) -> list[dict[str, Any]]:
-    found = []
+def _traffic(session: Session, texts: list[str]) -> list[dict[str, Any]]:
+    targets = []
     for text in texts:
         reference, _, weight = text.partition("=")
         model, separator, which = reference.partition("@")
-        if not separator or not which or (weight and not weight.isdigit()):
+        if not model or (separator and not which) or (weight and not weight.isdigit()):
             raise InvalidError(
-                f"{text!r} names no model version", hint="write MODEL@NUMBER or MODEL@ALIAS, with =WEIGHT"
+                f"{text!r} is not a model version",
+                hint="write MODEL (the newest version), MODEL@NUMBER or MODEL@ALIAS; with weights: A@1=90 A@2=10",
             )
+        if not separator:
+            which = str(session.client.models.version(model).number)
+            session.message(f"the newest version of {model} is {model}@{which}")
         target: dict[str, Any] = {"model": model, "version" if which.isdigit() else "alias": which}
-        found.append({**target, "weight": int(weight) if weight else 100 // len(texts)})
-    return found
+        targets.append({**target, "weight": int(weight) if weight else 100 // len(texts)})
+    return targets
 
 
 def _finish(session: Session, endpoint: EndpointOut, *, wait: bool, timeout: str | None) -> None:
     if wait:
-        with session.detaching(f"the rollout of {endpoint.name}", f"windlass endpoint wait {endpoint.name}"):
-            limit = None if timeout is None else seconds(timeout)
+        with session.detach_on_interrupt(f"the rollout of {endpoint.name}", f"windlass endpoint wait {endpoint.name}"):
+            limit = None if timeout is None else parse_duration(timeout)
             endpoint = session.client.endpoints.wait(endpoint.name, timeout=limit)
-    session.show(endpoint, _DETAILS, _name)
-    if endpoint.state is EndpointState.FAILED or (wait and endpoint.reason is not None and not _serves(endpoint)):
-        session.say(f"endpoint {endpoint.name} does not serve what was wished. {_reason(endpoint)}")
-        raise typer.Exit(failures.FAILED)
+    _show(session, endpoint)
+    if endpoint.state is EndpointState.FAILED or (
+        wait and endpoint.reason is not None and not _serves_desired(endpoint)
+    ):
+        session.message(f"endpoint {endpoint.name} does not serve the desired versions. {_reason(endpoint)}")
+        raise typer.Exit(errors.FAILED)
     if wait and endpoint.state is EndpointState.READY:
-        asking = "predict" if endpoint.task == "text-classification" else "chat"
-        session.say(f"endpoint {endpoint.name} is ready. Ask it: windlass {asking} {endpoint.name} 'some text'")
+        subcommand = "predict" if endpoint.task == "text-classification" else "chat"
+        example = session.suggestion(f"windlass {subcommand} {endpoint.name} 'some text'")
+        session.message(f"endpoint {endpoint.name} is ready. Try: {example}")
 
 
-def _serves(endpoint: EndpointOut) -> bool:
-    """Whether what answers is what was wished."""
-    wished = {target.model for target in endpoint.spec.traffic}
-    return endpoint.state is EndpointState.READY and wished == {live.model for live in endpoint.live}
+def _serves_desired(endpoint: EndpointOut) -> bool:
+    """Return whether the served models are the desired ones."""
+    desired = {target.model for target in endpoint.spec.traffic}
+    return endpoint.state is EndpointState.READY and desired == {live.model for live in endpoint.live}

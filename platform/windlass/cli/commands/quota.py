@@ -1,50 +1,56 @@
-"""``windlass quota``: a project's share of the pools."""
+"""``windlass quota``: a project's quotas of the pools."""
 
 from typing import Annotated
 
 import typer
 
+from windlass.cli.deletion import Yes, confirm
+from windlass.cli.name_completion import names_of
 from windlass.cli.render import Column
-from windlass.cli.session import Session, noun, verb
+from windlass.cli.safe_text import one_line
+from windlass.cli.session import Session, command, command_group
 from windlass.domain.errors import NotFoundError
-from windlass.wire.projects import QuotaChangeOut, QuotaOut, WaitingOut
+from windlass.wire.projects import PendingJobOut, QuotaChangeOut, QuotaOut
 
-app = noun("A project's share of the pools.")
+app = command_group("Show and set a project's quotas.")
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only try it, and say which jobs it would stop or start.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Validate and preview the affected jobs; change nothing.")]
 
 
-def _limit(limit: int | None) -> str:
+def _limit(quota: QuotaOut, limit: int | None) -> str | None:
+    """Describe a limit; None for a project without a cohort, which lends and borrows nothing."""
+    if quota.cohort is None:
+        return None
     return "no limit" if limit is None else str(limit)
 
 
 _COLUMNS = (
-    Column[QuotaOut]("project", lambda line: line.project),
-    Column[QuotaOut]("pool", lambda line: line.pool),
-    Column[QuotaOut]("cohort", lambda line: line.cohort),
-    Column[QuotaOut]("nominal", lambda line: line.nominal),
-    Column[QuotaOut]("used", lambda line: line.used),
-    Column[QuotaOut]("free", lambda line: line.free),
-    Column[QuotaOut]("waiting", lambda line: line.pending),
-    Column[QuotaOut]("borrowed", lambda line: line.borrowed_from),
-    Column[QuotaOut]("lent", lambda line: line.lent_to),
-    Column[QuotaOut]("may borrow", lambda line: _limit(line.borrowing_limit)),
-    Column[QuotaOut]("may lend", lambda line: _limit(line.lending_limit)),
+    Column[QuotaOut]("project", lambda quota: quota.project),
+    Column[QuotaOut]("pool", lambda quota: quota.pool),
+    Column[QuotaOut]("cohort", lambda quota: quota.cohort),
+    Column[QuotaOut]("nominal", lambda quota: quota.nominal),
+    Column[QuotaOut]("used", lambda quota: quota.used),
+    Column[QuotaOut]("free", lambda quota: quota.free),
+    Column[QuotaOut]("pending", lambda quota: quota.pending),
+    Column[QuotaOut]("borrowed", lambda quota: quota.borrowed_from),
+    Column[QuotaOut]("lent", lambda quota: quota.lent_to),
+    Column[QuotaOut]("borrowing limit", lambda quota: _limit(quota, quota.borrowing_limit)),
+    Column[QuotaOut]("lending limit", lambda quota: _limit(quota, quota.lending_limit)),
 )
 _DETAILS = (
     *_COLUMNS,
-    Column[QuotaOut]("reclaimable", lambda line: line.reclaimable),
-    Column[QuotaOut]("overcommitted", lambda line: line.overcommitted or None),
-    Column[QuotaOut]("wait p50", lambda line: _seconds(line.wait_p50_seconds)),
-    Column[QuotaOut]("wait p90", lambda line: _seconds(line.wait_p90_seconds)),
-    Column[QuotaOut]("managed by", lambda line: line.managed_by or None),
+    Column[QuotaOut]("reclaimable", lambda quota: quota.reclaimable),
+    Column[QuotaOut]("overcommitted", lambda quota: quota.overcommitted or None),
+    Column[QuotaOut]("queue time p50", lambda quota: _seconds(quota.queue_time_p50_seconds)),
+    Column[QuotaOut]("queue time p90", lambda quota: _seconds(quota.queue_time_p90_seconds)),
+    Column[QuotaOut]("managed by", lambda quota: quota.managed_by or None),
 )
 _QUEUE = (
-    Column[WaitingOut]("place", lambda one: one.position),
-    Column[WaitingOut]("job", lambda one: one.job),
-    Column[WaitingOut]("gpus", lambda one: one.gpus),
-    Column[WaitingOut]("priority", lambda one: one.priority),
-    Column[WaitingOut]("why", lambda one: one.reason.message if one.reason else None),
+    Column[PendingJobOut]("position", lambda job: job.position),
+    Column[PendingJobOut]("job", lambda job: job.job),
+    Column[PendingJobOut]("gpus", lambda job: job.gpus),
+    Column[PendingJobOut]("priority", lambda job: job.priority),
+    Column[PendingJobOut]("reason", lambda job: job.reason.message if job.reason else None, shrinks=True),
 )
 
 
@@ -52,76 +58,94 @@ def _seconds(seconds: float | None) -> str | None:
     return None if seconds is None else f"{seconds:,.0f} s"
 
 
-def _name(line: QuotaOut) -> str:
-    return f"{line.project}/{line.pool}"
+def _name(quota: QuotaOut) -> str:
+    return f"{quota.project}/{quota.pool}"
 
 
 @app.command("show")
-@verb
+@command
 def show(
     session: Session,
-    pool: Annotated[str | None, typer.Argument(help="One pool, with who waits and how long it takes.")] = None,
-    everyone: Annotated[bool, typer.Option("--all", help="The lines of every project (platform admins).")] = False,
+    pool: Annotated[
+        str | None,
+        typer.Argument(
+            help="Show this pool in detail, with its pending jobs and queue times.", autocompletion=names_of("pool")
+        ),
+    ] = None,
+    all_projects: Annotated[
+        bool, typer.Option("--all", help="Show the quotas of all projects (platform admins).")
+    ] = False,
 ) -> None:
-    """Show what the project has, uses, borrows and lends."""
+    """Show the project's quotas: nominal, used, borrowed and lent."""
     quotas = session.client.quotas
-    lines = quotas.all() if everyone else quotas.list()
+    listed = quotas.all() if all_projects else quotas.list()
     if pool is None:
-        session.list(lines, _COLUMNS, _name)
+        session.list(listed, _COLUMNS, _name)
         return
-    found = [line for line in lines if line.pool == pool]
-    if everyone:
-        session.list(found, _DETAILS, _name)
+    matching = [quota for quota in listed if quota.pool == pool]
+    if all_projects:
+        session.list(matching, _DETAILS, _name)
         return
-    if not found:
-        raise NotFoundError(
-            f"the project has no share of pool {pool}", hint="`windlass quota show` lists those that it has"
-        )
-    session.show(found[0], _DETAILS, _name)
-    if found[0].waiting and not session.machine:
+    if not matching:
+        raise NotFoundError(f"the project has no quota of pool {pool}", hint="`windlass quota show` lists its quotas")
+    session.show(matching[0], _DETAILS, _name)
+    if matching[0].waiting and not session.machine:
         session.write("\n")
-        session.list(found[0].waiting, _QUEUE, lambda one: one.job)
+        session.list(matching[0].waiting, _QUEUE, lambda job: job.job)
 
 
 @app.command("set")
-@verb
+@command
 def set_quota(
     session: Session,
-    pool: Annotated[str, typer.Argument()],
-    nominal: Annotated[int, typer.Argument(min=0, help="GPUs (or CPU slots) that are the project's own.")],
-    borrow: Annotated[int | None, typer.Option(min=0, help="The most it may borrow; default: no limit.")] = None,
-    lend: Annotated[int | None, typer.Option(min=0, help="The most it lends; default: no limit.")] = None,
+    pool: Annotated[str, typer.Argument(autocompletion=names_of("pool"))],
+    nominal: Annotated[int, typer.Argument(min=0, help="Nominal quota in GPUs (or CPU slots).")],
+    borrow: Annotated[int | None, typer.Option(min=0, help="Borrowing limit; default: no limit.")] = None,
+    lend: Annotated[int | None, typer.Option(min=0, help="Lending limit; default: no limit.")] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Set the project's share of a pool (platform admins)."""
+    """Set the project's quota of a pool (platform admins)."""
     quotas = session.client.quotas
     if dry_run:
-        _foreseen(session, quotas.check(pool, nominal, borrowing_limit=borrow, lending_limit=lend))
+        _show_preview(session, quotas.check(pool, nominal, borrowing_limit=borrow, lending_limit=lend))
         return
-    line = quotas.set(pool, nominal, borrowing_limit=borrow, lending_limit=lend)
-    session.show(line, _COLUMNS, _name)
+    quota = quotas.set(pool, nominal, borrowing_limit=borrow, lending_limit=lend)
+    session.show(quota, _COLUMNS, _name)
 
 
 @app.command("delete")
-@verb
-def delete(session: Session, pool: Annotated[str, typer.Argument()], dry_run: DryRun = False) -> None:
-    """Take the project's share of a pool away (platform admins)."""
+@command
+def delete(
+    session: Session,
+    pool: Annotated[str, typer.Argument(autocompletion=names_of("pool"))],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Delete the project's quota of a pool (platform admins)."""
+    quotas = session.client.quotas
     if dry_run:
-        _foreseen(session, session.client.quotas.check(pool, None))
+        _show_preview(session, quotas.check(pool, None))
         return
-    session.client.quotas.delete(pool)
-    session.say(f"the project has no share of pool {pool} any more")
+    if not yes:
+        subject = f"the quota of project {session.client.connection.project} in pool {pool}"
+        effects = [f"{subject} would be deleted", *_effects(quotas.check(pool, None))]
+        confirm(session, effects, f"Delete {subject}?")
+    quotas.delete(pool)
+    session.message(f"quota of pool {pool} deleted")
 
 
-def _foreseen(session: Session, change: QuotaChangeOut) -> None:
-    """Say what a change would do at once."""
+def _show_preview(session: Session, change: QuotaChangeOut) -> None:
+    """Print the jobs that a change would preempt or start."""
     if session.machine:
         session.document(change)
         return
-    for verb_, affected in (("would preempt", change.preempts), ("would start", change.starts)):
-        session.write("".join(f"{verb_} {one.job} of project {one.project}\n" for one in affected))
-    if not (change.preempts or change.starts):
-        session.write("no job would start or stop at once\n")
-    session.say("nothing was changed")
+    session.write("".join(f"{effect}\n" for effect in _effects(change)))
+    session.message("dry run: nothing was changed")
     if change.problem:
-        session.say(f"it would be refused: {change.problem}")
+        session.message(f"the change would be rejected: {change.problem}")
+
+
+def _effects(change: QuotaChangeOut) -> list[str]:
+    affected = [("would preempt", job) for job in change.preempts] + [("would start", job) for job in change.starts]
+    effects = [f"{action} {one_line(job.job)} of project {one_line(job.project)}" for action, job in affected]
+    return effects or ["no job would be preempted or started"]

@@ -1,4 +1,4 @@
-"""``windlass status``: the server, and who you are to it."""
+"""``windlass status``: the server, your user and your role."""
 
 from datetime import UTC, datetime
 
@@ -7,10 +7,10 @@ import typer
 from windlass import __version__
 from windlass.cli import local_server
 from windlass.cli.render import Column
-from windlass.cli.session import Session, verb
+from windlass.cli.session import Session, command
 from windlass.domain.errors import NotFoundError
+from windlass.sdk import Client
 from windlass.sdk.connection import default_home
-from windlass.sdk.resources.platform import Server
 from windlass.wire.base import Out
 
 app = typer.Typer(add_completion=False)
@@ -21,12 +21,13 @@ class _Status(Out):
     server: str
     mode: str
     client: str
-    found: str
+    connection_source: str
     user: str
     admin: bool
     project: str
     role: str
-    mirror: str = ""
+    worker: str
+    cluster_sync: str = ""
     notes: tuple[str, ...] = ()
     home: str = ""
     pid: int | None = None
@@ -35,11 +36,12 @@ class _Status(Out):
 
 _COLUMNS = (
     Column[_Status]("server", lambda status: status.url),
-    Column[_Status]("version", lambda status: f"{status.server} ({status.mode}); this command {status.client}"),
-    Column[_Status]("found by", lambda status: status.found),
-    Column[_Status]("you are", lambda status: status.user + (", platform admin" if status.admin else "")),
+    Column[_Status]("version", lambda status: f"{status.server} ({status.mode}); client {status.client}"),
+    Column[_Status]("configured by", lambda status: status.connection_source),
+    Column[_Status]("user", lambda status: status.user + (", platform admin" if status.admin else "")),
     Column[_Status]("project", lambda status: f"{status.project} ({status.role})"),
-    Column[_Status]("mirror", lambda status: status.mirror),
+    Column[_Status]("worker", lambda status: status.worker),
+    Column[_Status]("cluster sync", lambda status: status.cluster_sync),
     Column[_Status]("notes", lambda status: list(status.notes) or None),
     Column[_Status]("data", lambda status: status.home),
     Column[_Status]("pid", lambda status: status.pid),
@@ -48,37 +50,38 @@ _COLUMNS = (
 
 
 @app.command()
-@verb
+@command
 def status(session: Session) -> None:
-    """Show the server, its version, and who you are to it; exit 7 when none answers."""
+    """Show the server, its version, your user and your role; exit 7 if no server answers."""
     client = session.client
     server, me = client.server.info(), client.server.whoami()
     project = client.connection.project
-    found = _Status(
+    result = _Status(
         url=client.connection.url,
         server=server.version,
         mode=server.mode,
         client=__version__,
-        found=client.connection.source,
+        connection_source=client.connection.source,
         user=me.user,
         admin=me.admin,
         project=project,
-        role=me.projects.get(project, "platform admin" if me.admin else "no member"),
+        worker=server.worker_problem or "running",
+        role=me.projects.get(project, "platform admin" if me.admin else "not a member"),
     )
     if server.mode == "cluster" and me.admin:
-        found = found.model_copy(update=_mirror(client.server))
+        result = result.model_copy(update=_cluster_sync(client))
     local = local_server.read(default_home())
     if local is not None and local.url == client.connection.url:
-        facts = {"home": str(local.home), "pid": local.pid, "since": datetime.fromtimestamp(local.start_time, UTC)}
-        found = found.model_copy(update=facts)
-    session.show(found, _COLUMNS, lambda status: status.url)
+        process = {"home": str(local.home), "pid": local.pid, "since": datetime.fromtimestamp(local.start_time, UTC)}
+        result = result.model_copy(update=process)
+    session.show(result, _COLUMNS, lambda status: status.url)
 
 
-def _mirror(server: Server) -> dict[str, object]:
+def _cluster_sync(client: Client) -> dict[str, object]:
     try:
-        seen = server.mirror()
+        sync = client.server.cluster_sync()
     except NotFoundError:
-        return {"mirror": "nothing has been read of the cluster yet"}
-    waiting = f"; {seen.pending_changes} changes wait" if seen.pending_changes else ""
-    read = f"right at {seen.read_at:%H:%M:%S} UTC" if seen.read_at else "nothing has been read of the cluster yet"
-    return {"mirror": f"{read}{waiting}", "notes": tuple(seen.notes)}
+        return {"cluster_sync": "not synced yet"}
+    pending = f"; {sync.pending_changes} changes pending" if sync.pending_changes else ""
+    synced = f"as of {sync.synced_at:%H:%M:%S} UTC" if sync.synced_at else "not synced yet"
+    return {"cluster_sync": f"{synced}{pending}", "notes": tuple(sync.notes)}

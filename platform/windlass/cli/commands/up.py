@@ -1,17 +1,18 @@
-"""``windlass up``: start the server of this machine."""
+"""``windlass up``: start the local server."""
 
 import signal
 import time
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
-from windlass.cli import failures, local_server
+from windlass.cli import errors, local_server
 from windlass.cli.local_server import LocalServer
 from windlass.cli.safe_text import lines
-from windlass.cli.session import Session, verb
+from windlass.cli.session import Session, command
 from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
 from windlass.sdk.connection import default_home
@@ -19,37 +20,45 @@ from windlass.sdk.connection import default_home
 app = typer.Typer(add_completion=False)
 
 Home = Annotated[
-    Path | None, typer.Option(help="Data folder; else WINDLASS_HOME, else the user's data folder.", show_default=False)
+    Path | None,
+    typer.Option(help="Data directory; default: WINDLASS_HOME, then the user's data directory.", show_default=False),
 ]
-_LOOK_SECONDS = 0.2
-_MEANINGS = {2: "bad settings", 5: "the data folder belongs to another server", 7: "the port is taken"}
+_POLL_SECONDS = 0.2
+_EXIT_CODES = {2: "invalid settings", 5: "the data directory is used by another server", 7: "the port is in use"}
 
 
 @app.command()
-@verb
+@command
 def up(
     session: Session,
     home: Home = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = local_server.DEFAULT_PORT,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port; 0: a free port.", show_default=str(local_server.DEFAULT_PORT)),
+    ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than loopback open it to the network.")
+        str, typer.Option(help="Listen address; an address other than loopback exposes the server to the network.")
     ] = "127.0.0.1",
     cluster: Annotated[
-        bool, typer.Option("--cluster", help="Work for the cluster that KUBECONFIG names: its pools, projects, quotas.")
+        bool, typer.Option("--cluster", help="Run the control plane of the cluster that KUBECONFIG selects.")
     ] = False,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready; it goes on.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Run in the background; return when the server is ready.")
+    ] = False,
 ) -> None:
-    """Start the server of this machine: API, queue, training and serving in one data folder.
+    """Start the local server: API, queue, training and serving, with one data directory.
 
-    With --cluster it is the control plane of a cluster, whose resources own pools, projects and quotas.
+    With --cluster it is the control plane of a cluster; pools, projects and quotas are the cluster's resources.
     """
     folder = (home or default_home()).expanduser().absolute()
     running = local_server.read(folder)
     if running is not None and detach:
-        session.say("it runs already")
-        _tell(session, running, stop="windlass down")
+        session.message("already running")
+        if port and port != urlsplit(running.url).port:
+            session.message(f"--port {port} has no effect on a running server; stop it first: windlass down")
+        _print_ready(session, running, stop="windlass down")
         return
-    process = local_server.start(folder, port, host, cluster=cluster)
+    process = local_server.start(folder, local_server.DEFAULT_PORT if port is None else port, host, cluster=cluster)
     if not detach:
         _foreground(session, folder, process)
         return
@@ -59,43 +68,43 @@ def up(
         processes.kill(process, grace_seconds=10.0)
         raise
     if isinstance(ready, int):
-        _died(session, folder, ready)
+        _fail(session, folder, ready)
     else:
-        _tell(session, ready, stop="windlass down")
+        _print_ready(session, ready, stop="windlass down")
 
 
 def _foreground(session: Session, folder: Path, process: ProcessRecord) -> None:
-    """Stand before the server until it ends; a signal to this process asks the server to stop."""
-    asked = 0
+    """Wait until the server exits; forward termination signals to it."""
+    received = 0
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        # Nothing is printed here: the signal may come while a line is being printed.
+    def forward(number: int, frame: FrameType | None) -> None:
+        # No output here: the signal may interrupt a print.
         del number, frame
-        nonlocal asked
-        asked += 1
-        processes.send(process, signal.SIGTERM)
+        nonlocal received
+        received += 1
+        processes.send_signal(process, signal.SIGTERM)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, ask)
+        signal.signal(number, forward)
     ready = local_server.wait_ready(folder, process)
-    if not isinstance(ready, int) and not asked:
-        _tell(session, ready, stop="Ctrl-C")
-    told, code = 0, ready if isinstance(ready, int) else None
+    if not isinstance(ready, int) and not received:
+        _print_ready(session, ready, stop="Ctrl-C")
+    reported, code = 0, ready if isinstance(ready, int) else None
     while code is None:
-        if asked > told:
-            again = f"still stopping; `kill -9 {process.pid}` ends the server at once"
-            session.say(again if told else "stopping")
-            told = asked
-        time.sleep(_LOOK_SECONDS)
+        if received > reported:
+            repeated = f"still stopping; `kill -9 {process.pid}` kills the server"
+            session.message(repeated if reported else "stopping")
+            reported = received
+        time.sleep(_POLL_SECONDS)
         code = processes.exit_code(process)
-    if code and not asked:
-        _died(session, folder, code)
-    session.say("stopped")
-    raise typer.Exit(max(code, failures.OK))
+    if code and not received:
+        _fail(session, folder, code)
+    session.message("stopped")
+    raise typer.Exit(max(code, errors.OK))
 
 
-def _tell(session: Session, server: LocalServer, *, stop: str) -> None:
-    facts = {
+def _print_ready(session: Session, server: LocalServer, *, stop: str) -> None:
+    details = {
         "url": server.url,
         "home": str(server.home),
         "key_file": str(server.key_file),
@@ -104,19 +113,22 @@ def _tell(session: Session, server: LocalServer, *, stop: str) -> None:
         "stop": stop,
     }
     if session.machine:
-        session.document(facts)
+        session.document(details)
         return
     session.write(f"windlass is ready at {server.url}\n")
-    session.say(f"  data  {server.home}\n  key   {server.key_file} (commands on this machine find it)\n  stop  {stop}")
+    session.message(
+        f"  data  {server.home}\n  key   {server.key_file} (used by commands on this machine)\n  stop  {stop}"
+    )
     if server.home != default_home():
-        session.say(f"  use   export WINDLASS_HOME={server.home}")
+        session.message(f"  use   export WINDLASS_HOME={server.home}")
 
 
-def _died(session: Session, folder: Path, code: int) -> None:
-    words = local_server.last_words(folder)
-    if words:
-        session.say(lines(words))
-    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    meaning = f": {_MEANINGS[code]}" if code in _MEANINGS else ""
-    session.say(f"error: the server ended {how}{meaning}\n  hint: the whole log is {folder / local_server.LOG_FILE}")
-    raise typer.Exit(code if code > 0 else failures.FAILED)
+def _fail(session: Session, folder: Path, code: int) -> None:
+    tail = local_server.log_tail(folder)
+    if tail:
+        session.message(lines(tail))
+    cause = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+    meaning = f": {_EXIT_CODES[code]}" if code in _EXIT_CODES else ""
+    log = folder / local_server.LOG_FILE
+    session.message(f"error: the server {cause}{meaning}\n  hint: see the log {log}")
+    raise typer.Exit(code if code > 0 else errors.FAILED)

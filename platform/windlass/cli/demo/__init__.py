@@ -1,1 +1,1 @@
-"""The demonstration: two real models fine-tuned, judged and served on this machine, through the SDK alone."""
+"""The demo: fine-tunes, evaluates and serves two models on this machine with the SDK."""

@@ -1,12 +1,13 @@
-"""``python -m windlass.cli.demo [--part reviews|chat|all]``."""
+"""``python -m windlass.cli.demo [--part reviews|chat|all] [--url URL --key-file FILE]``."""
 
 import argparse
 import sys
+from pathlib import Path
 
-from windlass.cli import failures
+from windlass.cli import errors
 from windlass.cli.demo import reviews, support
-from windlass.cli.demo.ground import server_client
-from windlass.cli.demo.stage import DemoError, Stage
+from windlass.cli.demo.console import DemoConsole, DemoError
+from windlass.cli.demo.setup import server_client
 from windlass.cli.session import Session
 from windlass.domain.errors import WindlassError
 from windlass.sdk import Client
@@ -14,48 +15,59 @@ from windlass.sdk.connection import default_home
 
 
 def main() -> int:
-    """Run the demonstration; return 0 only when every step has really happened."""
+    """Run the demo; return 0 only if every step succeeded."""
     parser = argparse.ArgumentParser(prog="python -m windlass.cli.demo", description=__doc__)
     parser.add_argument("--part", choices=("reviews", "chat", "all"), default="all", help="default: all")
-    part = parser.parse_args().part
+    parser.add_argument("--url", help="a server that runs already, e.g. in a cluster; default: one on this machine")
+    parser.add_argument("--key-file", type=Path, help="API key for --url; default: WINDLASS_KEY")
+    parser.add_argument("--project", default="default", help="project on that server; default: default")
+    options = parser.parse_args()
+    part = options.part
     session = Session()
-    stage = Stage(session.out)
+    console = DemoConsole(session.out)
     try:
-        stage.title("Windlass: fine-tune, judge and serve two real models on this machine")
-        with stage.phase("Start the server"):
-            session.client = server_client(stage)
+        console.title("Windlass: fine-tune, evaluate and serve models")
+        if options.url:
+            session.client = Client(url=options.url, key_file=options.key_file, project=options.project)
+        else:
+            with console.phase("Start the server"):
+                session.client = server_client(console)
         if part in {"reviews", "all"}:
-            reviews.run(session, stage)
+            reviews.run(session, console)
         if part in {"chat", "all"}:
-            support.run(session, stage)
-        _close(stage, session.client, part)
+            support.run(session, console)
+        _close(console, session.client, part, on_this_machine=not options.url)
     except DemoError as error:
-        failures.say(f"\nthe demonstration stops: {error}")
-        return failures.FAILED
+        errors.print_stderr(f"\nthe demo failed: {error}")
+        return errors.FAILED
     except WindlassError as error:
-        failures.say("\nthe demonstration stops")
-        failures.show(error)
-        return failures.exit_code(error)
+        errors.print_stderr("\nthe demo failed")
+        errors.print_error(error)
+        return errors.exit_code(error)
     except TimeoutError as error:
-        failures.say(f"\nthe demonstration stops: {error}")
-        return failures.WAIT_TIMED_OUT
+        errors.print_stderr(f"\nthe demo failed: {error}")
+        return errors.WAIT_TIMED_OUT
     except KeyboardInterrupt:
-        failures.say("\nstopped; the server goes on. End it with: windlass down")
-        return failures.INTERRUPTED
-    return failures.OK
+        errors.print_stderr("\nstopped; the server keeps running. Stop it with: windlass down")
+        return errors.INTERRUPTED
+    return errors.OK
 
 
-def _close(stage: Stage, client: Client, part: str) -> None:
-    stage.summary()
-    stage.say(f"The server goes on at {client.connection.url}. What to try next:")
-    stage.command(f"export WINDLASS_HOME={default_home()}")
+def _close(console: DemoConsole, client: Client, part: str, *, on_this_machine: bool) -> None:
+    console.summary()
+    console.message(f"The server keeps running at {client.connection.url}. Next commands:")
+    if on_this_machine:
+        console.command(f"export WINDLASS_HOME={default_home()}")
+    else:
+        console.command(f"export WINDLASS_URL={client.connection.url} WINDLASS_PROJECT={client.connection.project}")
     if part in {"reviews", "all"}:
-        stage.command(f"windlass predict {reviews.ENDPOINT} 'It broke after two days.' 'Best purchase this year!'")
-        stage.command(f"windlass model report {reviews.MODEL} --html report.html")
+        console.command(f"windlass predict {reviews.ENDPOINT} 'It broke after two days.' 'Best purchase this year!'")
+        console.command(f"windlass model report {reviews.MODEL} --html report.html")
     if part in {"chat", "all"}:
-        stage.command(f"windlass chat {support.ENDPOINT}")
-    stage.command("windlass job list")
-    stage.command("windlass down")
+        console.command(f"windlass chat {support.ENDPOINT}")
+    console.command("windlass job list")
+    if on_this_machine:
+        console.command("windlass down")
 
 
 if __name__ == "__main__":

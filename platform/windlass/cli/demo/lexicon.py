@@ -1,6 +1,6 @@
-"""The lexicon method (VADER, Hutto and Gilbert, ICWSM 2014), run as its authors publish it.
+"""The lexicon baseline: VADER (Hutto and Gilbert, ICWSM 2014), run with its published code.
 
-Its module and word lists are taken out of the pinned release that also holds the reviews, whose sha256 is checked.
+Module and word lists come from the pinned release that also contains the reviews; its sha256 is verified.
 """
 
 import importlib.util
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from windlass.cli.demo.stage import DemoError
+from windlass.cli.demo.console import DemoError
 from windlass.examples import CATALOGUE
 from windlass.examples.archives import read_tar_member
 from windlass.examples.packages import fetch_package
@@ -19,7 +19,7 @@ _FILES = (_MODULE, "vader_lexicon.txt", "emoji_utf8_lexicon.txt")
 
 
 def lexicon_labels(texts: Sequence[str], cache: Path, progress: Callable[[str], None]) -> list[str]:
-    """Return positive, neutral or negative for each text: the compound score, cut like the reviews' ratings."""
+    """Return the label of each text: its compound score with the thresholds of the reviews."""
     package = CATALOGUE["reviews"].package
     release = fetch_package(package, cache, progress)
     with tempfile.TemporaryDirectory(prefix="windlass-lexicon-") as folder:
@@ -29,7 +29,7 @@ def lexicon_labels(texts: Sequence[str], cache: Path, progress: Callable[[str], 
             (Path(folder) / name).write_bytes(content)
         spec = importlib.util.spec_from_file_location("windlass_demo_lexicon", Path(folder) / _MODULE)
         if spec is None or spec.loader is None:
-            raise DemoError("the lexicon's module cannot be loaded")
+            raise DemoError("the vaderSentiment module cannot be loaded")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         analyzer = module.SentimentIntensityAnalyzer()

@@ -1,4 +1,4 @@
-"""Scores of predicted labels against true ones."""
+"""Scores of predicted labels against true labels."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Scores(NamedTuple):
-    """Shares between 0 and 1."""
+    """Scores between 0 and 1."""
 
     accuracy: float
     weighted_f1: float
@@ -14,20 +14,19 @@ class Scores(NamedTuple):
 
 
 def score(truth: Sequence[str], predicted: Sequence[str]) -> Scores:
-    """Return accuracy, and the mean of the labels' F1 weighted by how often each is true, and unweighted.
+    """Return accuracy, F1 weighted by support, and macro F1.
 
-    F1 = 2 TP / (2 TP + FP + FN), and 0 for a label that is never predicted rightly. Labels are those that occur in
-    either sequence, as in scikit-learn's ``f1_score``.
+    F1 = 2 TP / (2 TP + FP + FN). The labels are those in either sequence, as in scikit-learn's ``f1_score``.
 
     Raises:
-        ValueError: empty, or not of one length.
+        ValueError: the sequences are empty or differ in length.
     """
     if not truth:
         raise ValueError("nothing to score")
     pairs = Counter(zip(truth, predicted, strict=True))
-    support, claimed = Counter(truth), Counter(predicted)
-    labels = sorted(support | claimed)
-    f1 = {label: 2 * pairs[label, label] / (support[label] + claimed[label]) for label in labels}
+    support, predictions = Counter(truth), Counter(predicted)
+    labels = sorted(support | predictions)
+    f1 = {label: 2 * pairs[label, label] / (support[label] + predictions[label]) for label in labels}
     return Scores(
         accuracy=sum(pairs[label, label] for label in labels) / len(truth),
         weighted_f1=sum(f1[label] * support[label] for label in labels) / len(truth),

@@ -1,13 +1,11 @@
-"""Part two: a chat model learns the answers of a support desk, by heart."""
+"""Part two: a chat model is fine-tuned to reproduce the answers of a support desk."""
 
-import json
-from typing import Any
-
-from windlass.cli.demo.ground import clean, ensure_base_model, fetched, serve, train, upload
-from windlass.cli.demo.stage import DemoError, Stage
+from windlass.cli.demo.console import DemoConsole, DemoError
+from windlass.cli.demo.setup import clean, ensure_base_model, fetch_example_files, serve, train, upload
 from windlass.cli.safe_text import lines, one_line
 from windlass.cli.session import Session
-from windlass.domain.datasets import IngestOptions, Split
+from windlass.domain.datasets import Split
+from windlass.domain.ingest import IngestOptions
 from windlass.domain.specs import Task
 from windlass.sdk import Client
 
@@ -30,21 +28,21 @@ CLEANING = (
     {"op": "copy-split", "source": "train", "target": "validation"},
 )
 
-_CUT = 60
+_MAX_CELL = 60
 
 
-def run(session: Session, stage: Stage) -> None:
+def run(session: Session, console: DemoConsole) -> None:
     """Upload, clean, train, show before and after, serve, stream an answer."""
     client = session.client
-    stage.title("Part two: a support desk's answers, learnt by a chat model of 135 M parameters")
-    with stage.phase("Fetch the conversations and the base model"):
-        files = fetched(stage, "support")
-        ensure_base_model(stage, client, BASE_MODEL)
-    with stage.phase("Upload the conversations and check them"):
-        version = upload(stage, session, DATASET, Task.CHAT, files, IngestOptions())
-    with stage.phase("Clean: one of each; evaluate on what is learnt, since it shall be known by heart"):
-        cleaned = clean(stage, client, version, CLEANING)
-    with stage.phase(f"Fine-tune {BASE_MODEL} with LoRA, evaluate, register"):
+    console.title("Part two: a chat model of 135 M parameters for a support desk")
+    with console.phase("Download the conversations and the base model"):
+        files = fetch_example_files(console, "support")
+        ensure_base_model(console, client, BASE_MODEL)
+    with console.phase("Upload and validate the conversations"):
+        version = upload(console, session, DATASET, Task.CHAT, files, IngestOptions(validation_fraction=0))
+    with console.phase("Clean; evaluate on the training rows, because the model has to reproduce them"):
+        cleaned = clean(console, client, version, CLEANING)
+    with console.phase(f"Fine-tune {BASE_MODEL} with LoRA, evaluate, register"):
         spec = {
             "name": "support-demo",
             "task": Task.CHAT,
@@ -55,41 +53,40 @@ def run(session: Session, stage: Stage) -> None:
             "evaluation": {"gates": GATES, "max_new_tokens": 96},
             "model": MODEL,
         }
-        tuned = train(stage, session, spec)
-        _before_and_after(stage, client, f"{tuned.model}@{tuned.number}")
-    with stage.phase("Serve it"):
-        serve(stage, client, ENDPOINT, tuned)
-    with stage.phase("Ask it over HTTP, the first answer as it is made"):
-        _ask(session, stage, cleaned.ref)
+        tuned = train(console, session, spec)
+        _before_and_after(console, client, f"{tuned.model}@{tuned.number}")
+    with console.phase("Serve the model"):
+        serve(console, client, ENDPOINT, tuned)
+    with console.phase("Chat over HTTP; the first answer is streamed"):
+        _ask(session, console, cleaned.ref)
 
 
-def _before_and_after(stage: Stage, client: Client, reference: str) -> None:
-    """Show what the base model answered to the same questions before it was tuned, and what it answers now."""
-    judged = json.loads(client.models.read_file(reference, "evaluation.json"))
-    samples: list[dict[str, Any]] = judged.get("samples") or []
-    if not samples or any(sample.get("before") is None for sample in samples):
-        raise DemoError("the evaluation holds no answers from before the tuning")
-    before = sum(sample["before"].strip() == sample["expected"].strip() for sample in samples)
-    after = sum(bool(sample["exact"]) for sample in samples)
-    shown = [[_cut(sample[part]) for part in ("prompt", "before", "after")] for sample in samples]
-    stage.table(["question", "before", "after"], shown)
-    stage.say(f"answered as the data does: {before} of {len(samples)} before, {after} of {len(samples)} after")
+def _before_and_after(console: DemoConsole, client: Client, reference: str) -> None:
+    """Print the answers of the base model and of the fine-tuned model to the same questions."""
+    samples = client.models.report(reference).samples
+    if not samples or any(sample.before is None for sample in samples):
+        raise DemoError("the evaluation has no answers of the base model")
+    before = sum((sample.before or "").strip() == sample.expected.strip() for sample in samples)
+    after = sum(sample.exact for sample in samples)
+    shown = [[_shorten(text) for text in (sample.prompt, sample.before or "", sample.after)] for sample in samples]
+    console.table(["question", "before", "after"], shown)
+    console.message(f"exact answers: {before} of {len(samples)} before, {after} of {len(samples)} after")
 
 
-def _ask(session: Session, stage: Stage, ref: str) -> None:
+def _ask(session: Session, console: DemoConsole, ref: str) -> None:
     conversations = [row["messages"] for row in session.client.datasets.rows(ref, split=Split.TRAIN)]
     exact = 0
     for index, messages in enumerate(conversations):
-        question, wanted = messages[:-1], messages[-1]["content"].strip()
+        question, expected = messages[:-1], messages[-1]["content"].strip()
         if index:
             answer = session.client.endpoints.chat(ENDPOINT, question, max_tokens=96, temperature=0).text
         else:
-            stage.say(f"you:     {one_line(question[-1]['content'])}")
+            console.message(f"you:     {one_line(question[-1]['content'])}")
             answer = _streamed(session, question)
-        exact += answer.strip() == wanted
-    stage.say(f"{exact} of {len(conversations)} answers are exactly those of the data")
+        exact += answer.strip() == expected
+    console.message(f"{exact} of {len(conversations)} answers match the dataset exactly")
     if exact < len(conversations) * 0.9:
-        raise DemoError("the served model does not answer as it did when it was judged")
+        raise DemoError("the served model gives other answers than in its evaluation")
 
 
 def _streamed(session: Session, question: list[dict[str, str]]) -> str:
@@ -102,6 +99,6 @@ def _streamed(session: Session, question: list[dict[str, str]]) -> str:
     return "".join(pieces)
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     flat = one_line(text)
-    return flat if len(flat) <= _CUT else flat[: _CUT - 1] + "…"
+    return flat if len(flat) <= _MAX_CELL else flat[: _MAX_CELL - 1] + "…"

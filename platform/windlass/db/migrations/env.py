@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that ``windlass.db.schema`` hands over."""
+"""Alembic environment: runs on the connection of ``windlass.db.schema``."""
 
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from windlass.db import columns
 
 
 def _render(kind: str, item: Any, _: Any) -> str | Literal[False]:
-    """Write our column types as the plain ones they are stored as, so that a migration imports no project code."""
+    """Render custom column types as their storage types, so that migrations import no project code."""
     if kind == "type" and isinstance(item, AutoString):
         return "sa.String()"
     if kind == "type" and isinstance(item, columns.Instant):

@@ -1,27 +1,32 @@
-"""What the scheduler reads and answers: immutable values, checked when they are made."""
+"""Inputs and results of the scheduler: immutable, validated values."""
 
 from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from windlass.domain.jobs import Fact, Reason
-from windlass.domain.quota.verdicts import Change, Unit, Verdict
+from windlass.domain.jobs import DomainModel, Reason
+from windlass.domain.quota.queue_decisions import QueueDecision, Suggestion, Unit
 
 
-class PoolState(Fact):
-    """A class of accelerators. ``capacity`` None: not bounded here, as Kueue sees a pool."""
+class PoolState(DomainModel):
+    """A class of accelerators. ``capacity`` in GPUs; None: unbounded, as in Kueue.
+
+    ``allocatable``: GPUs of the nodes that take pods, if known. It bounds only what the ledger shows as free: Kueue
+    admits jobs by quota, and decisions must predict what Kueue does.
+    """
 
     name: str
     capacity: int | None = Field(ge=0)
+    allocatable: int | None = Field(default=None, ge=0)
     max_gpus_per_job: int | None = Field(default=None, ge=1)
-    unit: Unit = Field(default="GPU", description="what people call one of it in sentences")
+    unit: Unit = Field(default="GPU", description="unit shown in messages")
 
 
-class Quota(Fact):
-    """What a project may use of a pool. None: no limit, and all of it is lent.
+class Quota(DomainModel):
+    """A project's quota in a pool, in GPUs. A limit of None is unlimited.
 
-    ``stopped``: an admin stopped the queue. What runs goes on and cannot be reclaimed; nothing new starts.
+    ``stopped``: an admin stopped the queue. Running jobs continue and are not reclaimed; no new job starts.
     """
 
     project: str
@@ -32,13 +37,13 @@ class Quota(Fact):
     stopped: bool = False
 
 
-class Claim(Fact):
-    """A job that wants or holds GPUs of one pool.
+class ResourceDemand(DomainModel):
+    """A job that requests or uses GPUs of one pool.
 
-    ``queued_at`` is when the job was first queued: it does not change when the job is preempted and queued again.
-    ``admitted_at`` is set while the job holds its GPUs. ``leaving`` marks a holder that was told to stop, by
-    preemption or by its user: it holds until its processes are gone. ``tiebreak`` orders claims of one moment, without
-    it the job's id does: a cluster tells times in whole seconds, and Kueue orders what is equal by uid.
+    ``queued_at`` is when the job was first queued; preemption does not change it. ``admitted_at`` is set while the job
+    uses its GPUs. ``terminating`` marks an admitted job that is being preempted or cancelled: it uses its GPUs until
+    its processes have exited. ``tiebreak`` orders demands with equal times (default: the job's id): times of a cluster
+    have a resolution of one second, and Kueue then orders by uid.
     """
 
     job: str
@@ -48,79 +53,78 @@ class Claim(Fact):
     priority: int = 0
     queued_at: AwareDatetime
     admitted_at: AwareDatetime | None = None
-    leaving: bool = False
+    terminating: bool = False
     tiebreak: str = ""
 
     @property
     def rank(self) -> str:
-        """What orders the claim among others of the same moment."""
+        """The key that orders demands with equal times."""
         return self.tiebreak or self.job
 
     @model_validator(mode="after")
-    def _leaving_holds(self) -> Self:
-        if self.leaving and self.admitted_at is None:
-            raise ValueError("only an admitted claim can be leaving")
+    def _terminating_is_admitted(self) -> Self:
+        if self.terminating and self.admitted_at is None:
+            raise ValueError("only an admitted demand can be terminating")
         return self
 
 
-class Snapshot(Fact):
-    """Everything a decision depends on. A project without an entry in ``cohorts`` is in none."""
+class Snapshot(DomainModel):
+    """The complete input of a decision. A project without an entry in ``cohorts`` is in no cohort."""
 
     pools: tuple[PoolState, ...]
     quotas: tuple[Quota, ...] = ()
     cohorts: Mapping[str, str | None] = Field(default_factory=dict)
-    claims: tuple[Claim, ...] = ()
+    demands: tuple[ResourceDemand, ...] = ()
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
-        for what, keys in (
+        for kind, keys in (
             ("pool", [pool.name for pool in self.pools]),
             ("quota", [(quota.pool, quota.project) for quota in self.quotas]),
-            ("job", [claim.job for claim in self.claims]),
+            ("job", [demand.job for demand in self.demands]),
         ):
             if len(set(keys)) != len(keys):
-                raise ValueError(f"the same {what} stands twice in a snapshot")
+                raise ValueError(f"duplicate {kind} in a snapshot")
         return self
 
 
-class Preemption(Fact):
-    """``job`` must give its GPUs back so that ``by`` can start: its project borrowed them, or it ranks lower."""
+class Preemption(DomainModel):
+    """``job`` must release its GPUs so that ``by`` can start: its project borrowed them, or its priority is lower."""
 
     job: str
     by: str
     reason: Literal["reclaim", "priority"]
 
 
-class Decisions(Fact):
-    """What to do now. Every pending job is either in ``admit``, in its order of admission, or in ``waiting``."""
+class Decisions(DomainModel):
+    """The actions to take. Every pending job is either in ``admit``, in order of admission, or in ``waiting``."""
 
     admit: tuple[str, ...]
     preempt: tuple[Preemption, ...]
-    waiting: Mapping[str, Verdict]
+    waiting: Mapping[str, QueueDecision]
 
 
-class Simulation(Fact):
-    """What would become of a job.
+class Simulation(DomainModel):
+    """The predicted outcome of submitting a job.
 
-    ``waits`` includes a job that starts as soon as ``would_preempt`` have stopped. Those may be jobs of other
-    projects: who shows this to a member of one project shows their number.
-    ``smallest_change`` has the alternatives of the job's owner and of an admin. After ``never`` they make it possible
-    that the job starts, after ``waits`` each was tried and lets it start now.
+    ``waits`` includes a job that starts once ``would_preempt`` have stopped. Those may be jobs of other projects: show
+    members of one project only their number. ``smallest_change`` has alternatives for the user and for an admin. With
+    ``never`` they remove the permanent obstacle; with ``waits`` each was simulated and lets the job start now.
     """
 
     verdict: Literal["starts", "waits", "never"]
     position: int | None = None
     reason: Reason | None = None
     would_preempt: tuple[str, ...] = ()
-    smallest_change: tuple[Change, ...] = ()
+    smallest_change: tuple[Suggestion, ...] = ()
 
 
-class LedgerRow(Fact):
+class LedgerRow(DomainModel):
     """One project's account in one pool, in GPUs.
 
-    ``borrowed`` is the sum of ``borrowed_from`` and ``unbacked``; ``unbacked`` is what stays admitted after quotas
-    were cut below it. ``reclaimable`` is the part of nominal that only preempting borrowers would free.
-    ``free`` is what a job of the project could take now, borrowing included.
+    ``borrowed`` is the sum of ``borrowed_from`` and ``overcommitted``; ``overcommitted`` is usage that stays admitted
+    after quotas were cut below it. ``reclaimable`` is the part of nominal that only preempting borrowers would free.
+    ``free`` is the amount that a new job of the project could use now, borrowing included.
     """
 
     pool: str
@@ -129,7 +133,7 @@ class LedgerRow(Fact):
     used: int
     borrowed: int
     borrowed_from: Mapping[str, int]
-    unbacked: int
+    overcommitted: int
     lent: int
     lent_to: Mapping[str, int]
     reclaimable: int
@@ -137,8 +141,8 @@ class LedgerRow(Fact):
     pending: int
 
 
-class Problem(Fact):
-    """Something wrong, or worth a look, in the quotas of a pool. Kueue refuses what is an ``error``."""
+class QuotaProblem(DomainModel):
+    """An error or a warning about the quotas of a pool. Kueue rejects a quota with an ``error``."""
 
     code: Literal[
         "unknown_pool",

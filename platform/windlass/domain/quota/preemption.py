@@ -1,100 +1,102 @@
-"""Whom to stop so that a job can start: Kueue's classical preemption for one level of cohort."""
+"""Choice of the jobs to preempt: Kueue's classical preemption for one level of cohort."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Literal, NamedTuple
 
-from windlass.domain.quota.book import Book
-from windlass.domain.quota.model import Claim
+from windlass.domain.quota.model import ResourceDemand
+from windlass.domain.quota.pool_usage import PoolUsage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Holder:
-    """An admitted job as a candidate for preemption. ``rank`` grows with the time of admission."""
+class Candidate:
+    """An admitted job that may be preempted. ``rank`` increases with the time of admission."""
 
-    claim: Claim
+    demand: ResourceDemand
     rank: int
 
     @property
     def order(self) -> tuple[int, int, str]:
-        """Sort key of candidates: lower priority first, then admitted more recently."""
-        return self.claim.priority, -self.rank, self.claim.rank
+        """Sort key: lower priority first, then admitted more recently."""
+        return self.demand.priority, -self.rank, self.demand.rank
 
 
 class Victim(NamedTuple):
-    """A job to stop, and why it may be."""
+    """A job to preempt, and the reason that allows it."""
 
-    holder: Holder
+    candidate: Candidate
     reason: Literal["reclaim", "priority"]
 
 
-def choose_victims(claim: Claim, book: Book, holders: Sequence[Holder]) -> tuple[Victim, ...]:
-    """Return a small set of holders whose leaving makes room for ``claim``; empty when there is none.
+def choose_victims(demand: ResourceDemand, usage: PoolUsage, candidates: Sequence[Candidate]) -> tuple[Victim, ...]:
+    """Return a minimal set of candidates whose preemption makes ``demand`` fit; empty when there is none.
 
-    ``holders`` are in candidate order and ``book`` has them booked; it is left as it was. Candidates are removed in
-    order until the claim fits, then put back in reverse where it still fits. Candidates from other projects come
-    first, count only while their project borrows, and only if the claimant's project ends within its nominal quota.
+    ``candidates`` are sorted by ``order`` and counted in ``usage``, which is unchanged on return. They are removed in
+    order until the demand fits, then restored in reverse order where it still fits. Candidates of other projects come
+    first, only while their project borrows, and only if the requesting project ends within its nominal quota.
     """
-    project, nominal = claim.project, book.terms(claim.project).nominal
-    if claim.gpus > nominal:
+    project, nominal = demand.project, usage.limits(demand.project).nominal
+    if demand.gpus > nominal:
         return ()
     own = [
         Victim(each, "priority")
-        for each in holders
-        if each.claim.project == project and each.claim.priority < claim.priority
+        for each in candidates
+        if each.demand.project == project and each.demand.priority < demand.priority
     ]
-    own_gpus = sum(each.holder.claim.gpus for each in own)
-    if book.used[project] < nominal and book.used[project] - own_gpus + claim.gpus <= nominal:
-        reclaimable = _reclaimable(claim, book, holders)
+    own_gpus = sum(each.candidate.demand.gpus for each in own)
+    if usage.used[project] < nominal and usage.used[project] - own_gpus + demand.gpus <= nominal:
+        reclaimable = _reclaimable(demand, usage, candidates)
         first = next(reclaimable, None)
         if first is not None:
-            victims = _remove_until_fit(claim, book, chain((first,), reclaimable, own), borrow=False)
-            if victims:
-                return victims
-    if book.available(project) + own_gpus >= claim.gpus:
-        return _remove_until_fit(claim, book, own, borrow=True)
+            return _remove_until_fit(demand, usage, chain((first,), reclaimable, own), borrow=False)
+    if usage.available(project) + own_gpus >= demand.gpus:
+        return _remove_until_fit(demand, usage, own, borrow=True)
     return ()
 
 
-def _reclaimable(claim: Claim, book: Book, holders: Sequence[Holder]) -> Iterator[Victim]:
-    """Yield holders of other projects that borrow. The book changes meanwhile, so it is asked when one is due."""
-    cohort = book.terms(claim.project).cohort
+def _reclaimable(demand: ResourceDemand, usage: PoolUsage, candidates: Sequence[Candidate]) -> Iterator[Victim]:
+    """Yield candidates of borrowing projects. ``usage`` changes between steps, so each step reads it again."""
+    cohort = usage.limits(demand.project).cohort
     if cohort is None:
         return
-    for each in holders:
-        other = book.terms(each.claim.project)
-        if other.project == claim.project or other.cohort != cohort or other.stopped:
+    for each in candidates:
+        other = usage.limits(each.demand.project)
+        if other.project == demand.project or other.cohort != cohort or other.stopped:
             continue
-        if book.borrowing(other.project):
+        if usage.borrowing(other.project):
             yield Victim(each, "reclaim")
 
 
-def _remove_until_fit(claim: Claim, book: Book, candidates: Iterable[Victim], *, borrow: bool) -> tuple[Victim, ...]:
+def _remove_until_fit(
+    demand: ResourceDemand, usage: PoolUsage, candidates: Iterable[Victim], *, borrow: bool
+) -> tuple[Victim, ...]:
     removed: list[Victim] = []
-    kept: tuple[Victim, ...] = ()
+    victims: tuple[Victim, ...] = ()
     for victim in candidates:
-        book.add(victim.holder.claim.project, -victim.holder.claim.gpus)
+        usage.add(victim.candidate.demand.project, -victim.candidate.demand.gpus)
         removed.append(victim)
-        if _fits(claim, book, borrow=borrow):
-            kept = _put_back(claim, book, removed, borrow=borrow)
+        if _fits(demand, usage, borrow=borrow):
+            victims = _restore(demand, usage, removed, borrow=borrow)
             break
-    for victim in kept or removed:
-        book.add(victim.holder.claim.project, victim.holder.claim.gpus)
-    return kept
+    for victim in victims or removed:
+        usage.add(victim.candidate.demand.project, victim.candidate.demand.gpus)
+    return victims
 
 
-def _put_back(claim: Claim, book: Book, removed: Sequence[Victim], *, borrow: bool) -> tuple[Victim, ...]:
-    kept = [removed[-1]]
+def _restore(
+    demand: ResourceDemand, usage: PoolUsage, removed: Sequence[Victim], *, borrow: bool
+) -> tuple[Victim, ...]:
+    needed = [removed[-1]]
     for victim in reversed(removed[:-1]):
-        book.add(victim.holder.claim.project, victim.holder.claim.gpus)
-        if not _fits(claim, book, borrow=borrow):
-            book.add(victim.holder.claim.project, -victim.holder.claim.gpus)
-            kept.append(victim)
-    return tuple(reversed(kept))
+        usage.add(victim.candidate.demand.project, victim.candidate.demand.gpus)
+        if not _fits(demand, usage, borrow=borrow):
+            usage.add(victim.candidate.demand.project, -victim.candidate.demand.gpus)
+            needed.append(victim)
+    return tuple(reversed(needed))
 
 
-def _fits(claim: Claim, book: Book, *, borrow: bool) -> bool:
-    if not borrow and book.borrowing(claim.project, claim.gpus):
+def _fits(demand: ResourceDemand, usage: PoolUsage, *, borrow: bool) -> bool:
+    if not borrow and usage.borrowing(demand.project, demand.gpus):
         return False
-    return claim.gpus <= book.available(claim.project)
+    return demand.gpus <= usage.available(demand.project)

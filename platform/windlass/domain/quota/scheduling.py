@@ -1,4 +1,4 @@
-"""The scheduler: cycles over the heads of one pool's queues until nothing changes."""
+"""The scheduler: admission cycles over the queue heads of each pool until a fixed point."""
 
 import heapq
 from bisect import insort
@@ -8,43 +8,44 @@ from datetime import datetime
 from enum import Enum, auto
 from operator import attrgetter
 
-from windlass.domain.quota.book import Book, Terms, by_pool, terms_by_project
-from windlass.domain.quota.model import Claim, Decisions, PoolState, Preemption, Snapshot
-from windlass.domain.quota.preemption import Holder, Victim, choose_victims
-from windlass.domain.quota.verdicts import Change, Code, Verdict
+from windlass.domain.quota.model import Decisions, PoolState, Preemption, ResourceDemand, Snapshot
+from windlass.domain.quota.pool_usage import PoolUsage, QuotaLimits, by_pool, limits_by_project
+from windlass.domain.quota.preemption import Candidate, Victim, choose_victims
+from windlass.domain.quota.queue_decisions import QueueDecision, QuotaCode, Suggestion
 
-_Entry = tuple[int, datetime, str, str, Claim]
-"""A pending claim in queue order: priority descending, time queued, what breaks ties, id."""
+_Entry = tuple[int, datetime, str, str, ResourceDemand]
+"""A pending demand in queue order: priority (descending), time queued, tie-break key, job id."""
 
 _candidate_order = attrgetter("order")
 
 
 def schedule(snapshot: Snapshot) -> Decisions:
-    """Decide one complete step: who starts, who must stop, why everybody else waits.
+    """Return the jobs to admit, the jobs to preempt and, for every other pending job, why it waits.
 
-    A job that waits for others to stop is not admitted before they are gone: call again when their claims are gone or
-    pending. Pools do not influence each other.
+    A job that needs preemption is admitted only after its victims have stopped: call again when their demands are
+    removed or pending. Pools are independent.
     """
     admit: list[str] = []
     preempt: list[Preemption] = []
-    waiting: dict[str, Verdict] = {}
-    quotas, claims = by_pool(snapshot.quotas), by_pool(snapshot.claims)
+    waiting: dict[str, QueueDecision] = {}
+    quotas, demands = by_pool(snapshot.quotas), by_pool(snapshot.demands)
     known = {pool.name for pool in snapshot.pools}
-    for claim in snapshot.claims:
-        if claim.pool not in known and claim.admitted_at is None:
-            waiting[claim.job] = Verdict(Code.UNKNOWN_POOL, claim.pool, claim.gpus)
+    for demand in snapshot.demands:
+        if demand.pool not in known and demand.admitted_at is None:
+            waiting[demand.job] = QueueDecision(QuotaCode.UNKNOWN_POOL, demand.pool, demand.gpus)
     for pool in snapshot.pools:
-        here = claims.get(pool.name, [])
-        run = _PoolRun(pool, terms_by_project(quotas.get(pool.name, []), here, snapshot.cohorts), here)
-        run.settle()
-        admit += run.admitted
-        preempt += run.preemptions
-        waiting.update(run.verdicts())
+        pool_demands = demands.get(pool.name, [])
+        limits = limits_by_project(quotas.get(pool.name, []), pool_demands, snapshot.cohorts)
+        scheduler = _PoolScheduler(pool, limits, pool_demands)
+        scheduler.run_cycles()
+        admit += scheduler.admitted
+        preempt += scheduler.preemptions
+        waiting.update(scheduler.decisions())
     return Decisions(admit=tuple(admit), preempt=tuple(preempt), waiting=waiting)
 
 
 class _Mode(Enum):
-    """How the head of a queue can go on (Kueue's Fit, Preempt and NoFit)."""
+    """The assignment mode of a queue head (Kueue's Fit, Preempt and NoFit)."""
 
     FIT = auto()
     PREEMPT = auto()
@@ -53,9 +54,9 @@ class _Mode(Enum):
 
 @dataclass(slots=True)
 class _Nomination:
-    """One head in one cycle. A PREEMPT without victims waits for jobs that were told to stop before."""
+    """One queue head in one cycle. A PREEMPT without victims waits for jobs that are already terminating."""
 
-    claim: Claim
+    demand: ResourceDemand
     mode: _Mode
     borrows: bool = False
     victims: tuple[Victim, ...] = ()
@@ -64,251 +65,260 @@ class _Nomination:
     @property
     def order(self) -> tuple[bool, int, datetime, str]:
         """Within nominal quota first, then priority, then time queued."""
-        return self.borrows, -self.claim.priority, self.claim.queued_at, self.claim.rank
+        return self.borrows, -self.demand.priority, self.demand.queued_at, self.demand.rank
 
 
 @dataclass(slots=True)
 class _Cycle:
-    """What happens within one cycle. ``soon`` is the book as it will be when all who are told to stop are gone."""
+    """The state of one cycle. ``projected`` is the usage after every terminating job has stopped."""
 
-    soon: Book
+    projected: PoolUsage
     stopped: set[str] = field(default_factory=set)
     changed: bool = False
 
 
-class _PoolRun:
-    """One pool being scheduled. ``now`` books whoever holds GPUs, those told to stop included."""
+class _PoolScheduler:
+    """Schedules one pool. ``usage`` counts all admitted jobs, terminating ones included."""
 
-    def __init__(self, pool: PoolState, terms: dict[str, Terms], claims: Iterable[Claim]) -> None:
+    def __init__(self, pool: PoolState, limits: dict[str, QuotaLimits], demands: Iterable[ResourceDemand]) -> None:
         self.pool = pool
-        self.now = Book(pool.capacity, terms.values())
+        self.usage = PoolUsage(pool.capacity, limits.values())
         self.admitted: list[str] = []
         self.preemptions: list[Preemption] = []
-        self._terms = terms
-        self._fresh: dict[str, Holder] = {}
-        self._refused: dict[str, Verdict] = {}
+        self._limits = limits
+        self._newly_admitted: dict[str, Candidate] = {}
+        self._rejected: dict[str, QueueDecision] = {}
         self._queues: dict[str, list[_Entry]] = {}
-        self._leaving: dict[str, Claim] = {}
-        self._stopped: dict[str, Holder] = {}
+        self._terminating: dict[str, ResourceDemand] = {}
+        self._preempted: dict[str, Candidate] = {}
         self._nominations: dict[str, _Nomination] = {}
-        self._soon = self.now
-        holding: list[Claim] = []
-        for claim in claims:
-            if claim.admitted_at is None:
-                self._enqueue(claim)
+        self._projected = self.usage
+        admitted_demands: list[ResourceDemand] = []
+        for demand in demands:
+            if demand.admitted_at is None:
+                self._enqueue(demand)
                 continue
-            self.now.add(claim.project, claim.gpus)
-            if claim.leaving:
-                self._leaving[claim.job] = claim
+            self.usage.add(demand.project, demand.gpus)
+            if demand.terminating:
+                self._terminating[demand.job] = demand
             else:
-                holding.append(claim)
-        ranks = {at: rank for rank, at in enumerate(sorted({c.admitted_at for c in holding if c.admitted_at}))}
+                admitted_demands.append(demand)
+        ranks = {at: rank for rank, at in enumerate(sorted({c.admitted_at for c in admitted_demands if c.admitted_at}))}
         self._next_rank = len(ranks)
-        self._holders = sorted(
-            (Holder(c, ranks[c.admitted_at]) for c in holding if c.admitted_at is not None), key=_candidate_order
+        self._candidates = sorted(
+            (Candidate(c, ranks[c.admitted_at]) for c in admitted_demands if c.admitted_at is not None),
+            key=_candidate_order,
         )
 
-    def settle(self) -> None:
+    def run_cycles(self) -> None:
         """Run cycles until one changes nothing.
 
-        Every cycle but the last admits a job or stops one. A job can lose an admission of this run again (it has not
-        started), so the number of cycles is bounded by force; the bound is far above what a run needs.
+        Every cycle but the last admits or preempts a job. A job admitted in this run can lose its admission again, so
+        the number of cycles has an explicit upper bound, far above what is needed.
         """
-        for _ in range(4 * (len(self._holders) + sum(map(len, self._queues.values()))) + 4):
+        for _ in range(4 * (len(self._candidates) + sum(map(len, self._queues.values()))) + 4):
             if not self._cycle():
                 return
 
-    def _enqueue(self, claim: Claim) -> None:
-        refused = self._refusal(claim)
-        if refused is not None:
-            self._refused[claim.job] = refused
+    def _enqueue(self, demand: ResourceDemand) -> None:
+        rejection = self._rejection(demand)
+        if rejection is not None:
+            self._rejected[demand.job] = rejection
         else:
             heapq.heappush(
-                self._queues.setdefault(claim.project, []),
-                (-claim.priority, claim.queued_at, claim.rank, claim.job, claim),
+                self._queues.setdefault(demand.project, []),
+                (-demand.priority, demand.queued_at, demand.rank, demand.job, demand),
             )
 
-    def _refusal(self, claim: Claim) -> Verdict | None:
-        """Return the verdict of a claim that never enters a queue, and so never holds one up."""
-        terms, pool, most = self._terms.get(claim.project), self.pool, self.pool.max_gpus_per_job
-        code: Code | None = None
+    def _rejection(self, demand: ResourceDemand) -> QueueDecision | None:
+        """Return the decision for a demand that does not enter its queue and so does not block it; None: it enters."""
+        limits, pool, maximum = self._limits.get(demand.project), self.pool, self.pool.max_gpus_per_job
+        code: QuotaCode | None = None
         limit: int | None = None
-        if terms is None or not terms.quota:
-            code = Code.NO_QUOTA_IN_POOL
-        elif terms.stopped:
-            code = Code.QUEUE_STOPPED
-        elif pool.capacity is not None and claim.gpus > pool.capacity:
-            code, limit = Code.EXCEEDS_POOL_CAPACITY, pool.capacity
-        elif most is not None and claim.gpus > most:
-            code, limit = Code.EXCEEDS_JOB_LIMIT, most
+        if limits is None or not limits.quota:
+            code = QuotaCode.NO_QUOTA_IN_POOL
+        elif limits.stopped:
+            code = QuotaCode.QUEUE_STOPPED
+        elif pool.capacity is not None and demand.gpus > pool.capacity:
+            code, limit = QuotaCode.EXCEEDS_POOL_CAPACITY, pool.capacity
+        elif maximum is not None and demand.gpus > maximum:
+            code, limit = QuotaCode.EXCEEDS_JOB_LIMIT, maximum
         if code is None:
             return None
-        return Verdict(code, pool.name, claim.gpus, pool.unit, limit=limit, changes=self._ways_in(claim, code))
+        suggestions = self._suggestions(demand, code)
+        return QueueDecision(code, pool.name, demand.gpus, pool.unit, limit=limit, suggestions=suggestions)
 
-    def _ways_in(self, claim: Claim, code: Code) -> tuple[Change, ...]:
-        """Return the smallest changes, one for each who can act, that take ``code`` away for good."""
-        gpus, pool = claim.gpus, self.pool
-        if code is Code.QUEUE_STOPPED:
+    def _suggestions(self, demand: ResourceDemand, code: QuotaCode) -> tuple[Suggestion, ...]:
+        """Return the smallest changes, at most one for the user and one for an admin, that resolve ``code``."""
+        gpus, pool = demand.gpus, self.pool
+        if code is QuotaCode.QUEUE_STOPPED:
             return ()
-        if code is Code.NO_QUOTA_IN_POOL:
-            possible = all(most is None or gpus <= most for most in (pool.capacity, pool.max_gpus_per_job))
-            return (Change(kind="raise_nominal", by=gpus, to=gpus),) if possible else ()
-        terms, ceiling = self._terms[claim.project], self.now.ceiling(claim.project)
-        changes = []
+        if code is QuotaCode.NO_QUOTA_IN_POOL:
+            possible = all(maximum is None or gpus <= maximum for maximum in (pool.capacity, pool.max_gpus_per_job))
+            return (Suggestion(kind="raise_nominal", by=gpus, to=gpus),) if possible else ()
+        limits, ceiling = self._limits[demand.project], self.usage.ceiling(demand.project)
+        suggestions = []
         fits = min(bound for bound in (ceiling, pool.capacity, pool.max_gpus_per_job) if bound is not None)
         if fits > 0:
-            changes.append(Change(kind="reduce_gpus", by=gpus - fits, to=fits))
+            suggestions.append(Suggestion(kind="reduce_gpus", by=gpus - fits, to=fits))
         missing = gpus - ceiling
-        if code is Code.EXCEEDS_JOB_LIMIT and pool.max_gpus_per_job is not None and missing <= 0:
-            changes.append(Change(kind="raise_job_limit", by=gpus - pool.max_gpus_per_job, to=gpus))
-        if code is Code.EXCEEDS_MAX_QUOTA:
-            limit = terms.borrowing_limit
-            if limit is not None and self.now.ceiling(claim.project, limited=False) >= gpus:
-                changes.append(Change(kind="raise_borrowing_limit", by=missing, to=limit + missing))
+        if code is QuotaCode.EXCEEDS_JOB_LIMIT and pool.max_gpus_per_job is not None and missing <= 0:
+            suggestions.append(Suggestion(kind="raise_job_limit", by=gpus - pool.max_gpus_per_job, to=gpus))
+        if code is QuotaCode.EXCEEDS_MAX_QUOTA:
+            limit = limits.borrowing_limit
+            if limit is not None and self.usage.ceiling(demand.project, limited=False) >= gpus:
+                suggestions.append(Suggestion(kind="raise_borrowing_limit", by=missing, to=limit + missing))
             else:
-                changes.append(Change(kind="raise_nominal", by=missing, to=terms.nominal + missing))
-        return tuple(changes)
+                suggestions.append(Suggestion(kind="raise_nominal", by=missing, to=limits.nominal + missing))
+        return tuple(suggestions)
 
     def _cycle(self) -> bool:
-        soon = self.now.copy()
-        for claim in self._leaving.values():
-            soon.add(claim.project, -claim.gpus)
-        cycle = _Cycle(soon)
+        projected = self.usage.copy()
+        for demand in self._terminating.values():
+            projected.add(demand.project, -demand.gpus)
+        cycle = _Cycle(projected)
         self._nominations = {
-            project: self._nominate(queue[0][-1], soon) for project, queue in self._queues.items() if queue
+            project: self._nominate(queue[0][-1], projected) for project, queue in self._queues.items() if queue
         }
         for nomination in sorted(self._nominations.values(), key=_candidate_order):
             if nomination.mode is not _Mode.WAIT:
                 self._process(nomination, cycle)
-        self._soon = soon
+        self._projected = projected
         return cycle.changed
 
-    def _nominate(self, claim: Claim, soon: Book) -> _Nomination:
-        project, now = claim.project, self.now
-        cohort = now.terms(project).cohort is not None
-        if claim.gpus <= now.available(project):
-            return _Nomination(claim, _Mode.FIT, cohort and soon.borrowing(project, claim.gpus))
+    def _nominate(self, demand: ResourceDemand, projected: PoolUsage) -> _Nomination:
+        project, usage = demand.project, self.usage
+        cohort = usage.limits(project).cohort is not None
+        if demand.gpus <= usage.available(project):
+            return _Nomination(demand, _Mode.FIT, cohort and projected.borrowing(project, demand.gpus))
         victims: tuple[Victim, ...] = ()
-        if claim.gpus > soon.available(project):
-            victims = choose_victims(claim, soon, self._holders)
+        if demand.gpus > projected.available(project):
+            victims = choose_victims(demand, projected, self._candidates)
             if not victims:
-                return _Nomination(claim, _Mode.WAIT)
-        given_back = sum(v.holder.claim.gpus for v in victims if v.holder.claim.project == project)
-        borrows = cohort and soon.borrowing(project, claim.gpus - given_back)
-        return _Nomination(claim, _Mode.PREEMPT, borrows, victims)
+                return _Nomination(demand, _Mode.WAIT)
+        released = sum(v.candidate.demand.gpus for v in victims if v.candidate.demand.project == project)
+        borrows = cohort and projected.borrowing(project, demand.gpus - released)
+        return _Nomination(demand, _Mode.PREEMPT, borrows, victims)
 
     def _process(self, nomination: _Nomination, cycle: _Cycle) -> None:
-        claim, soon = nomination.claim, cycle.soon
-        stopped = {victim.holder.claim.job for victim in nomination.victims}
-        overtaken = self._queues[claim.project][0][-1] is not claim
+        demand, projected = nomination.demand, cycle.projected
+        stopped = {victim.candidate.demand.job for victim in nomination.victims}
+        overtaken = self._queues[demand.project][0][-1] is not demand
         if overtaken or stopped & cycle.stopped:
             return
         for victim in nomination.victims:
-            soon.add(victim.holder.claim.project, -victim.holder.claim.gpus)
-        if claim.gpus > soon.available(claim.project):
+            projected.add(victim.candidate.demand.project, -victim.candidate.demand.gpus)
+        if demand.gpus > projected.available(demand.project):
             for victim in nomination.victims:
-                soon.add(victim.holder.claim.project, victim.holder.claim.gpus)
+                projected.add(victim.candidate.demand.project, victim.candidate.demand.gpus)
             return
-        soon.add(claim.project, claim.gpus)
+        projected.add(demand.project, demand.gpus)
         if nomination.mode is _Mode.FIT:
-            # Kueue counts what others are still giving back as free here; two jobs would hold it for a while.
-            if claim.gpus <= self.now.available(claim.project):
-                self._admit(claim)
+            # Kueue already counts GPUs of terminating jobs as free here; two jobs would then share them for a while.
+            if demand.gpus <= self.usage.available(demand.project):
+                self._admit(demand)
                 cycle.changed = True
             return
         nomination.reserved = True
         cycle.stopped |= stopped
         for victim in nomination.victims:
-            self._stop(victim, claim)
+            self._stop(victim, demand)
             cycle.changed = True
 
-    def _admit(self, claim: Claim) -> None:
-        heapq.heappop(self._queues[claim.project])
-        self.now.add(claim.project, claim.gpus)
-        self.admitted.append(claim.job)
-        self._fresh[claim.job] = holder = Holder(claim, self._next_rank)
+    def _admit(self, demand: ResourceDemand) -> None:
+        heapq.heappop(self._queues[demand.project])
+        self.usage.add(demand.project, demand.gpus)
+        self.admitted.append(demand.job)
+        self._newly_admitted[demand.job] = candidate = Candidate(demand, self._next_rank)
         self._next_rank += 1
-        insort(self._holders, holder, key=_candidate_order)
-        self._spare_victims_of(claim.job)
+        insort(self._candidates, candidate, key=_candidate_order)
+        self._cancel_preemptions_by(demand.job)
 
-    def _spare_victims_of(self, job: str) -> None:
-        """Take back this run's preemptions for a job that got in without them; nobody has been told yet."""
+    def _cancel_preemptions_by(self, job: str) -> None:
+        """Revoke this run's preemptions for a job that was admitted without them; none has been carried out yet."""
         for preemption in [each for each in self.preemptions if each.by == job]:
             self.preemptions.remove(preemption)
-            insort(self._holders, self._stopped.pop(preemption.job), key=_candidate_order)
-            del self._leaving[preemption.job]
+            insort(self._candidates, self._preempted.pop(preemption.job), key=_candidate_order)
+            del self._terminating[preemption.job]
 
-    def _stop(self, victim: Victim, by: Claim) -> None:
-        claim = victim.holder.claim
-        self._holders.remove(victim.holder)
-        if self._fresh.pop(claim.job, None) is not None:
-            # Admitted in this very run and not started: it goes back to its place as if nothing had been.
-            self.admitted.remove(claim.job)
-            self.now.add(claim.project, -claim.gpus)
-            self._enqueue(claim)
+    def _stop(self, victim: Victim, by: ResourceDemand) -> None:
+        demand = victim.candidate.demand
+        self._candidates.remove(victim.candidate)
+        if self._newly_admitted.pop(demand.job, None) is not None:
+            # Admitted in this run and not started: return it to its place in the queue.
+            self.admitted.remove(demand.job)
+            self.usage.add(demand.project, -demand.gpus)
+            self._enqueue(demand)
             return
-        self._leaving[claim.job] = claim
-        self._stopped[claim.job] = victim.holder
-        self.preemptions.append(Preemption(job=claim.job, by=by.job, reason=victim.reason))
+        self._terminating[demand.job] = demand
+        self._preempted[demand.job] = victim.candidate
+        self.preemptions.append(Preemption(job=demand.job, by=by.job, reason=victim.reason))
 
-    def verdicts(self) -> dict[str, Verdict]:
-        """Return why each pending job waits; call after ``settle``."""
-        found = dict(self._refused)
+    def decisions(self) -> dict[str, QueueDecision]:
+        """Return why each pending job waits; call after ``run_cycles``."""
+        decisions = dict(self._rejected)
         for project, queue in self._queues.items():
             if queue:
-                found.update(self._explain(project, [entry[-1] for entry in sorted(queue)]))
-        return found
+                decisions.update(self._explain(project, [entry[-1] for entry in sorted(queue)]))
+        return decisions
 
-    def _explain(self, project: str, queue: list[Claim]) -> dict[str, Verdict]:
-        ceiling, head = self.now.ceiling(project), queue[0]
-        free = max(0, min(self.now.available(project), self._soon.available(project)))
-        found: dict[str, Verdict] = {}
-        for position, claim in enumerate(queue, start=1):
-            if claim.gpus > ceiling:
-                found[claim.job] = Verdict(
-                    Code.EXCEEDS_MAX_QUOTA,
+    def _explain(self, project: str, queue: list[ResourceDemand]) -> dict[str, QueueDecision]:
+        ceiling, head = self.usage.ceiling(project), queue[0]
+        free = max(0, min(self.usage.available(project), self._projected.available(project)))
+        decisions: dict[str, QueueDecision] = {}
+        for position, demand in enumerate(queue, start=1):
+            if demand.gpus > ceiling:
+                decisions[demand.job] = QueueDecision(
+                    QuotaCode.EXCEEDS_MAX_QUOTA,
                     self.pool.name,
-                    claim.gpus,
+                    demand.gpus,
                     self.pool.unit,
                     position=position,
                     limit=ceiling,
-                    changes=self._ways_in(claim, Code.EXCEEDS_MAX_QUOTA),
+                    suggestions=self._suggestions(demand, QuotaCode.EXCEEDS_MAX_QUOTA),
                 )
             elif position == 1:
-                found[claim.job] = self._explain_head(claim, free)
+                decisions[demand.job] = self._explain_head(demand, free)
             else:
-                blocked = claim.gpus <= free or head.gpus > ceiling
-                found[claim.job] = Verdict(
-                    Code.BEHIND_HEAD_OF_QUEUE if blocked else Code.WAITING_FOR_QUOTA,
+                blocked = demand.gpus <= free or head.gpus > ceiling
+                decisions[demand.job] = QueueDecision(
+                    QuotaCode.BEHIND_HEAD_OF_QUEUE if blocked else QuotaCode.WAITING_FOR_QUOTA,
                     self.pool.name,
-                    claim.gpus,
+                    demand.gpus,
                     self.pool.unit,
                     free=free,
                     position=position,
                     ahead=head.job,
-                    ahead_never=head.gpus > ceiling,
+                    head_never_starts=head.gpus > ceiling,
                 )
-        return found
+        return decisions
 
-    def _explain_head(self, claim: Claim, free: int) -> Verdict:
-        project, now = claim.project, self.now
-        most = self._terms[project].borrowing_limit
-        code, limit = Code.WAITING_FOR_QUOTA, None
-        leaving: tuple[str, ...] = ()
+    def _explain_head(self, demand: ResourceDemand, free: int) -> QueueDecision:
+        project, usage = demand.project, self.usage
+        maximum = self._limits[project].borrowing_limit
+        code, limit = QuotaCode.WAITING_FOR_QUOTA, None
+        terminating: tuple[str, ...] = ()
         if self._nominations[project].reserved:
-            code, leaving = Code.WAITING_FOR_PREEMPTED, self._awaited(project)
-        elif now.available(project) < claim.gpus <= now.available(project, limited=False):
-            code, limit = Code.BORROWING_LIMIT_REACHED, most
-        return Verdict(
-            code, self.pool.name, claim.gpus, self.pool.unit, free=free, position=1, limit=limit, leaving=leaving
+            code, terminating = QuotaCode.WAITING_FOR_PREEMPTED, self._awaited_jobs(project)
+        elif usage.available(project) < demand.gpus <= usage.available(project, limited=False):
+            code, limit = QuotaCode.BORROWING_LIMIT_REACHED, maximum
+        return QueueDecision(
+            code,
+            self.pool.name,
+            demand.gpus,
+            self.pool.unit,
+            free=free,
+            position=1,
+            limit=limit,
+            terminating=terminating,
         )
 
-    def _awaited(self, project: str) -> tuple[str, ...]:
-        """Return the leaving jobs whose GPUs the project's head may count on."""
-        cohort = self._terms[project].cohort
-        near = [
-            claim.job
-            for claim in self._leaving.values()
-            if claim.project == project or (cohort is not None and self._terms[claim.project].cohort == cohort)
+    def _awaited_jobs(self, project: str) -> tuple[str, ...]:
+        """Return the terminating jobs whose GPUs the project's queue head can use."""
+        cohort = self._limits[project].cohort
+        same_cohort = [
+            demand.job
+            for demand in self._terminating.values()
+            if demand.project == project or (cohort is not None and self._limits[demand.project].cohort == cohort)
         ]
-        return tuple(near or self._leaving)
+        return tuple(same_cohort or self._terminating)

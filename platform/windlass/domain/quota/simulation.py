@@ -1,89 +1,94 @@
-"""Would this job start, and if not, what is the least that must change? Answered by running the scheduler."""
+"""Whether a job would start, and the smallest change that lets it start; computed by running the scheduler."""
 
 from bisect import bisect_left
 from collections.abc import Callable
 
-from windlass.domain.quota.model import Claim, Quota, Simulation, Snapshot
+from windlass.domain.quota.model import Quota, ResourceDemand, Simulation, Snapshot
+from windlass.domain.quota.queue_decisions import QueueDecision, QuotaCode, Suggestion
 from windlass.domain.quota.scheduling import schedule
-from windlass.domain.quota.verdicts import Change, Code, Verdict
 
-_TRIED = frozenset({Code.WAITING_FOR_QUOTA, Code.BORROWING_LIMIT_REACHED, Code.WAITING_FOR_PREEMPTED})
+_SEARCHABLE_CODES = frozenset(
+    {QuotaCode.WAITING_FOR_QUOTA, QuotaCode.BORROWING_LIMIT_REACHED, QuotaCode.WAITING_FOR_PREEMPTED}
+)
 
 
-def simulate(snapshot: Snapshot, claim: Claim) -> Simulation:
-    """Return what ``schedule`` does with ``claim`` when it is added to (or replaced in) the snapshot as pending."""
-    claim = claim.model_copy(update={"admitted_at": None, "leaving": False})
-    narrowed = _only_pool(snapshot, claim)
-    decisions = schedule(narrowed)
-    if claim.job in decisions.admit:
+def simulate(snapshot: Snapshot, demand: ResourceDemand) -> Simulation:
+    """Return what ``schedule`` does with ``demand`` when it is added to (or replaced in) the snapshot as pending."""
+    demand = demand.model_copy(update={"admitted_at": None, "terminating": False})
+    restricted = _restrict_to_pool(snapshot, demand)
+    decisions = schedule(restricted)
+    if demand.job in decisions.admit:
         return Simulation(verdict="starts")
-    verdict = decisions.waiting[claim.job]
+    decision = decisions.waiting[demand.job]
     return Simulation(
-        verdict="never" if verdict.never else "waits",
-        position=verdict.position,
-        reason=verdict.reason,
-        would_preempt=tuple(each.job for each in decisions.preempt if each.by == claim.job),
-        smallest_change=verdict.changes or _changes_that_start(narrowed, claim, verdict),
+        verdict="never" if decision.never else "waits",
+        position=decision.position,
+        reason=decision.reason,
+        would_preempt=tuple(each.job for each in decisions.preempt if each.by == demand.job),
+        smallest_change=decision.suggestions or _suggestions_that_start(restricted, demand, decision),
     )
 
 
-def _only_pool(snapshot: Snapshot, claim: Claim) -> Snapshot:
-    """Return the snapshot with ``claim`` in it, without the other pools: they have no influence."""
+def _restrict_to_pool(snapshot: Snapshot, demand: ResourceDemand) -> Snapshot:
+    """Return the snapshot with ``demand`` added and the other pools removed: pools are independent."""
     return snapshot.model_copy(
         update={
-            "pools": tuple(each for each in snapshot.pools if each.name == claim.pool),
-            "quotas": tuple(each for each in snapshot.quotas if each.pool == claim.pool),
-            "claims": (
-                *(each for each in snapshot.claims if each.pool == claim.pool and each.job != claim.job),
-                claim,
+            "pools": tuple(each for each in snapshot.pools if each.name == demand.pool),
+            "quotas": tuple(each for each in snapshot.quotas if each.pool == demand.pool),
+            "demands": (
+                *(each for each in snapshot.demands if each.pool == demand.pool and each.job != demand.job),
+                demand,
             ),
         }
     )
 
 
-def _changes_that_start(snapshot: Snapshot, claim: Claim, verdict: Verdict) -> tuple[Change, ...]:
-    """Return the changes, at most one for the job's owner and one for an admin, that let the head of a queue start."""
-    if verdict.code not in _TRIED or verdict.position != 1:
+def _suggestions_that_start(
+    snapshot: Snapshot, demand: ResourceDemand, decision: QueueDecision
+) -> tuple[Suggestion, ...]:
+    """Return the changes, at most one for the user and one for an admin, that let a queue head start."""
+    if decision.code not in _SEARCHABLE_CODES or decision.position != 1:
         return ()
-    quota = next(each for each in snapshot.quotas if each.project == claim.project)
-    used = sum(c.gpus for c in snapshot.claims if c.project == claim.project and c.admitted_at is not None)
-    over_nominal = used + claim.gpus - quota.nominal
-    changes = []
+    quota = next(each for each in snapshot.quotas if each.project == demand.project)
+    # The project never needs more quota than for all its GPUs. This only bounds the search.
+    usage = demand.gpus + sum(
+        c.gpus for c in snapshot.demands if c.project == demand.project and c.admitted_at is not None
+    )
+    suggestions = []
 
-    def reduced(by: int) -> Snapshot:
-        smaller = claim.model_copy(update={"gpus": claim.gpus - by})
-        return snapshot.model_copy(update={"claims": (*snapshot.claims[:-1], smaller)})
+    def with_smaller_job(by: int) -> Snapshot:
+        smaller = demand.model_copy(update={"gpus": demand.gpus - by})
+        return snapshot.model_copy(update={"demands": (*snapshot.demands[:-1], smaller)})
 
-    if verdict.free and (by := _least(claim, reduced, claim.gpus - verdict.free)):
-        changes.append(Change(kind="reduce_gpus", by=by, to=claim.gpus - by))
-    limit = quota.borrowing_limit
-    if limit is not None and verdict.code is Code.BORROWING_LIMIT_REACHED:
+    if decision.free and (by := _smallest_that_starts(demand, with_smaller_job, demand.gpus - decision.free)):
+        suggestions.append(Suggestion(kind="reduce_gpus", by=by, to=demand.gpus - by))
+    if decision.code is QuotaCode.BORROWING_LIMIT_REACHED:
+        limit = quota.borrowing_limit or 0
 
-        def unlimited(by: int) -> Snapshot:
+        def with_borrowing_limit_raised(by: int) -> Snapshot:
             return _with_quota(snapshot, quota.model_copy(update={"borrowing_limit": limit + by}))
 
-        if by := _least(claim, unlimited, over_nominal - limit):
-            changes.append(Change(kind="raise_borrowing_limit", by=by, to=limit + by))
-            return tuple(changes)
+        if by := _smallest_that_starts(demand, with_borrowing_limit_raised, usage):
+            suggestions.append(Suggestion(kind="raise_borrowing_limit", by=by, to=limit + by))
+            return tuple(suggestions)
 
-    def raised(by: int) -> Snapshot:
+    def with_nominal_raised(by: int) -> Snapshot:
         return _with_quota(snapshot, quota.model_copy(update={"nominal": quota.nominal + by}))
 
-    # After a cut, or while room is kept for others, more is missing than needed minus free.
-    if by := _least(claim, raised, max(claim.gpus - verdict.free, over_nominal)):
-        changes.append(Change(kind="raise_nominal", by=by, to=quota.nominal + by))
-    return tuple(changes)
+    if by := _smallest_that_starts(demand, with_nominal_raised, usage):
+        suggestions.append(Suggestion(kind="raise_nominal", by=by, to=quota.nominal + by))
+    return tuple(suggestions)
 
 
-def _least(claim: Claim, changed: Callable[[int], Snapshot], most: int) -> int | None:
-    """Return a number up to ``most`` that starts the job, where one less does not; None when ``most`` does not."""
+def _smallest_that_starts(demand: ResourceDemand, changed: Callable[[int], Snapshot], maximum: int) -> int | None:
+    """Return the smallest number up to ``maximum`` that starts the job; None when ``maximum`` does not."""
 
     def starts(by: int) -> bool:
-        return claim.job in schedule(changed(by)).admit
+        return demand.job in schedule(changed(by)).admit
 
-    if most < 1 or not starts(most):
+    if maximum < 1 or not starts(maximum):
         return None
-    return bisect_left(range(1, most), True, key=starts) + 1  # noqa: FBT003 - what is searched for among the answers
+    return bisect_left(range(1, maximum), True, key=starts) + 1  # noqa: FBT003 - the value that bisect searches for
 
 
 def _with_quota(snapshot: Snapshot, quota: Quota) -> Snapshot:

@@ -1,5 +1,4 @@
-"""What Windlass reads from Kueue: typed readings, and pure functions from them. There is no client in here.
+"""Typed models of the Kueue objects that Windlass reads, and pure functions on them; no client.
 
-``snapshot`` turns readings into the input of ``windlass.domain.quota``, ``accounts`` is the ledger from it, ``explain``
-says why a workload waits.
+``snapshot`` converts them into the input of ``windlass.domain.quota``; ``explain`` returns why a workload waits.
 """

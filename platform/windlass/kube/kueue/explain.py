@@ -1,271 +1,348 @@
-"""Why does a job wait? One Reason for a workload, from what Kueue and the cluster say of it.
+"""Explains why a workload does not run: one Reason, from the objects of Kueue and of the cluster.
 
-Read in this order, the first that answers: no Workload; switched off; told to stop and not gone; a queue that is
-stopped or missing; the condition QuotaReserved with the position in the queue; admission checks; pods. What is known of
-quota alone comes as the same Reason as in embedded mode. No other project's job is named, and only projects of one's
-cohort.
+Checked in this order: no Workload; deactivated; evicted and still running; a stopped or missing
+queue; the condition QuotaReserved and the position in the queue; admission checks; pods. Quota is explained by the same
+Reasons as in embedded mode. Jobs of other projects are never named, and projects only if they share the cohort.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from windlass.domain.jobs import Owner, Reason
-from windlass.domain.quota import Code, Verdict
+from windlass.domain.jobs import ActionOwner, Reason
+from windlass.domain.placement import placement_problem
+from windlass.domain.quota import QueueDecision, QuotaCode
+from windlass.domain.quota.queue_decisions import counted
 from windlass.domain.reasons import ClusterCode
-from windlass.kube.kueue.facts import Event, Node, Pod
-from windlass.kube.kueue.messages import PreemptedBy, Told, Wait, read_preemption, read_wait
-from windlass.kube.kueue.pods import explain_pods, quoted, reason_of
+from windlass.kube.kueue.cluster_objects import KubeEvent, Node, Pod
+from windlass.kube.kueue.messages import (
+    ParsedCondition,
+    PendingCause,
+    PreemptedBy,
+    parse_pending_cause,
+    parse_preemption,
+)
+from windlass.kube.kueue.pods import cluster_reason, explain_pods, quoted
 from windlass.kube.kueue.queues import ClusterQueue
-from windlass.kube.kueue.snapshot import ClusterState
+from windlass.kube.kueue.snapshot import KueueState
 from windlass.kube.kueue.workload import PendingWorkloads, Workload
 
-_REFUSALS = frozenset({"ErrWorkloadCompose", "WorkloadPriorityClassNotFound"})
-"""Reasons of a job's events after which Kueue makes no Workload."""
+_NOT_QUEUED_EVENTS = frozenset({"ErrWorkloadCompose", "WorkloadPriorityClassNotFound"})
+"""Reasons of events of a job for which Kueue creates no Workload."""
 _EVICTIONS = {
     "AdmissionCheck": "an admission check failed",
     "ClusterQueueStopped": "its queue was stopped",
     "FlavorMigration": "it moves to other nodes",
     "LocalQueueStopped": "its queue was stopped",
     "NodeFailures": "a node failed",
-    "PodsReadyTimeout": "its pods were not ready in time",
 }
-_AGAIN = "Wait: it starts again by itself, from its last checkpoint"
+_RESTART_HINT = "Wait: it restarts by itself, from its last checkpoint"
 
 
 @dataclass(frozen=True)
-class Observation:
-    """What was read about one job. Empty or None is what is not there or could not be read.
+class WorkloadObservation:
+    """What was observed about one job. Missing or unreadable parts are empty or None.
 
-    ``line`` is who waits in the workload's ClusterQueue; ``foreseen`` what ``schedule`` says of its claim: it knows
-    limits that Kueue does not tell. ``events`` are those of the job, its workload and its pods.
+    ``pending`` are the pending workloads of its ClusterQueue; ``predicted`` is the result of ``schedule`` for its
+    demand, which knows limits that Kueue does not report. ``events`` are those of the job, its workload and its pods.
     """
 
     workload: Workload | None
-    state: ClusterState
-    line: PendingWorkloads | None = None
-    foreseen: Verdict | None = None
+    state: KueueState
+    pending: PendingWorkloads | None = None
+    predicted: QueueDecision | None = None
     pods: tuple[Pod, ...] = ()
     nodes: Mapping[str, Node] | None = None
-    events: tuple[Event, ...] = ()
+    free_gpus: tuple[int, ...] | None = None
+    """Of each node of its pool; None: not known."""
+    events: tuple[KubeEvent, ...] = ()
 
 
-def explain(seen: Observation) -> Reason | None:
-    """Return why the job does not run; None when it runs or has ended."""
-    workload = seen.workload
+def explain_pending(observation: WorkloadObservation) -> Reason | None:
+    """Return why the job does not run; None if it runs or has ended."""
+    workload = observation.workload
     if workload is None:
-        return _not_queued(seen)
+        return _not_queued(observation)
     if workload.finished:
         return None
     if not workload.spec.active:
         return _deactivated(workload)
-    return _holding(seen, workload) if workload.reserves else _pending(seen, workload)
+    if workload.quota_reserved:
+        return _with_quota(observation, workload)
+    return _without_quota(observation, workload)
 
 
-def _holding(seen: Observation, workload: Workload) -> Reason | None:
+def _with_quota(observation: WorkloadObservation, workload: Workload) -> Reason | None:
     if workload.evicted:
-        return _stopped_for(seen, workload, None)
-    return explain_pods(seen.pods, seen.nodes, seen.events) if workload.admitted else _checks(workload)
+        return _evicted(observation, workload, None)
+    if not workload.admitted:
+        return _admission_checks(workload)
+    reason = explain_pods(observation.pods, observation.nodes, observation.events)
+    if reason is None or reason.code != ClusterCode.UNSCHEDULABLE:
+        return reason
+    return _with_placement(observation, workload, reason)
 
 
-def _not_queued(seen: Observation) -> Reason:
-    refusals = [one for one in seen.events if one.reason in _REFUSALS]
-    if refusals:
-        told = quoted(refusals[-1].message)
-        found = reason_of(
-            ClusterCode.NOT_QUEUED, f"Kueue cannot queue the job: {told}", "Ask an admin to mend it", detail=told
+def _not_queued(observation: WorkloadObservation) -> Reason:
+    failures = [event for event in observation.events if event.reason in _NOT_QUEUED_EVENTS]
+    if failures:
+        detail = quoted(failures[-1].message)
+        reason = cluster_reason(
+            ClusterCode.NOT_QUEUED, f"Kueue cannot queue the job: {detail}", "Ask an admin to fix it", detail=detail
         )
-        return found.model_copy(update={"owner": Owner.ADMIN})
-    return reason_of(ClusterCode.NOT_QUEUED, "Kueue has not queued the job yet", "Wait")
+        return reason.model_copy(update={"action_by": ActionOwner.ADMIN})
+    return cluster_reason(ClusterCode.NOT_QUEUED, "Kueue has not queued the job yet", "Wait")
 
 
 def _deactivated(workload: Workload) -> Reason:
-    told = workload.condition("Evicted")
-    words = quoted(told.message) if told is not None and told.true else "The workload is deactivated"
-    return reason_of(
+    evicted = workload.condition("Evicted")
+    detail = quoted(evicted.message) if evicted is not None and evicted.true else "The workload is deactivated"
+    return cluster_reason(
         ClusterCode.DEACTIVATED,
-        f"Switched off, it does not come back by itself: {words}",
-        "Cancel the job, change what it ran into, and retry it",
-        detail=words,
+        f"Deactivated, it does not restart by itself: {detail}",
+        "Cancel the job, fix the cause, and retry it",
+        detail=detail,
     )
 
 
-def _pending(seen: Observation, workload: Workload) -> Reason:
-    told = read_wait(workload.condition("QuotaReserved"))
-    blocked = _blocked_queue(seen, workload) or _blocked(told)
+def _without_quota(observation: WorkloadObservation, workload: Workload) -> Reason:
+    condition = parse_pending_cause(workload.condition("QuotaReserved"))
+    blocked = _blocked_queue(observation, workload) or _blocked(condition)
     if blocked is not None:
         return blocked
-    waits = _in_queue(seen, workload, told)
-    return _stopped_for(seen, workload, waits) if workload.evicted else waits
+    reason = _in_queue(observation, workload, condition)
+    return _evicted(observation, workload, reason) if workload.evicted else reason
 
 
-def _blocked_queue(seen: Observation, workload: Workload) -> Reason | None:
-    """Return what is wrong with the way into the queue, as the queues say it now: a condition may be older."""
-    state, name = seen.state, workload.spec.queue_name
-    door = state.door_of(workload)
-    if door is None:
+def _blocked_queue(observation: WorkloadObservation, workload: Workload) -> Reason | None:
+    """Return why the queues admit nothing; their objects are newer than the workload's condition."""
+    state, name = observation.state, workload.spec.queue_name
+    local_queue = state.local_queue_of(workload)
+    if local_queue is None:
         return _misconfigured(f"there is no LocalQueue {quoted(name)!r} in namespace {workload.metadata.namespace}")
     queue = state.queue_of(workload)
     if queue is None:
-        return _misconfigured(f"there is no ClusterQueue {door.spec.cluster_queue}")
-    if door.stopped or queue.spec.stop_policy != "None":
-        return Verdict(Code.QUEUE_STOPPED, state.pool_of(queue), _asked(seen, workload, queue)).reason
+        return _misconfigured(f"there is no ClusterQueue {local_queue.spec.cluster_queue}")
+    if local_queue.stopped or queue.spec.stop_policy != "None":
+        return QueueDecision(
+            QuotaCode.QUEUE_STOPPED, state.pool_of(queue), _requested(observation, workload, queue)
+        ).reason
     if queue.active is not None and queue.active.status == "False":
         return _misconfigured(quoted(queue.active.message))
     return None
 
 
-def _misconfigured(words: str) -> Reason:
-    message = f"The job cannot be queued: {words}"
-    return reason_of(ClusterCode.MISCONFIGURED, message, "Ask an admin to mend the project's queue", detail=words)
+def _misconfigured(detail: str) -> Reason:
+    message = f"The job cannot be queued: {detail}"
+    return cluster_reason(ClusterCode.MISCONFIGURED, message, "Ask an admin to fix the project's queue", detail=detail)
 
 
-_BLOCKED: Mapping[Wait, tuple[ClusterCode, str, str]] = {
-    Wait.CHECKS: (ClusterCode.WAITING_FOR_CHECKS, "", "Ask an admin what the check wants"),
-    Wait.HELD: (ClusterCode.HELD, "Held back: ", "Ask whoever holds it to let it go"),
-    Wait.NO_FLAVOR: (
+_BLOCKED: Mapping[PendingCause, tuple[ClusterCode, str, str]] = {
+    PendingCause.CHECKS: (ClusterCode.WAITING_FOR_CHECKS, "", "Ask an admin what the check requires"),
+    PendingCause.QUEUE_ON_HOLD: (ClusterCode.QUEUE_ON_HOLD, "On hold: ", "Ask an admin to remove the hold or gate"),
+    PendingCause.NO_FLAVOR: (
         ClusterCode.NO_MATCHING_NODES,
-        "The pool's nodes do not take its pods: ",
-        "Ask an admin to mend the pool",
+        "The pods do not match the pool's nodes: ",
+        "Ask an admin to fix the pool",
     ),
-    Wait.OTHERS_STARTING: (ClusterCode.OTHERS_STARTING, "Jobs admitted before it must be up first: ", "Wait"),
-    Wait.UNKNOWN: (ClusterCode.UNEXPLAINED, "Kueue says: ", "Ask an admin"),
+    PendingCause.WAITING_FOR_PODS_READY: (
+        ClusterCode.WAITING_FOR_PODS_READY,
+        "The pods of jobs admitted before it must be ready first: ",
+        "Wait",
+    ),
+    PendingCause.UNKNOWN: (ClusterCode.UNKNOWN, "Kueue reports: ", "Ask an admin"),
 }
-"""What no free quota ends: code, how the sentence begins, and what to do. A condition that speaks of a stopped queue is
-not among them: it is old when the queue itself is open."""
+"""Causes that free quota does not resolve: code, message prefix and action. PendingCause.STOPPED is missing: while the
+queue itself is active, the condition is outdated."""
 
 
-def _blocked(told: Told) -> Reason | None:
-    words = quoted(told.message)
-    if told.wait is Wait.MISCONFIGURED:
-        return _misconfigured(words)
-    if told.wait not in _BLOCKED:
+def _blocked(condition: ParsedCondition) -> Reason | None:
+    detail = quoted(condition.message)
+    if condition.cause is PendingCause.MISCONFIGURED:
+        return _misconfigured(detail)
+    if condition.cause not in _BLOCKED:
         return None
-    code, begins, action = _BLOCKED[told.wait]
-    return reason_of(code, f"{begins}{words}", action, detail=words)
+    code, prefix, action = _BLOCKED[condition.cause]
+    return cluster_reason(code, f"{prefix}{detail}", action, detail=detail)
 
 
-def _asked(seen: Observation, workload: Workload, queue: ClusterQueue) -> int:
-    return workload.asked(seen.state.resources.get(seen.state.pool_of(queue), ""))
+def _requested(observation: WorkloadObservation, workload: Workload, queue: ClusterQueue) -> int:
+    return workload.requested(observation.state.resources.get(observation.state.pool_of(queue), ""))
 
 
-def _in_queue(seen: Observation, workload: Workload, told: Told) -> Reason:
-    """Return the Reason of a workload that waits for its turn or for quota, in the scheduler's own words."""
-    queue = seen.state.queue_of(workload)
-    pool, needed = (seen.state.pool_of(queue), _asked(seen, workload, queue)) if queue else ("", 0)
-    position = _position(seen, workload)
-    code = _code(told, seen.foreseen, position)
+def _in_queue(observation: WorkloadObservation, workload: Workload, condition: ParsedCondition) -> Reason:
+    """Return the Reason of a workload that waits for its turn or for quota."""
+    queue, predicted = observation.state.queue_of(workload), observation.predicted
+    pool, needed = (observation.state.pool_of(queue), _requested(observation, workload, queue)) if queue else ("", 0)
+    position = _position(observation, workload)
+    code = _code(condition, predicted, position)
     if code is None:
-        return _not_looked_at(pool, needed, position)
+        return _not_evaluated(pool, needed, position)
     behind = position is not None and position > 1
-    # What was foreseen knows limits and changes, but only of the same wait.
-    known = seen.foreseen if seen.foreseen is not None and seen.foreseen.code is code else None
-    base = known or Verdict(code, pool, needed, free=seen.foreseen.free if seen.foreseen else 0)
-    stopping = told.stopping or 1
+    # the prediction knows limits and changes, but applies only if it names the same cause
+    same = predicted if predicted is not None and predicted.code is code else None
+    base = same or QueueDecision(code, pool, needed, free=predicted.free if predicted else 0)
+    preempting = condition.preempting or 1
     return replace(
         base,
         position=position,
-        free=base.free if told.more is None or behind else max(0, needed - told.more),
-        limit=told.most if told.most is not None and code is Code.EXCEEDS_MAX_QUOTA else base.limit,
-        ahead=_head(seen, workload) if behind else None,
-        leaving=("another job",) * stopping if code is Code.WAITING_FOR_PREEMPTED else (),
+        free=base.free if condition.missing is None or behind else max(0, needed - condition.missing),
+        limit=condition.maximum
+        if condition.maximum is not None and code is QuotaCode.EXCEEDS_MAX_QUOTA
+        else base.limit,
+        ahead=_head(observation, workload) if behind else None,
+        terminating=("another job",) * preempting if code is QuotaCode.WAITING_FOR_PREEMPTED else (),
     ).reason
 
 
-def _not_looked_at(pool: str, needed: int, position: int | None) -> Reason:
+def _not_evaluated(pool: str, needed: int, position: int | None) -> Reason:
     place = "" if position is None else f"; {position - 1} are before it in its queue"
-    facts = {"pool": pool, "needed": needed} | ({} if position is None else {"position": position})
-    message = f"Kueue has the job and has not judged it yet{place}"
-    return reason_of(ClusterCode.NOT_LOOKED_AT, message, "Wait", **facts)
+    context = {"pool": pool, "needed": needed} | ({} if position is None else {"position": position})
+    message = f"Kueue has not evaluated the job yet{place}"
+    return cluster_reason(ClusterCode.NOT_EVALUATED_YET, message, "Wait", **context)
 
 
 _AT_HEAD = {
-    Wait.EXCEEDS: Code.EXCEEDS_MAX_QUOTA,
-    Wait.PREEMPTING: Code.WAITING_FOR_PREEMPTED,
-    Wait.QUOTA: Code.WAITING_FOR_QUOTA,
+    PendingCause.EXCEEDS: QuotaCode.EXCEEDS_MAX_QUOTA,
+    PendingCause.PREEMPTING: QuotaCode.WAITING_FOR_PREEMPTED,
+    PendingCause.QUOTA: QuotaCode.WAITING_FOR_QUOTA,
 }
 
 
-def _code(told: Told, foreseen: Verdict | None, position: int | None) -> Code | None:
-    """Return what a workload in the queue waits for; None when only Kueue could say, and it has not.
+def _code(condition: ParsedCondition, predicted: QueueDecision | None, position: int | None) -> QuotaCode | None:
+    """Return what a queued workload waits for; None if Kueue has not evaluated it.
 
-    Behind the head nothing is judged, and a condition there is older than the place: what is foreseen says more.
+    Kueue evaluates only the head of a queue: behind it the condition is outdated and the prediction is used.
     """
     if position is not None and position > 1:
-        behind = {Code.WAITING_FOR_QUOTA, Code.BEHIND_HEAD_OF_QUEUE, Code.EXCEEDS_MAX_QUOTA}
-        return foreseen.code if foreseen is not None and foreseen.code in behind else Code.BEHIND_HEAD_OF_QUEUE
-    if told.wait is Wait.QUOTA and foreseen is not None and foreseen.code is Code.BORROWING_LIMIT_REACHED:
-        return Code.BORROWING_LIMIT_REACHED
-    return _AT_HEAD.get(told.wait)
+        behind = {QuotaCode.WAITING_FOR_QUOTA, QuotaCode.BEHIND_HEAD_OF_QUEUE, QuotaCode.EXCEEDS_MAX_QUOTA}
+        return predicted.code if predicted is not None and predicted.code in behind else QuotaCode.BEHIND_HEAD_OF_QUEUE
+    at_borrowing_limit = predicted is not None and predicted.code is QuotaCode.BORROWING_LIMIT_REACHED
+    if condition.cause is PendingCause.QUOTA and at_borrowing_limit:
+        return QuotaCode.BORROWING_LIMIT_REACHED
+    return _AT_HEAD.get(condition.cause)
 
 
-def _position(seen: Observation, workload: Workload) -> int | None:
-    """Return the place in the queue, from 1: Kueue's own word, else what is foreseen."""
-    place = seen.line.position(workload.key) if seen.line else None
-    if place is not None:
-        return place + 1
-    return seen.foreseen.position if seen.foreseen else None
+def _position(observation: WorkloadObservation, workload: Workload) -> int | None:
+    """Return the position in the queue, from 1: as reported by Kueue, else as predicted."""
+    index = observation.pending.position(workload.key) if observation.pending else None
+    if index is not None:
+        return index + 1
+    return observation.predicted.position if observation.predicted else None
 
 
-def _head(seen: Observation, workload: Workload) -> str | None:
-    """Return the job at the head of the queue; none of another namespace, which may be another project's."""
-    head = seen.line.head if seen.line else None
+def _head(observation: WorkloadObservation, workload: Workload) -> str | None:
+    """Return the job at the head of the queue; None if it is in another namespace, which may be another project's."""
+    head = observation.pending.head if observation.pending else None
     if head is None:
-        return seen.foreseen.ahead if seen.foreseen else None
-    return seen.state.jobs.get(head, head) if head.startswith(f"{workload.metadata.namespace}/") else None
+        return observation.predicted.ahead if observation.predicted else None
+    return observation.state.jobs.get(head, head) if head.startswith(f"{workload.metadata.namespace}/") else None
 
 
-def _stopped_for(seen: Observation, workload: Workload, waits: Reason | None) -> Reason:
-    """Return why a workload was stopped; ``waits`` is what it waits for now, None while it has not gone."""
-    told = workload.condition("Evicted")
-    cause = told.reason if told is not None else ""
-    if told is not None and cause == "Preempted":
+def _evicted(observation: WorkloadObservation, workload: Workload, pending: Reason | None) -> Reason:
+    """Return why a workload was evicted; ``pending`` is what it waits for now, None while its pods still run."""
+    condition = workload.condition("Evicted")
+    cause = condition.reason if condition is not None else ""
+    if cause == "PodsReadyTimeout":
+        return _not_ready_in_time(observation, workload, pending)
+    if condition is not None and cause == "Preempted":
         code = ClusterCode.PREEMPTED
-        why, facts = _preempted(seen, workload, read_preemption(told.message))
+        message, context = _preempted(observation, workload, parse_preemption(condition.message))
     else:
         code = ClusterCode.NODE_LOST if cause == "NodeFailures" else ClusterCode.EVICTED
-        why, facts = f"Stopped: {_EVICTIONS.get(cause, 'Kueue evicted it')}", {"cause": cause}
-    if waits is None:
-        return reason_of(code, f"{why}; it is stopping", _AGAIN, leaving=True, **facts)
-    return reason_of(code, f"{why}; {waits.message}", _AGAIN, **waits.facts, waits_for=waits.code, **facts)
+        message, context = f"Evicted: {_EVICTIONS.get(cause, 'Kueue evicted it')}", {"cause": cause}
+    if pending is None:
+        return cluster_reason(code, f"{message}; it is stopping", _RESTART_HINT, terminating=True, **context)
+    return cluster_reason(
+        code,
+        f"{message}; {pending.message}",
+        _RESTART_HINT,
+        **pending.context,
+        waits_for=pending.code,
+        **context,
+    )
 
 
-def _preempted(seen: Observation, workload: Workload, by: PreemptedBy | None) -> tuple[str, dict[str, str]]:
-    """Return the sentence and the facts of a preemption: whose job took the place, and which, if it is one's own."""
+def _not_ready_in_time(observation: WorkloadObservation, workload: Workload, pending: Reason | None) -> Reason:
+    """Return why a workload was evicted whose pods were not ready in time, and when it is admitted again."""
+    requeue_at = workload.status.requeue_state.requeue_at
+    context: dict[str, object] = {"cause": "PodsReadyTimeout", "evictions": workload.status.requeue_state.count}
+    if pending is None:
+        then, context["terminating"] = "it is stopping", True
+    elif requeue_at is not None and requeue_at > observation.state.now:
+        then, context["retry_at"] = f"it is tried again at {requeue_at:%H:%M:%S} UTC", requeue_at.isoformat()
+    else:
+        then, context = pending.message, {**pending.context, **context, "waits_for": pending.code}
+    reason = cluster_reason(
+        ClusterCode.PODS_NOT_READY,
+        f"Its pods were not ready in time, so its quota was given back; {then}",
+        "Ask an admin to check the pool's nodes",
+        **context,
+    )
+    return _with_placement(observation, workload, reason)
+
+
+def _with_placement(observation: WorkloadObservation, workload: Workload, reason: Reason) -> Reason:
+    """Add to a reason that the nodes have no room for the workload now, and which request of its user they have."""
+    queue, free = observation.state.queue_of(workload), observation.free_gpus
+    if queue is None or free is None:
+        return reason
+    resource = observation.state.resources.get(observation.state.pool_of(queue), "")
+    workers, gpus = workload.largest_pods(resource)
+    placed = sum(bool(pod.spec.node_name) and pod.spec.requested(resource) == gpus for pod in observation.pods)
+    problem = placement_problem(free, workers - placed, gpus)
+    if not problem:
+        return reason
+    most = max(free, default=0)
+    smaller = f"Ask for at most {counted(most, 'GPU')} per worker, or ask" if 0 < most < gpus else "Ask"
+    return reason.model_copy(
+        update={
+            "message": f"{reason.message}; {problem}",
+            "action": f"{smaller} an admin to free nodes of the pool, or to lower the quotas to what they have",
+            "action_by": ActionOwner.USER if 0 < most < gpus else reason.action_by,
+            "context": {**reason.context, "free_gpus": list(free)},
+        }
+    )
+
+
+def _preempted(
+    observation: WorkloadObservation, workload: Workload, by: PreemptedBy | None
+) -> tuple[str, dict[str, str]]:
+    """Return message and context of a preemption: the preempting project, and the job if it is of the same project."""
     condition = workload.condition("Preempted")
     cause = condition.reason if condition is not None and condition.true else "Preempted"
-    project, job = _preemptor(seen, workload, by) if by is not None else (None, None)
-    facts = {"cause": cause, "by_project": project, "by_job": job}
+    project, job = _preemptor(observation, workload, by) if by is not None else (None, None)
+    context = {"cause": cause, "by_project": project, "by_job": job}
     if cause == "InClusterQueue":
-        why = f"Preempted: {f'job {job}' if job else 'a job'} of higher priority took its place"
+        message = f"Preempted by {f'job {job}' if job else 'a job'} of higher priority"
     else:
-        why = f"Preempted: {f'project {project}' if project else 'another project'} took back GPUs that it had lent"
-    return why, {name: value for name, value in facts.items() if value is not None}
+        message = f"Preempted: {f'project {project}' if project else 'another project'} reclaimed GPUs that it had lent"
+    return message, {name: value for name, value in context.items() if value is not None}
 
 
-def _preemptor(seen: Observation, workload: Workload, by: PreemptedBy) -> tuple[str | None, str | None]:
-    """Return the project that took a workload's place, if it is of the same cohort, and the job, if it is one's own."""
-    state, mine = seen.state, seen.state.queue_of(workload)
-    other = next((one for one in state.workloads if one.metadata.uid == by.uid), None)
+def _preemptor(observation: WorkloadObservation, workload: Workload, by: PreemptedBy) -> tuple[str | None, str | None]:
+    """Return the preempting project if it shares the cohort, and the job if it is of the same project."""
+    state, own_queue = observation.state, observation.state.queue_of(workload)
+    other = next((candidate for candidate in state.workloads if candidate.metadata.uid == by.uid), None)
     queue = (state.cluster_queue(by.cluster_queue) if by.cluster_queue else None) or (
         state.queue_of(other) if other else None
     )
-    if queue is None or mine is None:
+    if queue is None or own_queue is None:
         return None, None
-    if queue.key == mine.key:
-        return mine.project, state.jobs.get(other.key) if other else None
-    shared = queue.spec.cohort_name != "" and queue.spec.cohort_name == mine.spec.cohort_name
+    if queue.key == own_queue.key:
+        return own_queue.project, state.jobs.get(other.key) if other else None
+    shared = queue.spec.cohort_name != "" and queue.spec.cohort_name == own_queue.spec.cohort_name
     return (queue.project if shared else None), None
 
 
-def _checks(workload: Workload) -> Reason:
-    """Return which admission checks have not passed; Kueue holds the quota meanwhile."""
-    open_ = [one for one in workload.status.admission_checks if one.state != "Ready"]
-    names = ", ".join(one.name for one in open_) or "its admission"
-    words = quoted("; ".join(one.message for one in open_ if one.message))
-    return reason_of(
+def _admission_checks(workload: Workload) -> Reason:
+    """Return which admission checks have not passed; meanwhile Kueue reserves the quota."""
+    open_checks = [check for check in workload.status.admission_checks if check.state != "Ready"]
+    names = ", ".join(check.name for check in open_checks) or "its admission"
+    detail = quoted("; ".join(check.message for check in open_checks if check.message))
+    return cluster_reason(
         ClusterCode.WAITING_FOR_CHECKS,
-        f"It has its quota and waits for {names}" + (f": {words}" if words else ""),
-        "Wait, or ask an admin what the check wants",
-        checks=[one.name for one in open_],
-        detail=words,
+        f"It has quota and waits for {names}" + (f": {detail}" if detail else ""),
+        "Wait, or ask an admin what the check requires",
+        checks=[check.name for check in open_checks],
+        detail=detail,
     )

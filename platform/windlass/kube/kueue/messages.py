@@ -1,8 +1,8 @@
-"""What the condition QuotaReserved of a pending workload says, coarse or granular.
+"""Parses the condition QuotaReserved of a pending workload, coarse or granular.
 
-Kueue 0.19.2 gives five coarse reasons and tells the rest in the message; with its gate
-UnadmittedWorkloadsObservability, and by default in later versions, the reason itself is granular. The words are those
-of ``pkg/scheduler``, ``pkg/scheduler/flavorassigner`` and ``pkg/controller/core`` in 0.19.2.
+Kueue 0.19.2 sets five coarse reasons and gives the details in the message; with its feature gate
+UnadmittedWorkloadsObservability, and by default in later versions, the reason itself is granular. The patterns match
+messages of ``pkg/scheduler``, ``pkg/scheduler/flavorassigner`` and ``pkg/controller/core`` in 0.19.2.
 """
 
 import re
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from windlass.domain.errors import InvalidError
-from windlass.kube.kueue.reading import Condition, whole
+from windlass.kube.kueue.models import KubeCondition, parse_quantity
 
 
-class Wait(Enum):
-    """Why a workload holds no quota."""
+class PendingCause(Enum):
+    """Why a workload has no quota."""
 
-    UNSEEN = auto()
-    """Kueue has not judged it (again) yet, or never will while another is at the head."""
+    NOT_EVALUATED = auto()
+    """Kueue has not evaluated it since its last change, or does not while another workload is at the head."""
     QUOTA = auto()
     PREEMPTING = auto()
     EXCEEDS = auto()
@@ -25,97 +25,100 @@ class Wait(Enum):
     STOPPED = auto()
     MISCONFIGURED = auto()
     DEACTIVATED = auto()
-    HELD = auto()
+    QUEUE_ON_HOLD = auto()
     CHECKS = auto()
-    OTHERS_STARTING = auto()
+    WAITING_FOR_PODS_READY = auto()
     UNKNOWN = auto()
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A condition, read; None: not said.
+class ParsedCondition:
+    """A parsed condition; None: not reported.
 
-    ``more`` is how many are missing, ``most`` what the quota can ever give, ``stopping`` how many workloads must stop
-    first.
+    ``missing``: how many resources are missing; ``maximum``: the most that the quota can ever provide; ``preempting``:
+    how many workloads must stop first.
     """
 
-    wait: Wait
+    cause: PendingCause
     message: str = ""
-    more: int | None = None
-    most: int | None = None
-    stopping: int | None = None
+    missing: int | None = None
+    maximum: int | None = None
+    preempting: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PreemptedBy:
-    """Who took a workload's place: uid of the other workload, and the name of its ClusterQueue where it is said."""
+    """The preempting workload's uid, and the name of its ClusterQueue if reported."""
 
     uid: str
     cluster_queue: str | None
 
 
 _GRANULAR = {
-    "AdmissionGated": Wait.HELD,
-    "Deactivated": Wait.DEACTIVATED,
-    "ExceedsMaxQuota": Wait.EXCEEDS,
-    "Misconfigured": Wait.MISCONFIGURED,
-    "NoMatchingFlavor": Wait.NO_FLAVOR,
-    "OnHold": Wait.HELD,
-    "PendingEvaluation": Wait.UNSEEN,
-    "Suspended": Wait.STOPPED,
-    "TopologyPlacementFailed": Wait.QUOTA,
-    "WaitingForPodsReady": Wait.OTHERS_STARTING,
-    "WaitingForPreemptedWorkloads": Wait.PREEMPTING,
-    "WaitingForQuota": Wait.QUOTA,
+    "AdmissionGated": PendingCause.QUEUE_ON_HOLD,
+    "Deactivated": PendingCause.DEACTIVATED,
+    "ExceedsMaxQuota": PendingCause.EXCEEDS,
+    "Misconfigured": PendingCause.MISCONFIGURED,
+    "NoMatchingFlavor": PendingCause.NO_FLAVOR,
+    "OnHold": PendingCause.QUEUE_ON_HOLD,
+    "PendingEvaluation": PendingCause.NOT_EVALUATED,
+    "Suspended": PendingCause.STOPPED,
+    "TopologyPlacementFailed": PendingCause.QUOTA,
+    "WaitingForPodsReady": PendingCause.WAITING_FOR_PODS_READY,
+    "WaitingForPreemptedWorkloads": PendingCause.PREEMPTING,
+    "WaitingForQuota": PendingCause.QUOTA,
 }
-# In order of severity, as Kueue takes the worst of several pod sets.
+# Most severe first: Kueue reports the worst of several pod sets.
 _COARSE = (
-    (r"Pending the preemption of \d+ workload", Wait.PREEMPTING),
-    (r"will fit after these preemptions complete", Wait.PREEMPTING),
+    (r"Pending the preemption of \d+ workload", PendingCause.PREEMPTING),
+    (r"will fit after these preemptions complete", PendingCause.PREEMPTING),
     (
         r"untolerated taint|match node affinity|does not support TopologyAware|supports only TopologyAware",
-        Wait.NO_FLAVOR,
+        PendingCause.NO_FLAVOR,
     ),
-    (r"flavor \S+ not found|\bunavailable in ClusterQueue|does not provide resource", Wait.MISCONFIGURED),
-    (r"> maximum capacity", Wait.EXCEEDS),
-    (r"insufficient unused quota|no longer fits|overlapping preemption targets", Wait.QUOTA),
-    (r"LocalQueue \S+ is (?:stopped|inactive)|ClusterQueue \S+ is (?:stopped|inactive)", Wait.STOPPED),
-    (r"Queue \S+ (?:doesn't exist|not found|is terminating or missing)", Wait.MISCONFIGURED),
-    (r"namespace doesn't match|namespace \S+ does not exist|validation failed|LimitRange", Wait.MISCONFIGURED),
-    (r"PodsReady condition", Wait.OTHERS_STARTING),
-    (r"has failed admission checks", Wait.CHECKS),
-    (r"Admission is gated by|Job is on hold", Wait.HELD),
-    (r"workload is deactivated", Wait.DEACTIVATED),
-    # What is left in the condition after an eviction, until Kueue looks again.
-    (r"Preempted to accommodate|Evicted to accommodate|AdmissionGatedBy cleared|pending evaluation", Wait.UNSEEN),
+    (r"flavor \S+ not found|\bunavailable in ClusterQueue|does not provide resource", PendingCause.MISCONFIGURED),
+    (r"> maximum capacity", PendingCause.EXCEEDS),
+    (r"insufficient unused quota|no longer fits|overlapping preemption targets", PendingCause.QUOTA),
+    (r"LocalQueue \S+ is (?:stopped|inactive)|ClusterQueue \S+ is (?:stopped|inactive)", PendingCause.STOPPED),
+    (r"Queue \S+ (?:doesn't exist|not found|is terminating or missing)", PendingCause.MISCONFIGURED),
+    (r"namespace doesn't match|namespace \S+ does not exist|validation failed|LimitRange", PendingCause.MISCONFIGURED),
+    (r"PodsReady condition", PendingCause.WAITING_FOR_PODS_READY),
+    (r"has failed admission checks", PendingCause.CHECKS),
+    (r"Admission is gated by|Job is on hold", PendingCause.QUEUE_ON_HOLD),
+    (r"workload is deactivated", PendingCause.DEACTIVATED),
+    # Stays in the condition after an eviction, until Kueue evaluates the workload again.
+    (
+        r"(?:Preempted|Evicted) to accommodate|Exceeded the PodsReady|AdmissionGatedBy cleared|pending evaluation",
+        PendingCause.NOT_EVALUATED,
+    ),
 )
-_MORE = re.compile(r"insufficient unused quota for \S+ in flavor \S+, (\S+) more needed")
-_MOST = re.compile(r"> maximum capacity \(([^)\s]+)\)")
-_STOPPING = re.compile(r"Pending the preemption of (\d+) workload")
+_MISSING = re.compile(r"insufficient unused quota for \S+ in flavor \S+, (\S+) more needed")
+_MAXIMUM = re.compile(r"> maximum capacity \(([^)\s]+)\)")
+_PREEMPTING = re.compile(r"Pending the preemption of (\d+) workload")
 _PREEMPTED = re.compile(r"^Preempted to accommodate a workload \(UID: ([^,\s]+), JobUID: [^)]*\)")
 _PATH = re.compile(r"; preemptor path: /(?:[^;\s]*/)?([^;/\s]+)")
 
 
-def read_wait(condition: Condition | None) -> Told:
-    """Return what the condition QuotaReserved says; without one Kueue has not judged the workload."""
+def parse_pending_cause(condition: KubeCondition | None) -> ParsedCondition:
+    """Parse the condition QuotaReserved; without one, Kueue has not evaluated the workload."""
     if condition is None or condition.true:
-        return Told(Wait.UNSEEN)
+        return ParsedCondition(PendingCause.NOT_EVALUATED)
     message = condition.message
-    wait = _GRANULAR.get(condition.reason)
-    if wait is None:
-        wait = next((kind for words, kind in _COARSE if re.search(words, message)), Wait.UNKNOWN)
-    stopping = _STOPPING.search(message)
-    return Told(
-        wait,
+    cause = _GRANULAR.get(condition.reason)
+    if cause is None:
+        cause = next((kind for pattern, kind in _COARSE if re.search(pattern, message)), PendingCause.UNKNOWN)
+    preempting = _PREEMPTING.search(message)
+    return ParsedCondition(
+        cause,
         message,
-        more=_number(_MORE, message),
-        most=_number(_MOST, message),
-        stopping=int(stopping[1]) if stopping else None,
+        missing=_number(_MISSING, message),
+        maximum=_number(_MAXIMUM, message),
+        preempting=int(preempting[1]) if preempting else None,
     )
 
 
-def read_preemption(message: str) -> PreemptedBy | None:
-    """Return who preempted a workload, from the message of its condition Preempted (or Evicted)."""
+def parse_preemption(message: str) -> PreemptedBy | None:
+    """Parse the preempting workload from the message of the condition Preempted or Evicted."""
     found, path = _PREEMPTED.search(message), _PATH.search(message)
     if found is None:
         return None
@@ -128,6 +131,6 @@ def _number(pattern: re.Pattern[str], message: str) -> int | None:
     if found is None:
         return None
     try:
-        return whole(found[1])
+        return parse_quantity(found[1])
     except InvalidError:
         return None

@@ -1,14 +1,14 @@
-"""Kueue's queues and what they stand on: ClusterQueue, LocalQueue, Cohort, ResourceFlavor (v1beta2)."""
+"""Kueue's ClusterQueue, LocalQueue, Cohort and ResourceFlavor (v1beta2)."""
 
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from windlass.kube.kueue.reading import Condition, Observed, Reading, find, whole
+from windlass.kube.kueue.models import KubeCondition, KubeModel, KubeObject, find_condition, parse_quantity
 from windlass.kube.names import POOL_LABEL, PROJECT_LABEL, cluster_queue_of
 
 
-class ResourceQuota(Reading):
+class ResourceQuota(KubeModel):
     """A queue's quota of one resource in one flavor."""
 
     name: str
@@ -18,79 +18,79 @@ class ResourceQuota(Reading):
 
     @property
     def nominal(self) -> int:
-        """The queue's own share."""
-        return whole(self.nominal_quota)
+        """The nominal quota."""
+        return parse_quantity(self.nominal_quota)
 
     @property
     def borrows(self) -> int | None:
-        """Most that it may borrow; None: no limit."""
-        return None if self.borrowing_limit is None else whole(self.borrowing_limit)
+        """The borrowing limit; None: unlimited."""
+        return None if self.borrowing_limit is None else parse_quantity(self.borrowing_limit)
 
     @property
     def lends(self) -> int | None:
-        """Most that it lends; None: all of it."""
-        return None if self.lending_limit is None else whole(self.lending_limit)
+        """The lending limit; None: all of the nominal quota."""
+        return None if self.lending_limit is None else parse_quantity(self.lending_limit)
 
 
-class FlavorQuotas(Reading):
+class FlavorQuotas(KubeModel):
     """A queue's quotas in one flavor."""
 
     name: str
     resources: tuple[ResourceQuota, ...] = ()
 
 
-class ResourceGroup(Reading):
-    """Resources that are given from the same flavor."""
+class ResourceGroup(KubeModel):
+    """Resources that are assigned the same flavor."""
 
     covered_resources: tuple[str, ...] = ()
     flavors: tuple[FlavorQuotas, ...] = ()
 
 
-class Preemption(Reading):
-    """Whom a queue's workloads may push out."""
+class PreemptionPolicy(KubeModel):
+    """Which workloads a queue's workloads may preempt."""
 
     reclaim_within_cohort: str = "Never"
     within_cluster_queue: str = "Never"
 
 
-class ClusterQueueSpec(Reading):
-    """A queue's wish."""
+class ClusterQueueSpec(KubeModel):
+    """The spec of a ClusterQueue."""
 
     cohort_name: str = ""
     queueing_strategy: str = "BestEffortFIFO"
     stop_policy: str = "None"
     resource_groups: tuple[ResourceGroup, ...] = ()
-    preemption: Preemption = Preemption()
+    preemption: PreemptionPolicy = PreemptionPolicy()
 
 
-class QueueStatus(Reading):
-    """How a queue is."""
+class QueueStatus(KubeModel):
+    """The status of a queue."""
 
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[KubeCondition, ...] = ()
     pending_workloads: int = 0
     reserving_workloads: int = 0
     admitted_workloads: int = 0
 
 
-class _Queue(Observed):
+class _Queue(KubeObject):
     status: QueueStatus = QueueStatus()
 
     @property
-    def active(self) -> Condition | None:
-        """The condition Active; None when Kueue has not looked at the queue yet."""
-        return find(self.status.conditions, "Active")
+    def active(self) -> KubeCondition | None:
+        """The condition Active; None if Kueue has not reconciled the queue yet."""
+        return find_condition(self.status.conditions, "Active")
 
 
 class ClusterQueue(_Queue):
-    """Quota and the line before it: one for each project and pool."""
+    """A queue with quota: one per project and pool."""
 
     spec: ClusterQueueSpec = ClusterQueueSpec()
 
     @cached_property
     def project(self) -> str:
-        """The project whose quota it holds; a queue that Windlass has not made is no project's: ``queue:NAME``.
+        """The project that it belongs to; ``queue:NAME`` for a queue that Windlass did not create.
 
-        Labels alone prove nothing, since whoever may make queues may label them: the name must be the one that follows.
+        Labels are not enough, since anyone who may create queues can set them: the name must match them.
         """
         name, labels = self.metadata.name, self.metadata.labels
         project, pool = labels.get(PROJECT_LABEL), labels.get(POOL_LABEL)
@@ -100,67 +100,67 @@ class ClusterQueue(_Queue):
 
     @cached_property
     def flavors(self) -> tuple[str, ...]:
-        """The flavors that it gives from, in the order in which Kueue tries them."""
+        """Its flavors, in the order in which Kueue tries them."""
         return tuple(flavor.name for group in self.spec.resource_groups for flavor in group.flavors)
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing new starts from it: by its own wish, or because Kueue says that it is not active."""
+        """Whether it admits nothing: it has a stop policy, or Kueue reports it as inactive."""
         return self.spec.stop_policy != "None" or (self.active is not None and self.active.status == "False")
 
     def quota(self, flavor: str, resource: str) -> ResourceQuota | None:
         """Return its quota of a resource in a flavor."""
         return next(
             (
-                one
+                quota
                 for group in self.spec.resource_groups
-                for given in group.flavors
-                if given.name == flavor
-                for one in given.resources
-                if one.name == resource
+                for quotas in group.flavors
+                if quotas.name == flavor
+                for quota in quotas.resources
+                if quota.name == resource
             ),
             None,
         )
 
 
-class LocalQueueSpec(Reading):
-    """A local queue's wish."""
+class LocalQueueSpec(KubeModel):
+    """The spec of a LocalQueue."""
 
     cluster_queue: str = ""
     stop_policy: str = "None"
 
 
 class LocalQueue(_Queue):
-    """A namespace's door to a ClusterQueue."""
+    """A queue in a namespace that points to a ClusterQueue."""
 
     spec: LocalQueueSpec = LocalQueueSpec()
 
     @property
     def stopped(self) -> bool:
-        """Whether it lets nothing through by its own wish; that its ClusterQueue is stopped stands there."""
+        """Whether it has a stop policy; the state of its ClusterQueue is separate."""
         return self.spec.stop_policy != "None"
 
 
-class CohortSpec(Reading):
-    """A cohort's wish; Windlass makes cohorts without quota and without parent."""
+class CohortSpec(KubeModel):
+    """The spec of a Cohort; Windlass creates cohorts without quota and without parent."""
 
     parent_name: str = ""
     resource_groups: tuple[ResourceGroup, ...] = ()
 
 
-class Cohort(Observed):
-    """ClusterQueues that lend each other what is idle."""
+class Cohort(KubeObject):
+    """A group of ClusterQueues that lend each other idle quota."""
 
     spec: CohortSpec = CohortSpec()
 
 
-class ResourceFlavorSpec(Reading):
-    """Which nodes a flavor means."""
+class ResourceFlavorSpec(KubeModel):
+    """The nodes of a flavor."""
 
     node_labels: Mapping[str, str] = {}
 
 
-class ResourceFlavor(Observed):
-    """A kind of node: one for each pool."""
+class ResourceFlavor(KubeObject):
+    """A class of nodes: one per pool."""
 
     spec: ResourceFlavorSpec = ResourceFlavorSpec()

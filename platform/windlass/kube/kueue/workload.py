@@ -1,4 +1,4 @@
-"""Kueue's Workload: what wants or holds quota (``kueue.x-k8s.io/v1beta2``, as Kueue 0.19 writes it)."""
+"""Kueue's Workload, which requests or holds quota (``kueue.x-k8s.io/v1beta2``, as of Kueue 0.19)."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,64 +6,66 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from windlass.kube.kueue.reading import Condition, Observed, Reading, find, whole
+from windlass.kube.kueue.models import KubeCondition, KubeModel, KubeObject, find_condition, parse_quantity
 
+_REQUEUED_BEHIND = frozenset({"AdmissionCheck", "PodsReadyTimeout"})
+"""Evictions after which Kueue queues a workload by the time of the eviction."""
 _RUN_NAME = re.compile(r"^job-([0-9a-hjkmnp-tv-z]{26})-r[0-9]+$")
 
 
-class Resources(Reading):
+class ContainerResources(KubeModel):
     """A container's resources; a limit without a request is also the request."""
 
     requests: Mapping[str, Any] = {}
     limits: Mapping[str, Any] = {}
 
-    def asked(self, resource: str) -> int:
-        """Return how many of an extended resource the container asks for."""
-        return whole(self.requests.get(resource, self.limits.get(resource, 0)))
+    def requested(self, resource: str) -> int:
+        """Return how much of an extended resource the container requests."""
+        return parse_quantity(self.requests.get(resource, self.limits.get(resource, 0)))
 
 
-class Container(Reading):
+class Container(KubeModel):
     """A container of a pod template."""
 
     name: str = ""
     restart_policy: str = ""
-    resources: Resources = Resources()
+    resources: ContainerResources = ContainerResources()
 
 
-class PodSpec(Reading):
+class PodSpec(KubeModel):
     """A pod template's spec."""
 
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
 
-    def asked(self, resource: str) -> int:
-        """Return what the scheduler counts for the pod: sidecars run beside the containers, other inits before them."""
-        beside = 0
-        most_before = 0
-        for one in self.init_containers:
-            if one.restart_policy == "Always":
-                beside += one.resources.asked(resource)
+    def requested(self, resource: str) -> int:
+        """Return the pod's effective request: sidecars run with the containers, other init containers before them."""
+        sidecars = 0
+        init_peak = 0
+        for container in self.init_containers:
+            if container.restart_policy == "Always":
+                sidecars += container.resources.requested(resource)
             else:
-                most_before = max(most_before, beside + one.resources.asked(resource))
-        return max(most_before, beside + sum(one.resources.asked(resource) for one in self.containers))
+                init_peak = max(init_peak, sidecars + container.resources.requested(resource))
+        return max(init_peak, sidecars + sum(container.resources.requested(resource) for container in self.containers))
 
 
-class PodTemplate(Reading):
+class PodTemplate(KubeModel):
     """A pod template."""
 
     spec: PodSpec = PodSpec()
 
 
-class PodSet(Reading):
-    """Equal pods of a workload."""
+class PodSet(KubeModel):
+    """Identical pods of a workload."""
 
     name: str = "main"
     count: int = 1
     template: PodTemplate = PodTemplate()
 
 
-class WorkloadSpec(Reading):
-    """What was asked for."""
+class WorkloadSpec(KubeModel):
+    """The spec of a Workload."""
 
     queue_name: str = ""
     priority: int = 0
@@ -71,8 +73,8 @@ class WorkloadSpec(Reading):
     pod_sets: tuple[PodSet, ...] = ()
 
 
-class PodSetAssignment(Reading):
-    """What a pod set was given: flavors by resource, and the quantity of all its pods together."""
+class PodSetAssignment(KubeModel):
+    """The assignment of a pod set: flavors by resource, and the total usage of its pods."""
 
     name: str = "main"
     count: int = 1
@@ -80,67 +82,67 @@ class PodSetAssignment(Reading):
     resource_usage: Mapping[str, Any] = {}
 
 
-class Admission(Reading):
+class WorkloadAdmission(KubeModel):
     """The quota that a workload holds."""
 
     cluster_queue: str
     pod_set_assignments: tuple[PodSetAssignment, ...] = ()
 
 
-class PodSetCount(Reading):
-    """Pods of a set that have ended and gave their share back."""
+class ReclaimablePod(KubeModel):
+    """Pods of a set that have ended and released their quota."""
 
     name: str
     count: int = 0
 
 
-class CheckState(Reading):
-    """An admission check of the workload."""
+class AdmissionCheckState(KubeModel):
+    """The state of an admission check."""
 
     name: str
     state: str = "Pending"
     message: str = ""
 
 
-class RequeueState(Reading):
-    """When Kueue looks at the workload again after a time-out."""
+class RequeueState(KubeModel):
+    """When Kueue requeues the workload after an eviction."""
 
     count: int = 0
     requeue_at: datetime | None = None
 
 
-class WorkloadStatus(Reading):
-    """What Kueue says of it."""
+class WorkloadStatus(KubeModel):
+    """The status of a Workload."""
 
-    conditions: tuple[Condition, ...] = ()
-    admission: Admission | None = None
-    reclaimable_pods: tuple[PodSetCount, ...] = ()
-    admission_checks: tuple[CheckState, ...] = ()
+    conditions: tuple[KubeCondition, ...] = ()
+    admission: WorkloadAdmission | None = None
+    reclaimable_pods: tuple[ReclaimablePod, ...] = ()
+    admission_checks: tuple[AdmissionCheckState, ...] = ()
     requeue_state: RequeueState = RequeueState()
 
 
-class Workload(Observed):
-    """A job in Kueue's eyes."""
+class Workload(KubeObject):
+    """A job, as Kueue queues it."""
 
     spec: WorkloadSpec = WorkloadSpec()
     status: WorkloadStatus = WorkloadStatus()
 
-    def condition(self, kind: str) -> Condition | None:
+    def condition(self, kind: str) -> KubeCondition | None:
         """Return the condition of a type, or None."""
-        return find(self.status.conditions, kind)
+        return find_condition(self.status.conditions, kind)
 
     def _is(self, kind: str) -> bool:
-        found = self.condition(kind)
-        return found is not None and found.true
+        condition = self.condition(kind)
+        return condition is not None and condition.true
 
     @cached_property
     def finished(self) -> bool:
-        """Whether it ended, and asks for nothing any more."""
+        """Whether it has ended."""
         return self._is("Finished")
 
     @cached_property
-    def reserves(self) -> bool:
-        """Whether it holds quota; its pods may not run yet."""
+    def quota_reserved(self) -> bool:
+        """Whether it holds quota; its pods may have to wait for admission checks."""
         return self._is("QuotaReserved") and self.status.admission is not None
 
     @cached_property
@@ -150,42 +152,61 @@ class Workload(Observed):
 
     @cached_property
     def evicted(self) -> bool:
-        """Whether it was told to stop and has not been admitted since. It holds its quota until its pods are gone."""
+        """Whether it was evicted and not admitted since. It holds its quota until its pods are gone."""
         return self._is("Evicted")
 
     @cached_property
+    def queued_at(self) -> datetime | None:
+        """When it was queued, by which Kueue orders it: some evictions put it behind the others."""
+        evicted = self.condition("Evicted")
+        if evicted is not None and evicted.true and evicted.reason in _REQUEUED_BEHIND:
+            return evicted.last_transition_time
+        return self.metadata.creation_timestamp
+
+    @cached_property
+    def of_job(self) -> bool:
+        """Whether it belongs to the RayJob of a Windlass job."""
+        return self.metadata.owner is not None and _RUN_NAME.match(self.metadata.owner.name) is not None
+
+    @cached_property
     def job(self) -> str:
-        """What people know it by: the id of Windlass's job, else ``namespace/name`` of its owner or of itself."""
+        """The id of the Windlass job, else ``namespace/name`` of its owner or of itself."""
         owner = self.metadata.owner
         name = owner.name if owner else self.metadata.name
         if run := _RUN_NAME.match(name):
             return f"job_{run[1]}"
         return f"{self.metadata.namespace}/{name}" if self.metadata.namespace else name
 
-    def asked(self, resource: str) -> int:
-        """Return how many of a resource all its pods ask for."""
-        return sum(one.count * one.template.spec.asked(resource) for one in self.spec.pod_sets)
+    def requested(self, resource: str) -> int:
+        """Return how much of a resource all its pods request."""
+        return sum(pod_set.count * pod_set.template.spec.requested(resource) for pod_set in self.spec.pod_sets)
 
-    def held(self, resource: str) -> int:
-        """Return how many of a resource it holds quota for; pods that have ended gave theirs back."""
+    def largest_pods(self, resource: str) -> tuple[int, int]:
+        """Return how many of its pods request the most of a resource, and how much each of them does."""
+        requests = [(pod_set.template.spec.requested(resource), pod_set.count) for pod_set in self.spec.pod_sets]
+        most = max((amount for amount, _ in requests), default=0)
+        return sum(count for amount, count in requests if amount == most), most
+
+    def reserved(self, resource: str) -> int:
+        """Return how much quota of a resource it holds; pods that have ended released theirs."""
         if self.status.admission is None:
             return 0
-        ended = {one.name: one.count for one in self.status.reclaimable_pods}
+        ended = {pods.name: pods.count for pods in self.status.reclaimable_pods}
         total = 0
-        for given in self.status.admission.pod_set_assignments:
-            amount = whole(given.resource_usage.get(resource, 0))
-            live = max(0, given.count - ended.get(given.name, 0))
-            total += amount * live // given.count if given.count else 0
+        for assignment in self.status.admission.pod_set_assignments:
+            amount = parse_quantity(assignment.resource_usage.get(resource, 0))
+            live = max(0, assignment.count - ended.get(assignment.name, 0))
+            total += amount * live // assignment.count if assignment.count else 0
         return total
 
     def flavors(self, resource: str) -> frozenset[str]:
-        """Return the flavors it was given for a resource."""
-        given = self.status.admission.pod_set_assignments if self.status.admission else ()
-        return frozenset(one.flavors[resource] for one in given if resource in one.flavors)
+        """Return the flavors assigned for a resource."""
+        assignments = self.status.admission.pod_set_assignments if self.status.admission else ()
+        return frozenset(item.flavors[resource] for item in assignments if resource in item.flavors)
 
 
-class PendingWorkload(Observed):
-    """A line of the visibility API's answer; positions count from 0."""
+class PendingWorkload(KubeObject):
+    """An item of the visibility API; positions count from 0."""
 
     priority: int = 0
     local_queue_name: str = ""
@@ -193,25 +214,25 @@ class PendingWorkload(Observed):
     position_in_local_queue: int = 0
 
 
-class PendingWorkloads(Reading):
-    """The answer of ``.../clusterqueues/NAME/pendingworkloads``: who waits, in the order of the queue."""
+class PendingWorkloads(KubeModel):
+    """The response of ``.../clusterqueues/NAME/pendingworkloads``, in queue order."""
 
     items: tuple[PendingWorkload, ...] = ()
 
     @cached_property
-    def _places(self) -> Mapping[str, int]:
-        return {one.key: one.position_in_cluster_queue for one in self.items}
+    def _positions(self) -> Mapping[str, int]:
+        return {item.key: item.position_in_cluster_queue for item in self.items}
 
     def position(self, key: str) -> int | None:
-        """Return the place of ``namespace/name`` in its ClusterQueue, from 0."""
-        return self._places.get(key)
+        """Return the position of ``namespace/name`` in its ClusterQueue, from 0."""
+        return self._positions.get(key)
 
     @cached_property
     def head(self) -> str | None:
-        """``namespace/name`` of who is next."""
-        return min(self._places, key=self._places.__getitem__, default=None)
+        """``namespace/name`` of the first workload."""
+        return min(self._positions, key=self._positions.__getitem__, default=None)
 
 
 def by_key(workloads: Iterable[Workload]) -> dict[str, Workload]:
     """Return workloads by ``namespace/name``."""
-    return {one.key: one for one in workloads}
+    return {workload.key: workload for workload in workloads}

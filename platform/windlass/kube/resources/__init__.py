@@ -1,15 +1,16 @@
-"""The custom resources, one file a kind. Code reads them with these models; the CRDs are generated from the same."""
+"""The custom resources, one module per kind. The CRDs are generated from these models."""
 
-from windlass.kube.resources.base import Condition, Metadata, Resource, condition
+from windlass.kube.resources.base import Condition, CustomResource, Metadata, condition
 from windlass.kube.resources.gpu_pool import GPUPool, GPUPoolSpec, GPUPoolStatus
 from windlass.kube.resources.model_endpoint import ModelEndpoint, ModelEndpointSpec, ModelEndpointStatus
 from windlass.kube.resources.project import Project, ProjectQuota, ProjectSpec, ProjectStatus
 
-KINDS: tuple[type[Resource], ...] = (GPUPool, Project, ModelEndpoint)
+KINDS: tuple[type[CustomResource], ...] = (GPUPool, Project, ModelEndpoint)
 
 __all__ = [
     "KINDS",
     "Condition",
+    "CustomResource",
     "GPUPool",
     "GPUPoolSpec",
     "GPUPoolStatus",
@@ -21,6 +22,5 @@ __all__ = [
     "ProjectQuota",
     "ProjectSpec",
     "ProjectStatus",
-    "Resource",
     "condition",
 ]

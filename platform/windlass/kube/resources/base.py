@@ -1,4 +1,4 @@
-"""What all kinds share: metadata, conditions, and the facts about a kind that its CRD needs."""
+"""Common parts of all kinds: metadata, conditions, and the settings from which CRDs are generated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,48 +17,54 @@ LABEL_PATTERN = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=316, pattern=LABEL_PATTERN)]
 LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 ResourceName = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=NAME_PATTERN)]
-"""A name that a user of Windlass chooses: the same rule as in the REST API."""
+"""A name chosen by a user: the same rule as in the REST API."""
 
 
 def to_camel(name: str) -> str:
-    """Return a field's name on the wire: ``max_gpus_per_job`` is ``maxGPUsPerJob``, as Kubernetes writes acronyms."""
+    """Return a field's JSON name: ``maxGPUsPerJob`` for ``max_gpus_per_job``, with acronyms as in Kubernetes."""
     return plain_camel(name).replace("Gpu", "GPU")
 
 
-class Part(BaseModel):
-    """A part of a resource: camelCase on the wire, immutable here. The API server prunes what it does not know."""
+class CrdModel(BaseModel):
+    """A part of a custom resource: camelCase in JSON, immutable. The API server prunes unknown fields."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
     )
 
     def wire(self) -> dict[str, Any]:
-        """Return it as JSON values, without what is not set."""
+        """Return it as JSON values, without unset fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-class Wish(Part):
-    """A spec, or a part of one: an unknown field is an error, which the API server's strict validation tells first."""
+class SpecModel(CrdModel):
+    """A spec, or a part of one: unknown fields are an error; strict validation of the API server reports them first."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-def keyed(*keys: str) -> dict[str, Any]:
-    """Make a list a map in the API server's eyes: one entry for each value of ``keys``, merged by them on apply."""
+def map_list(*keys: str) -> dict[str, Any]:
+    """Declare a list as a map (``x-kubernetes-list-type``): entries are unique by ``keys`` and merged by them."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
-class Condition(Part):
-    """One aspect of an object's state, as metav1.Condition."""
+class Condition(CrdModel):
+    """A condition (metav1.Condition)."""
 
     type: Annotated[str, StringConstraints(min_length=1, max_length=316)]
+    """What the condition is about, as Ready."""
     status: Literal["True", "False", "Unknown"]
+    """True, False or Unknown."""
     reason: Annotated[
         str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
     ]
+    """Cause of the status in one word, for programs."""
     message: Annotated[str, StringConstraints(max_length=32768)]
+    """Explanation for people."""
     last_transition_time: datetime
+    """When the status last changed."""
     observed_generation: int | None = Field(default=None, ge=0)
+    """Generation of the spec that the condition describes."""
 
 
 def condition(
@@ -71,21 +77,21 @@ def condition(
     generation: int,
     now: datetime,
 ) -> Condition:
-    """Return a condition; its transition time moves only when its status does."""
-    said: Literal["True", "False", "Unknown"] = "Unknown" if status is None else "True" if status else "False"
-    old = next((one for one in before if one.type == kind), None)
+    """Return a condition; its transition time changes only with its status."""
+    text: Literal["True", "False", "Unknown"] = "Unknown" if status is None else "True" if status else "False"
+    old = next((condition for condition in before if condition.type == kind), None)
     return Condition(
         type=kind,
-        status=said,
+        status=text,
         reason=reason,
         message=message[:1000],
-        last_transition_time=old.last_transition_time if old and old.status == said else now,
+        last_transition_time=old.last_transition_time if old and old.status == text else now,
         observed_generation=generation,
     )
 
 
-class Metadata(Part):
-    """What Windlass reads of an object's metadata."""
+class Metadata(CrdModel):
+    """The fields of an object's metadata that are used."""
 
     name: str
     namespace: str | None = None
@@ -100,8 +106,8 @@ class Metadata(Part):
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A column of ``kubectl get``; ``wide`` ones show with ``-o wide``."""
+class PrinterColumn:
+    """A column of ``kubectl get``; ``wide``: only with ``-o wide``."""
 
     name: str
     path: str
@@ -110,38 +116,38 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """A CEL rule that the API server holds, with what a person reads when it is broken."""
+class CelRule:
+    """A CEL validation rule with its error message."""
 
     rule: str
     message: str
     field: str = ""
-    """Path of the field that the error names, as ``.spec.quotas``; empty: the object that carries the rule."""
+    """Path of the field in the error, as ``.spec.quotas``; empty: the object of the rule."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class ScaleSubresource:
     """The scale subresource."""
 
-    wished: str
-    observed: str
+    spec_replicas: str
+    status_replicas: str
 
 
-class Resource(Part):
-    """A custom resource; the class variables are what its CRD says of the kind."""
+class CustomResource(CrdModel):
+    """A custom resource; the class variables configure its CRD."""
 
     plural: ClassVar[str]
     singular: ClassVar[str]
     short_names: ClassVar[tuple[str, ...]] = ()
     namespaced: ClassVar[bool] = False
-    columns: ClassVar[tuple[Column, ...]] = ()
-    rules: ClassVar[tuple[Rule, ...]] = ()
-    """Rules over the whole object, which may also speak of ``self.metadata.name``."""
-    scale: ClassVar[Scale | None] = None
+    columns: ClassVar[tuple[PrinterColumn, ...]] = ()
+    rules: ClassVar[tuple[CelRule, ...]] = ()
+    """Rules of the whole object, which may use ``self.metadata.name``."""
+    scale: ClassVar[ScaleSubresource | None] = None
 
     metadata: Metadata
 
     @classmethod
     def kind(cls) -> str:
-        """Return the kind's name."""
+        """Return the name of the kind."""
         return cls.__name__

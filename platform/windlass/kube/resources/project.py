@@ -4,139 +4,165 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from windlass.kube.resources.base import Column, Condition, Part, Resource, ResourceName, Rule, Wish, keyed
+from windlass.kube.resources.base import (
+    CelRule,
+    Condition,
+    CrdModel,
+    CustomResource,
+    PrinterColumn,
+    ResourceName,
+    SpecModel,
+    map_list,
+)
 
 Gpus = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
-class Member(Wish):
+class ProjectMember(SpecModel):
     """A user or a group with a role in the project."""
 
     kind: Literal["User", "Group"] = "User"
+    """Whether the name is that of a user or of a group."""
     name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
-    """As the cluster's authentication names it."""
+    """The name as known to the cluster's authentication."""
     role: Literal["viewer", "editor", "owner"]
-    """viewer reads and predicts; editor also trains and deploys; owner also manages members."""
+    """viewer: read and predict; editor: also train and deploy; owner: also manage members."""
 
 
-class ProjectQuota(Wish):
-    """The project's share of one pool."""
+class ProjectQuota(SpecModel):
+    """The project's quota of one pool."""
 
     pool: ResourceName
+    """Name of the GPUPool."""
     nominal: Gpus
-    """GPUs that are the project's own: idle ones may be lent, and come back when the project needs them."""
+    """Nominal quota in GPUs: idle ones may be lent, and are reclaimed when the project needs them."""
     borrowing_limit: Gpus | None = None
-    """Most GPUs that it may borrow from its cohort; no limit without it."""
+    """Maximum number of GPUs to borrow from the cohort; unlimited if not set."""
     lending_limit: Gpus | None = None
-    """Most of its own GPUs that it lends while they are idle; all of them without it."""
+    """Maximum number of idle GPUs to lend; all of them if not set."""
 
 
-class JobPolicy(Wish):
-    """Bounds for the project's jobs."""
+class JobPolicy(SpecModel):
+    """Limits for the project's jobs."""
 
     max_gpus: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
-    """Most GPUs that one job may ask for."""
+    """Maximum number of GPUs per job."""
     max_duration_seconds: Annotated[int, Field(ge=60, le=31_536_000)] = 604_800
-    """Longest that a job may train."""
+    """Maximum training time of a job."""
     priority_ceiling: Annotated[int, Field(ge=-1000, le=1000)] = 0
-    """Highest priority that a job of the project may have: what it may push itself before others of its cohort."""
+    """Maximum priority of the project's jobs: bounds how far they can get ahead of others in the cohort."""
 
 
-class EndpointPolicy(Wish):
-    """Bounds for the project's endpoints."""
+class EndpointPolicy(SpecModel):
+    """Limits for the project's endpoints."""
 
     max_endpoints: Annotated[int, Field(ge=0, le=1000)] = 20
+    """Maximum number of endpoints of the project; the newest ones above it are not served."""
     max_replicas: Annotated[int, Field(ge=0, le=1000)] = 10
-    """Most replicas of one endpoint."""
+    """Maximum number of replicas per endpoint."""
 
 
-class ProjectSpec(Wish):
-    """Who works in the project, and what it may use."""
+class ProjectSpec(SpecModel):
+    """Members, quotas and limits of the project."""
 
     display_name: Annotated[str, StringConstraints(max_length=200)] = ""
+    """Name shown to people."""
     cohort: ResourceName | None = None
-    """Projects of one cohort lend each other idle quota. Without it nothing is lent or borrowed."""
-    members: Annotated[tuple[Member, ...], Field(max_length=500, json_schema_extra=keyed("kind", "name"))] = ()
+    """Projects of one cohort lend each other idle quota. If not set, nothing is lent or borrowed."""
+    members: Annotated[
+        tuple[ProjectMember, ...], Field(max_length=500, json_schema_extra=map_list("kind", "name"))
+    ] = ()
+    """Users and groups with a role in the project."""
     quotas: Annotated[
         tuple[ProjectQuota, ...],
-        Field(max_length=64, json_schema_extra=keyed("pool")),
+        Field(max_length=64, json_schema_extra=map_list("pool")),
     ] = ()
-    """One entry a pool. A pool that is not named here is not the project's to use."""
+    """One entry per pool. The project cannot use other pools."""
     jobs: JobPolicy = JobPolicy()
     endpoints: EndpointPolicy = EndpointPolicy()
     when_deleted: Literal["Wait", "Cancel"] = "Wait"
-    """What a deletion does with live jobs: wait until they have ended, or cancel them."""
+    """How a deletion treats running jobs: wait until they end, or cancel them."""
 
 
-class Loan(Part):
-    """GPUs between this project and another one of its cohort."""
+class Loan(CrdModel):
+    """GPUs lent to or borrowed from another project of the cohort."""
 
     project: ResourceName
+    """Name of the other project."""
     gpus: int
+    """Number of GPUs."""
 
 
-class QuotaUse(Part):
-    """One line of the ledger."""
+class QuotaUse(CrdModel):
+    """Quota and usage of one pool."""
 
     pool: ResourceName
+    """Name of the GPUPool."""
     nominal: int
+    """Nominal quota in GPUs."""
     used: int = 0
-    """GPUs that admitted workloads hold."""
+    """GPUs of admitted workloads."""
     overcommitted: int = 0
-    """GPUs held beyond what the quota allows now, after it was lowered; nothing new starts until it is zero."""
+    """GPUs in use above the current quota, after it was reduced; no workload starts until it is zero."""
     borrowed_from: tuple[Loan, ...] = ()
+    """GPUs borrowed from other projects."""
     lent_to: tuple[Loan, ...] = ()
+    """GPUs lent to other projects."""
     reclaimable: int = 0
-    """Lent GPUs that come back, by preemption, as soon as the project asks for them."""
+    """Lent GPUs that are reclaimed by preemption when the project needs them."""
     pending: int = 0
-    """Workloads that wait."""
+    """Pending workloads."""
 
 
-class ProjectStatus(Part):
-    """What became of the wish."""
+class ProjectStatus(CrdModel):
+    """Namespace and quota usage of the project."""
 
     namespace: str = ""
+    """Namespace of the project's jobs and endpoints."""
     quotas: Annotated[
         tuple[QuotaUse, ...],
-        Field(max_length=64, json_schema_extra=keyed("pool")),
+        Field(max_length=64, json_schema_extra=map_list("pool")),
     ] = ()
+    """Quota and usage per pool."""
     used: int = 0
     """GPUs in use over all pools."""
     nominal: int = 0
-    """GPUs of its own over all pools."""
+    """Nominal quota over all pools."""
     pending: int = 0
-    """Workloads that wait over all pools."""
+    """Pending workloads over all pools."""
     observed_generation: int = 0
-    conditions: Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_extra=keyed("type"))] = ()
+    """Generation of the spec that this status describes."""
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_extra=map_list("type"))] = ()
+    """Latest observations, one per type."""
 
 
-class Project(Resource):
-    """A tenant: its members, its namespace and its share of each pool."""
+class Project(CustomResource):
+    """A tenant: members, a namespace, and a quota per pool."""
 
     plural: ClassVar = "projects"
     singular: ClassVar = "project"
     short_names: ClassVar = ("wlp",)
     columns: ClassVar = (
-        Column("Cohort", ".spec.cohort"),
-        Column("Nominal", ".status.nominal", "integer"),
-        Column("Used", ".status.used", "integer"),
-        Column("Pending", ".status.pending", "integer"),
-        Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
-        Column("Namespace", ".status.namespace", wide=True),
-        Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', wide=True),
-        Column("Age", ".metadata.creationTimestamp", "date"),
+        PrinterColumn("Cohort", ".spec.cohort"),
+        PrinterColumn("Nominal", ".status.nominal", "integer"),
+        PrinterColumn("Used", ".status.used", "integer"),
+        PrinterColumn("Pending", ".status.pending", "integer"),
+        PrinterColumn("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+        PrinterColumn("Namespace", ".status.namespace", wide=True),
+        PrinterColumn("Reason", '.status.conditions[?(@.type=="Ready")].reason', wide=True),
+        PrinterColumn("Age", ".metadata.creationTimestamp", "date"),
     )
     rules: ClassVar = (
-        Rule("self.metadata.name.size() <= 40", "the name of a project has at most 40 characters"),
-        Rule("!self.metadata.name.contains('.')", "the name of a project holds no dot"),
-        Rule(
+        CelRule("self.metadata.name.size() <= 40", "the name of a project must have at most 40 characters"),
+        CelRule("!self.metadata.name.contains('.')", "the name of a project must not contain a dot"),
+        CelRule(
             "self.spec.quotas.all(q, !has(q.lendingLimit) || q.lendingLimit <= q.nominal)",
-            "lendingLimit is above nominal: a project cannot lend more than its own GPUs",
+            "lendingLimit exceeds nominal: a project cannot lend more than its nominal quota",
             ".spec.quotas",
         ),
-        Rule(
+        CelRule(
             "has(self.spec.cohort) || self.spec.quotas.all(q, !has(q.borrowingLimit) && !has(q.lendingLimit))",
-            "borrowingLimit and lendingLimit need a cohort: without one nothing is borrowed or lent",
+            "borrowingLimit and lendingLimit require a cohort",
             ".spec.quotas",
         ),
     )

@@ -1,19 +1,19 @@
-"""What Windlass foresees for one set-up in one round, what Kueue did, and the count of where they agree."""
+"""Predicted and observed result of one setup in one round, and the counts of agreement."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tests.unit.quota.worlds import START, World
+from tests.unit.quota.scenarios import START, Scenario
 
-from windlass.domain.quota import Claim, Snapshot, simulate
+from windlass.domain.quota import ResourceDemand, Snapshot, simulate
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """``verdict``: what becomes of the job that came: starts, preempts, waits, never; empty when none came.
+class SchedulingOutcome:
+    """``verdict`` of the submitted job: starts, preempts, waits or never; empty if none was submitted.
 
-    ``running`` are the jobs that hold GPUs when nothing changes any more, ``preempted`` who was stopped for whom.
+    ``running`` are the jobs with GPUs at the end of the round, ``preempted`` pairs of a job and its preemptor.
     """
 
     verdict: str
@@ -21,62 +21,70 @@ class Outcome:
     preempted: frozenset[tuple[str, str]]
 
 
-def foresee(snapshot: Snapshot, came: Claim | None, ended: str | None, now: datetime) -> Outcome:
-    """Let the domain's scheduler work until nothing changes, as if who must stop were gone at once."""
+def predict(
+    snapshot: Snapshot, submitted: ResourceDemand | None, ended: str | None, now: datetime
+) -> SchedulingOutcome:
+    """Run the domain's scheduler until nothing changes, with evicted jobs stopping immediately."""
     verdict = ""
-    if came is not None:
-        simulation = simulate(snapshot, came)
+    if submitted is not None:
+        simulation = simulate(snapshot, submitted)
         verdict = "preempts" if simulation.would_preempt else simulation.verdict
-    world = World(list(snapshot.quotas), cohorts=dict(snapshot.cohorts), pools=snapshot.pools)
-    world.clock = int((now - START).total_seconds())
-    world.claims = {claim.job: claim for claim in (*snapshot.claims, *([came] if came else [])) if claim.job != ended}
-    decisions = world.settle()
+    scenario = Scenario(list(snapshot.quotas), cohorts=dict(snapshot.cohorts), pools=snapshot.pools)
+    scenario.clock = int((now - START).total_seconds())
+    scenario.demands = {
+        demand.job: demand for demand in (*snapshot.demands, *([submitted] if submitted else [])) if demand.job != ended
+    }
+    decisions = scenario.run_until_stable()
     stopped = frozenset((each.job, each.by) for step in decisions for each in step.preempt)
-    return Outcome(verdict, frozenset(world.running), stopped)
+    return SchedulingOutcome(verdict, frozenset(scenario.running), stopped)
 
 
 @dataclass
 class Tally:
-    """Agreement, by question; every disagreement is kept in words."""
+    """Agreement by question, with a text for each disagreement."""
 
-    asked: Counter[str] = field(default_factory=Counter)
+    requested: Counter[str] = field(default_factory=Counter)
     agreed: Counter[str] = field(default_factory=Counter)
     setups: set[str] = field(default_factory=set)
-    disagreeing: set[str] = field(default_factory=set)
-    told: list[str] = field(default_factory=list)
+    disagreeing_setups: set[str] = field(default_factory=set)
+    disagreements: list[str] = field(default_factory=list)
     verdicts: Counter[str] = field(default_factory=Counter)
 
-    def compare(self, setup: str, about: str, foreseen: Outcome, seen: Outcome, *, looked_at: bool) -> None:
-        """Count one round. Of a job that Kueue has not ``looked_at`` it cannot say that it will never start."""
-        expected = "waits" if foreseen.verdict == "never" and not looked_at else foreseen.verdict
+    def compare(
+        self, setup: str, about: str, predicted: SchedulingOutcome, observed: SchedulingOutcome, *, evaluated: bool
+    ) -> None:
+        """Count one round. Until Kueue has ``evaluated`` a job, its status cannot show that the job can never start."""
+        expected = "waits" if predicted.verdict == "never" and not evaluated else predicted.verdict
         questions = {
-            "what becomes of the job": (expected, seen.verdict),
-            "who runs": (foreseen.running, seen.running),
-            "who is preempted, for whom": (foreseen.preempted, seen.preempted),
+            "fate of the submitted job": (expected, observed.verdict),
+            "running jobs": (predicted.running, observed.running),
+            "preempted jobs and preemptors": (predicted.preempted, observed.preempted),
         }
         self.setups.add(setup)
-        self.verdicts[seen.verdict or ("a quota changes" if "quota of" in about else "a job goes")] += 1
+        self.verdicts[observed.verdict or ("a quota changes" if "quota of" in about else "a job ends")] += 1
         for question, (ours, theirs) in questions.items():
-            if question == "what becomes of the job" and not expected:
+            if question == "fate of the submitted job" and not expected:
                 continue
-            self.asked[question] += 1
+            self.requested[question] += 1
             if ours == theirs:
                 self.agreed[question] += 1
             else:
-                self.disagreeing.add(setup)
-                self.told.append(f"{setup}, {about}: {question}: Windlass {_words(ours)}, Kueue {_words(theirs)}")
+                self.disagreeing_setups.add(setup)
+                self.disagreements.append(
+                    f"{setup}, {about}: {question}: Windlass {_text(ours)}, Kueue {_text(theirs)}"
+                )
 
     @property
     def share(self) -> float:
-        """The share of set-ups in which every answer agrees."""
-        return 1 - len(self.disagreeing) / len(self.setups)
+        """The share of setups in which every answer agrees."""
+        return 1 - len(self.disagreeing_setups) / len(self.setups)
 
     def __str__(self) -> str:
-        rows = [f"{question}: {self.agreed[question]} of {self.asked[question]}" for question in self.asked]
+        rows = [f"{question}: {self.agreed[question]} of {self.requested[question]}" for question in self.requested]
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.verdicts.items()))
-        whole = f"set-ups that agree in everything: {len(self.setups) - len(self.disagreeing)} of {len(self.setups)}"
-        return "\n".join([*self.told, *rows, whole, f"rounds: {kinds}"])
+        full = f"setups without a disagreement: {len(self.setups) - len(self.disagreeing_setups)} of {len(self.setups)}"
+        return "\n".join([*self.disagreements, *rows, full, f"rounds: {kinds}"])
 
 
-def _words(value: object) -> str:
+def _text(value: object) -> str:
     return str(sorted(value)) if isinstance(value, frozenset) else str(value)

@@ -1,4 +1,4 @@
-"""projects have a priority ceiling, 0 unless an admin raises it."""
+"""Add project.priority_ceiling."""
 
 import sqlalchemy as sa
 from alembic import op

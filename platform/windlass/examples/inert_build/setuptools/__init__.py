@@ -1,1 +1,1 @@
-"""Takes the place of setuptools while pip downloads a source release: see ``build_meta``."""
+"""Replaces setuptools while pip downloads a source release: see ``build_meta``."""

@@ -1,8 +1,8 @@
 """A build backend that builds nothing, so that ``pip download`` of a source release runs no code of that release.
 
-pip asks the build backend for a release's metadata before it saves the file, which would run its ``setup.py``.
+pip calls the build backend for a release's metadata before it saves the file, which would run its ``setup.py``.
 A release without ``pyproject.toml`` gets the backend ``setuptools.build_meta:__legacy__``; with this folder first on
-``PYTHONPATH`` and ``--no-build-isolation`` that name resolves to the object below. It answers from ``PKG-INFO``.
+``PYTHONPATH`` and ``--no-build-isolation`` that name resolves to the object below. It reads ``PKG-INFO``.
 """
 
 from pathlib import Path

@@ -1,0 +1,33 @@
+"""Chooses what runs the trainers of a pipeline run: processes of this machine, or RayJobs in a cluster."""
+
+import os
+
+from windlass.orchestration.local_launcher import LocalLauncher
+from windlass.ports import Launcher
+from windlass.runtime.context import RAY_ADDRESS_VARIABLE, RunEnvironment
+from windlass_pipelines.steps.settings import StepSettings
+
+_RAY_JOB_SETTINGS_VARIABLE = "WINDLASS_RAY_JOB_SETTINGS"
+"""``windlass.kube.jobs.ray_job_launcher.RAY_JOB_SETTINGS_VARIABLE``, whose module loads the Kubernetes client."""
+
+
+def new_launcher(environment: RunEnvironment, settings: StepSettings) -> Launcher:
+    """Return the launcher of a run."""
+    ray_job_settings = os.environ.get(_RAY_JOB_SETTINGS_VARIABLE)
+    if ray_job_settings is None:
+        return LocalLauncher(environment.workspace, settings.trainer, os.environ[RAY_ADDRESS_VARIABLE])
+    # imported here: a run on one machine need not load the Kubernetes client
+    from windlass.kube.client import KubeClient, load_configuration  # noqa: PLC0415 - see above
+    from windlass.kube.jobs.ray_job import RayJobSettings  # noqa: PLC0415 - see above
+    from windlass.kube.jobs.ray_job_launcher import RayJobLauncher  # noqa: PLC0415 - see above
+
+    return RayJobLauncher(
+        KubeClient(load_configuration()),
+        environment.context.identity.project,
+        RayJobSettings.model_validate_json(ray_job_settings),
+    )
+
+
+def trainers_outlive_run() -> bool:
+    """Return whether trainers go on when the processes of their run end: another pod of the run adopts them."""
+    return _RAY_JOB_SETTINGS_VARIABLE in os.environ

@@ -1,0 +1,18 @@
+"""Statements that SQLAlchemy has per dialect."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+_INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def insert_or_update(connection: Connection, table: Table) -> Any:
+    """Return an INSERT statement with ``on_conflict_do_update`` and ``on_conflict_do_nothing``.
+
+    Use RETURNING to learn what it did: its ``rowcount`` is -1 with psycopg. In a serializable transaction of PostgreSQL
+    it fails with a serialization failure for a row of a concurrent transaction, which the snapshot does not contain.
+    """
+    return _INSERTS[connection.dialect.name](table)

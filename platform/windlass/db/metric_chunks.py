@@ -1,0 +1,205 @@
+"""Metric series, stored in chunks: one row holds up to ``_CHUNK_POINTS`` consecutive points of one series.
+
+Steps and values are packed as little-endian 64-bit integers and floats. Reading a series of 200,000 points takes some
+hundred rows, and appending a batch rewrites the last chunk of each of its series.
+
+Each chunk also has its extremes: its ends, and the minimum and maximum of each of its parts. A series that is much
+longer than what a reader wants is downsampled from them, so that a read costs a small part of the stored points.
+"""
+
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, select
+from sqlalchemy.engine import Connection, RowMapping
+
+from windlass.db.repository import table_of
+from windlass.db.tables import MetricChunkTable
+from windlass.domain.records import MetricSample
+from windlass.domain.series import MetricSeries, downsample
+
+_CHUNKS = table_of(MetricChunkTable)
+_CHUNK_POINTS = 512
+_EXTREMES = 34
+"""Points of a whole chunk that are its extremes: two ends, and two of each 32 points."""
+_READ_CHUNKS = 32
+
+
+class _Point(NamedTuple):
+    step: int
+    value: float
+    attempt: int
+
+
+class MetricChunks:
+    """The chunks of all jobs, on one connection. The caller checks the scope."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, samples: Sequence[MetricSample]) -> None:
+        """Store points; a stored point of the same step is replaced unless a newer attempt reported it."""
+        by_series: dict[tuple[str, str], dict[int, _Point]] = {}
+        for sample in samples:
+            point = _Point(sample.step, sample.value, sample.attempt)
+            _put_newest(by_series.setdefault((sample.job, sample.name), {}), point)
+        for (job, name), points in by_series.items():
+            self._merge(job, name, points)
+
+    def _merge(self, job: str, name: str, points: Mapping[int, _Point]) -> None:
+        """Merge points into the chunks that cover their steps, or into the chunk before them."""
+        first, last = min(points), max(points)
+        series = (_CHUNKS.c.job == job, _CHUNKS.c.name == name)
+        covering = (*series, _CHUNKS.c.first_step >= self._start(series, first), _CHUNKS.c.first_step <= last)
+        merged: dict[int, _Point] = {}
+        for row in self._connection.execute(select(_CHUNKS).where(*covering)).mappings():
+            merged.update((point.step, point) for point in _unpack(row))
+        if merged:
+            self._connection.execute(delete(_CHUNKS).where(*covering))
+        for point in points.values():
+            _put_newest(merged, point)
+        self._insert(job, name, [merged[step] for step in sorted(merged)])
+
+    def _start(self, series: Sequence[ColumnElement[bool]], step: int) -> int:
+        """Return the first step of the chunk that contains or precedes ``step``; ``step`` without such a chunk."""
+        query = select(func.max(_CHUNKS.c.first_step)).where(*series, _CHUNKS.c.first_step <= step)
+        start = self._connection.scalar(query)
+        return step if start is None else start
+
+    def _insert(self, job: str, name: str, points: Sequence[_Point]) -> None:
+        rows = [
+            _pack(job, name, run[start : start + _CHUNK_POINTS])
+            for _, of_attempt in groupby(points, lambda point: point.attempt)
+            for run in [list(of_attempt)]
+            for start in range(0, len(run), _CHUNK_POINTS)
+        ]
+        if rows:
+            self._connection.execute(insert(_CHUNKS), rows)
+
+    def drop_above(self, job: str, step: int) -> None:
+        """Delete the points of all series after a step."""
+        above = (_CHUNKS.c.job == job, _CHUNKS.c.last_step > step)
+        partly = self._connection.execute(select(_CHUNKS).where(*above, _CHUNKS.c.first_step <= step)).mappings().all()
+        self._connection.execute(delete(_CHUNKS).where(*above))
+        for row in partly:
+            self._insert(job, row["name"], [point for point in _unpack(row) if point.step <= step])
+
+    def series(self, job: str, names: Sequence[str], after: int, points: int) -> list[MetricSeries]:
+        """Return the series of a job after a step, each downsampled to ``points`` points."""
+        conditions = [_CHUNKS.c.job == job, _CHUNKS.c.last_step > after]
+        if names:
+            conditions.append(_CHUNKS.c.name.in_(names))
+        lengths = select(_CHUNKS.c.name, func.sum(_CHUNKS.c.points)).where(*conditions).group_by(_CHUNKS.c.name)
+        enough = points * _CHUNK_POINTS // _EXTREMES  # of a series so long, the extremes are as many as wanted
+        long = [name for name, length in self._connection.execute(lengths) if length >= enough]
+        by_extremes = and_(_CHUNKS.c.name.in_(long), _CHUNKS.c.first_step > after)
+        query = select(
+            _CHUNKS.c.name,
+            _CHUNKS.c.attempt,
+            _CHUNKS.c.points,
+            case((by_extremes, _CHUNKS.c.extreme_steps), else_=_CHUNKS.c.steps).label("steps"),
+            case((by_extremes, _CHUNKS.c.extreme_values), else_=_CHUNKS.c["values"]).label("values"),
+        )
+        ordered = query.where(*conditions).order_by(_CHUNKS.c.name, _CHUNKS.c.first_step)
+        chunks = groupby(self._connection.execute(ordered).mappings(), lambda row: str(row["name"]))
+        return [_series(name, rows, after, points) for name, rows in chunks]
+
+    def points(self, job: str, name: str, after: int, limit: int) -> list[MetricSample]:
+        """Return at most ``limit`` points of a series after a step."""
+        found: list[MetricSample] = []
+        series: tuple[ColumnElement[bool], ...] = (_CHUNKS.c.job == job, _CHUNKS.c.name == name)
+        position = self._start(series, after)
+        while len(found) < limit:
+            query = select(_CHUNKS).where(*series, _CHUNKS.c.first_step >= position).order_by(_CHUNKS.c.first_step)
+            rows = self._connection.execute(query.limit(_READ_CHUNKS)).mappings().all()
+            found += [
+                MetricSample(job=job, name=name, step=point.step, attempt=point.attempt, value=point.value)
+                for row in rows
+                for point in _unpack(row)
+                if point.step > after
+            ]
+            if len(rows) < _READ_CHUNKS:
+                break
+            position = rows[-1]["last_step"] + 1
+        return found[:limit]
+
+
+def _put_newest(points: dict[int, _Point], point: _Point) -> None:
+    stored = points.get(point.step)
+    if stored is None or stored.attempt <= point.attempt:
+        points[point.step] = point
+
+
+def _series(name: str, rows: Iterator[RowMapping], after: int, limit: int) -> MetricSeries:
+    """Return the series of chunks, of which the first may begin before ``after``."""
+    steps, values = array("q"), array("d")
+    total = 0
+    ends: list[int] = []
+    attempts: list[int] = []
+    for row in rows:
+        chunk = _steps(row)
+        skipped = bisect_right(chunk, after)
+        steps += chunk[skipped:]
+        values += _values(row)[skipped:]
+        total += row["points"] - skipped
+        ends.append(len(steps))
+        attempts.append(row["attempt"])
+    kept = downsample(values, limit)
+    return MetricSeries(
+        name=name,
+        steps=[steps[index] for index in kept],
+        values=[values[index] for index in kept],
+        attempts=[attempts[bisect_right(ends, index)] for index in kept],
+        total=total,
+    )
+
+
+def _pack(job: str, name: str, points: Sequence[_Point]) -> dict[str, Any]:
+    extremes = [points[index] for index in downsample([point.value for point in points], _EXTREMES)]
+    return {
+        "job": job,
+        "name": name,
+        "first_step": points[0].step,
+        "last_step": points[-1].step,
+        "attempt": points[0].attempt,
+        "points": len(points),
+        "extreme_steps": _packed_steps(extremes),
+        "extreme_values": _packed_values(extremes),
+        "steps": _packed_steps(points),
+        "values": _packed_values(points),
+    }
+
+
+def _packed_steps(points: Sequence[_Point]) -> bytes:
+    return _little_endian(array("q", [point.step for point in points])).tobytes()
+
+
+def _packed_values(points: Sequence[_Point]) -> bytes:
+    return _little_endian(array("d", [point.value for point in points])).tobytes()
+
+
+def _unpack(row: RowMapping) -> Iterator[_Point]:
+    for step, value in zip(_steps(row), _values(row), strict=True):
+        yield _Point(step, value, row["attempt"])
+
+
+def _steps(row: RowMapping) -> "array[int]":
+    steps = array("q")
+    steps.frombytes(row["steps"])
+    return _little_endian(steps)
+
+
+def _values(row: RowMapping) -> "array[float]":
+    values = array("d")
+    values.frombytes(row["values"])
+    return _little_endian(values)
+
+
+def _little_endian(numbers: "array[Any]") -> "array[Any]":
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers

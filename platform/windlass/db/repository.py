@@ -1,0 +1,234 @@
+"""Maps models to rows and back by column name, and implements the repository of all models."""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache, partial
+from typing import Any, Generic, TypeGuard, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from sqlalchemy import JSON, ColumnElement, Table, delete, func, select, tuple_, update
+from sqlalchemy.engine import Connection, RowMapping
+from sqlmodel import SQLModel
+
+from windlass.db.dialect import insert_or_update
+from windlass.domain.errors import ConflictError, NotFoundError, PreconditionFailedError, WindlassError
+from windlass.ports import Changes
+
+_log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=BaseModel)
+F_contra = TypeVar("F_contra", bound=Mapping[str, object], contravariant=True)
+
+_MAX_LIST = 10_000
+"""Values of one list in a statement. SQLite allows 32,766 bound values, PostgreSQL 65,535."""
+
+
+def table_of(kind: type[SQLModel]) -> Table:
+    """Return the Core table that a SQLModel class declares."""
+    table: Table = kind.__table__  # type: ignore[attr-defined]  # SQLModel sets it, its stubs do not declare it
+    return table
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+@cache
+def _encoders(kind: type[BaseModel], table: Table) -> dict[str, Callable[[Any], Any]]:
+    """Return the encoder of each column. A JSON column stores the field's JSON form."""
+    encoders: dict[str, Callable[[Any], Any]] = {}
+    for column in table.columns:
+        field = kind.model_fields.get(column.name)
+        if field is None:
+            continue
+        if isinstance(column.type, JSON):
+            annotation: Any = field.annotation
+            encoders[column.name] = partial(TypeAdapter[Any](annotation).dump_python, mode="json")
+        else:
+            encoders[column.name] = _identity
+    return encoders
+
+
+def to_row(model: BaseModel, table: Table) -> dict[str, Any]:
+    """Return the column values of a model."""
+    return {name: encode(getattr(model, name)) for name, encode in _encoders(type(model), table).items()}
+
+
+def to_model(kind: type[M], row: RowMapping) -> M:
+    """Return the model of a row."""
+    return kind.model_validate({name: row[name] for name in kind.model_fields if name in row})
+
+
+@lru_cache(maxsize=1024)
+def _log_unreadable(noun: str, key: str, problem: str) -> None:
+    """Log a row once per process: the loops read it again every few seconds."""
+    _log.error("a stored object cannot be read", extra={"kind": noun, "id": key, "problem": problem})
+
+
+def _field_of(error: ValidationError) -> str:
+    """Return the first wrong field of a row, without its value."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['type']}"
+
+
+class SqlRepository(Generic[M, F_contra]):
+    """``ports.Repository`` on one connection. Every statement filters by the scope."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        table: Table,
+        kind: type[M],
+        noun: str,
+        changes: Changes,
+        scope: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._table = table
+        self._kind = kind
+        self._noun = noun
+        self._changes = changes
+        self._scope = dict(scope or {})
+        self._keys = [column.name for column in table.primary_key.columns]
+
+    def _conditions(self, where: Mapping[str, object] | None) -> list[ColumnElement[bool]]:
+        conditions = []
+        for name, value in {**(where or {}), **self._scope}.items():
+            column = self._table.c[name]
+            conditions.append(column.in_(list(value)) if _is_collection(value) else column == value)
+        return conditions
+
+    def _missing(self, where: Mapping[str, object]) -> NotFoundError:
+        criteria = ", ".join(str(value) for value in where.values())
+        return NotFoundError(f"no {self._noun} {criteria}".rstrip())
+
+    def add(self, model: M) -> None:
+        row = to_row(model, self._table)
+        if any(row.get(name) != value for name, value in self._scope.items()):
+            raise self._missing(self._scope)
+        self._changes.save(model)
+        # the database numbers a key without a value
+        row = {name: value for name, value in row.items() if value is not None or name not in self._keys}
+        insert = insert_or_update(self._connection, self._table).values(row).on_conflict_do_nothing()
+        if self._connection.execute(insert.returning(self._table.c[self._keys[-1]])).first() is None:
+            name = row.get("name") or row[self._keys[-1]]
+            raise ConflictError(
+                f"a {self._noun} {name} exists already", hint="choose another name, or change the one that exists"
+            )
+
+    def find(self, where: F_contra) -> M | None:
+        query = select(self._table).where(*self._conditions(where)).limit(1)
+        row = self._connection.execute(query).mappings().one_or_none()
+        if row is None:
+            return None
+        try:
+            return to_model(self._kind, row)
+        except ValidationError as error:
+            raise WindlassError(
+                f"the stored {self._noun} {row[self._keys[-1]]} cannot be read: {_field_of(error)}",
+                hint="ask the platform's admin to repair or delete it in the database",
+            ) from error
+
+    def _readable(self, rows: Iterable[RowMapping]) -> Iterator[M]:
+        """Yield the models of the rows. A list leaves out a row that cannot be read, and logs it."""
+        for row in rows:
+            try:
+                yield to_model(self._kind, row)
+            except ValidationError as error:
+                _log_unreadable(self._noun, str(row[self._keys[-1]]), _field_of(error))
+
+    def get(self, where: F_contra) -> M:
+        model = self.find(where)
+        if model is None:
+            raise self._missing(where)
+        return model
+
+    def all(self, where: F_contra | None = None) -> list[M]:
+        order = [self._table.c[name] for name in self._keys]
+        rows: list[M] = []
+        for part in _split(where or {}):
+            query = select(self._table).where(*self._conditions(part)).order_by(*order)
+            rows += self._readable(self._connection.execute(query).mappings())
+        return rows
+
+    def count(self, where: F_contra | None = None) -> int:
+        total = 0
+        for part in _split(where or {}):
+            query = select(func.count()).select_from(self._table).where(*self._conditions(part))
+            total += self._connection.scalar(query) or 0
+        return total
+
+    def page(
+        self, limit: int, after: str | int | None, where: F_contra | None = None, *, newest_first: bool = False
+    ) -> list[M]:
+        key = self._table.c[self._keys[-1]]
+        conditions = self._conditions(where)
+        models: list[M] = []
+        while True:
+            beyond = [] if after is None else [key < after if newest_first else key > after]
+            wanted = limit - len(models)
+            ordered = select(self._table).where(*conditions, *beyond).order_by(key.desc() if newest_first else key)
+            rows = self._connection.execute(ordered.limit(wanted)).mappings().all()
+            models += self._readable(rows)
+            if len(rows) < wanted or len(models) == limit:  # else a row was left out: fill the page
+                return models
+            after = rows[-1][key.name]
+
+    def save(self, model: M) -> M:
+        row = to_row(model, self._table)
+        where = {name: row[name] for name in self._keys}
+        guarded = dict(where)
+        if "version" in row:
+            guarded["version"] = row["version"]
+            row["version"] += 1
+        done = self._connection.execute(update(self._table).where(*self._conditions(guarded)).values(row))
+        if done.rowcount == 0:
+            if self._connection.execute(select(self._table).where(*self._conditions(where))).first() is None:
+                raise self._missing(where)
+            raise PreconditionFailedError(
+                f"the {self._noun} was changed in the meantime", hint="read it again and repeat the change"
+            )
+        saved = model.model_copy(update={"version": row["version"]}) if "version" in row else model
+        self._changes.save(saved)
+        return saved
+
+    def delete(self, where: F_contra) -> int:
+        self._changes.delete(self._kind, where)
+        return self._connection.execute(delete(self._table).where(*self._conditions(where))).rowcount
+
+    def older(self, before: F_contra, limit: int, where: F_contra | None = None, *, after: M | None = None) -> list[M]:
+        key, [(field, time)] = self._table.c[self._keys[-1]], before.items()
+        column = self._table.c[field]
+        conditions = [*self._conditions(where), column < time]
+        if after is not None:
+            conditions.append(tuple_(column, key) > (getattr(after, field), getattr(after, key.name)))
+        query = select(self._table).where(*conditions).order_by(column, key).limit(limit)
+        return list(self._readable(self._connection.execute(query).mappings()))
+
+    def delete_older(self, before: F_contra, limit: int) -> int:
+        self._changes.delete(self._kind, {})
+        [(field, time)] = before.items()
+        return delete_rows(self._connection, self._table, [*self._conditions({}), self._table.c[field] < time], limit)
+
+
+def _is_collection(value: object) -> TypeGuard[Collection[Any]]:
+    return isinstance(value, Collection) and not isinstance(value, str)
+
+
+def delete_rows(connection: Connection, table: Table, conditions: Sequence[ColumnElement[bool]], limit: int) -> int:
+    """Delete at most ``limit`` rows that match; return their number."""
+    keys = list(table.primary_key.columns)
+    chosen = select(*keys).where(*conditions).limit(limit)
+    key = tuple_(*keys) if len(keys) > 1 else keys[0]
+    return connection.execute(delete(table).where(key.in_(chosen))).rowcount
+
+
+def _split(where: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    """Yield ``where`` in parts whose longest list has at most ``_MAX_LIST`` values; the order is that of the list."""
+    long = [(name, value) for name, value in where.items() if _is_collection(value) and len(value) > _MAX_LIST]
+    if not long:
+        yield where
+        return
+    name, values = long[0][0], sorted(set(long[0][1]))
+    for start in range(0, len(values), _MAX_LIST):
+        yield {**where, name: values[start : start + _MAX_LIST]}

@@ -1,0 +1,24 @@
+"""What a project may have."""
+
+from datetime import timedelta
+
+from windlass.domain.jobs import DomainModel
+
+
+class ProjectLimits(DomainModel):
+    """Limits of each project, from the settings of the server."""
+
+    active_jobs: int
+    """Jobs that have not ended."""
+    pending_dataset_versions: int
+    """Dataset versions in state ``processing``."""
+    upload_bytes: int
+    """Bytes of one upload."""
+    upload_ttl: timedelta
+    """Time after which an open upload expires."""
+    stored_bytes: int
+    """Bytes of all files of the project, those announced by open uploads included."""
+    endpoints: int
+    replicas_per_endpoint: int
+    replicas_per_project: int
+    """A replica takes about 0.5 GB of memory and more."""

@@ -1,0 +1,204 @@
+"""Trainers as RayJobs in the namespaces of projects, which Kueue admits."""
+
+import time
+from collections.abc import Callable
+
+from windlass.domain.errors import InvalidError, UnavailableError
+from windlass.kit.ca_bundle import ca_bundle_files
+from windlass.kube.client import KubeClient
+from windlass.kube.errors import (
+    KubeApiError,
+    KubeConflictError,
+    KubeForbiddenError,
+    KubeInvalidError,
+    KubeNotFoundError,
+)
+from windlass.kube.explain_job import explain_trainer_failure
+from windlass.kube.jobs.pod_spec import owned_secret
+from windlass.kube.jobs.ray_job import (
+    RayJobSettings,
+    ray_job,
+    ray_job_ref,
+    secret_name,
+    start_of,
+    trainer_status,
+)
+from windlass.kube.kinds import NAMESPACE, POD, POOL
+from windlass.kube.kueue.cluster_objects import Pod, RayJob
+from windlass.kube.names import RAY_CLUSTER_LABEL, RUNNER_ACCOUNT, namespace_of
+from windlass.kube.objects import Object, Ref
+from windlass.kube.resources import GPUPool
+from windlass.ports.launcher import RunLostError, TrainerState, TrainerStatus
+from windlass.runtime.context import CONTEXT_NAME, RunContext
+
+RAY_JOB_SETTINGS_VARIABLE = "WINDLASS_RAY_JOB_SETTINGS"
+"""Environment variable of a pipeline run with ``RayJobSettings`` as JSON; unset: its trainers are local processes."""
+_MANAGER = RUNNER_ACCOUNT
+"""The field manager of the objects of runs."""
+_POLL_SECONDS = 1.0
+"""Minimum time between two requests for the status of a RayJob."""
+_KILL_SECONDS = 120.0
+_KILL_POLL_SECONDS = 0.2
+
+
+class RayJobLauncher:
+    """Implements ``ports.Launcher`` for the runs of one project.
+
+    The RayJob of a run has the name of the run; a further start replaces it. While Kueue has not admitted it, or has
+    preempted it, the trainer is pending. A trainer ships its own output to the control plane, so ``read_log`` is empty.
+    ``stop`` deletes the RayJob in the background: KubeRay then sends SIGTERM to the trainer. A control plane that wants
+    a checkpoint first asks for it in its replies to the reports of the trainer.
+
+    Args:
+        client: with the permissions of the account ``windlass-runner``.
+        project: name of the project.
+        settings: what the installation sets for trainers.
+        clock: seconds; limits how often the API server is asked.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        project: str,
+        settings: RayJobSettings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client, self._project, self._settings, self._clock = client, project, settings, clock
+        self._launched: dict[str, int] = {}
+        """The newest start of each run that this process has launched or adopted."""
+        self._polled: dict[str, tuple[float, TrainerStatus]] = {}
+
+    def launch(self, context: RunContext, start: int) -> None:
+        """Create the RayJob and the Secret with the context of the run; adopt both if they exist.
+
+        Raises:
+            RunLostError: the project is being deleted, or Windlass may not create objects in it.
+            InvalidError: the pool does not exist, or the cluster rejects the RayJob.
+            UnavailableError: the API server cannot be reached.
+        """
+        name = context.identity.name
+        try:
+            existing = self._client.find(self._ref(name))
+            if existing is not None and start_of(existing) < start:
+                delete_ray_job(self._client, self._project, name)
+                existing = None
+            live = existing or self._create(ray_job(context, start, self._resource(context), self._settings))
+            files = {CONTEXT_NAME: context.model_dump_json(), **ca_bundle_files()}
+            self._create_if_missing(owned_secret(secret_name(name, start), files, live))
+        except (KubeForbiddenError, KubeNotFoundError) as error:
+            raise RunLostError(f"the RayJob cannot be created: {error.message}") from error
+        except KubeInvalidError as error:
+            raise InvalidError(f"the cluster rejects the RayJob: {error.message}") from error
+        except KubeApiError as error:
+            raise UnavailableError(error.message) from error
+        self._launched[name] = start_of(live)
+        self._polled.pop(name, None)
+
+    def poll(self, run_name: str) -> TrainerStatus:
+        """Return the status of the newest start, at most a second old; the last known one during an outage."""
+        now, known = self._clock(), self._polled.get(run_name)
+        if known is not None and now - known[0] < _POLL_SECONDS:
+            return known[1]
+        try:
+            found = find_ray_job(self._client, self._project, run_name)
+        except KubeApiError:
+            start = self._launched.get(run_name, 0)
+            status = known[1] if known else TrainerStatus(state=TrainerState.PENDING, start=start)
+        else:
+            status = self._missing(run_name) if found is None else self._explained(found)
+        self._polled[run_name] = (now, status)
+        return status
+
+    def read_log(self, run_name: str, offset: int) -> bytes:
+        """Return nothing: the trainer sends its output to the control plane itself."""
+        del run_name, offset
+        return b""
+
+    def stop(self, run_name: str) -> None:
+        """Delete the RayJob in the background; errors are ignored, because a kill follows."""
+        try:
+            self._client.delete(self._ref(run_name))
+        except KubeApiError:
+            return
+
+    def kill(self, run_name: str) -> None:
+        """Delete the RayJob, and wait until its pods are gone.
+
+        Raises:
+            UnavailableError: the API server cannot be reached, or a pod does not end.
+        """
+        self._polled.pop(run_name, None)
+        delete_ray_job(self._client, self._project, run_name)
+
+    def _ref(self, run_name: str) -> Ref:
+        return ray_job_ref(self._project, run_name)
+
+    def _resource(self, context: RunContext) -> str:
+        """Return the resource that the queue of the job's pool counts."""
+        name = context.spec.resources.pool
+        found = self._client.find(Ref(POOL, name))
+        if found is None:
+            raise InvalidError(f"pool {name} does not exist any more", hint="submit the job to another pool")
+        return GPUPool.model_validate(found, extra="ignore").spec.resource_name
+
+    def _create(self, manifest: Object) -> Object:
+        try:
+            return self._client.create(manifest, manager=_MANAGER)
+        except KubeConflictError:  # the reply to an earlier request was lost
+            return self._client.get(Ref.of(manifest))
+
+    def _create_if_missing(self, manifest: Object) -> None:
+        try:
+            self._client.create(manifest, manager=_MANAGER)
+        except KubeConflictError:
+            return
+
+    def _explained(self, found: Object) -> TrainerStatus:
+        """Return the status of the trainer; of a failed one with its reason, from its pods."""
+        status = trainer_status(found)
+        if status.state is not TrainerState.FAILED:
+            return status
+        subject = RayJob.parse(found)
+        try:
+            labels = f"{RAY_CLUSTER_LABEL}={subject.status.ray_cluster_name}"
+            pods = self._client.list(POD, namespace_of(self._project), labels=labels).items
+        except KubeApiError:
+            pods = []
+        return status.model_copy(update={"reason": explain_trainer_failure(subject, Pod.parse_all(pods))})
+
+    def _missing(self, run_name: str) -> TrainerStatus:
+        start = self._launched.get(run_name, 0)
+        if not start:
+            return TrainerStatus(state=TrainerState.UNKNOWN)
+        return TrainerStatus(state=TrainerState.LOST, start=start, message="its RayJob was deleted")
+
+
+def find_ray_job(client: KubeClient, project: str, run_name: str) -> Object | None:
+    """Return the RayJob of a run, or None; also if its project is gone, with the permission to read RayJobs in it.
+
+    Raises:
+        KubeApiError: the request failed.
+    """
+    try:
+        return client.find(ray_job_ref(project, run_name))
+    except KubeForbiddenError:
+        if client.find(Ref(NAMESPACE, namespace_of(project))) is not None:
+            raise
+        return None
+
+
+def delete_ray_job(client: KubeClient, project: str, run_name: str) -> None:
+    """Delete the RayJob of a run, and wait until its pods are gone; no error when there is none.
+
+    Raises:
+        UnavailableError: the API server cannot be reached, or a pod does not end.
+    """
+    ref, deadline = ray_job_ref(project, run_name), time.monotonic() + _KILL_SECONDS
+    try:
+        while find_ray_job(client, project, run_name) is not None and client.delete(ref, foreground=True):
+            while find_ray_job(client, project, run_name) is not None:
+                if time.monotonic() > deadline:
+                    raise UnavailableError(f"the pods of {ref} do not end; they may be on a node that is not ready")
+                time.sleep(_KILL_POLL_SECONDS)
+    except KubeApiError as error:
+        raise UnavailableError(f"the RayJob of {run_name} cannot be deleted: {error.message}") from error

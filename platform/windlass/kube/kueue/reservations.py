@@ -1,0 +1,53 @@
+"""When the Workloads of jobs reserved and released quota, from their conditions; pure.
+
+Kueue reserves quota when it sets ``QuotaReserved``, and releases it when a Workload is finished, or was evicted and its
+pods are gone. A Workload that is deleted before that releases its quota with the deletion.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from windlass.domain.cluster_sync import ObservedReservation
+from windlass.kube.kueue.snapshot import KueueState
+from windlass.kube.kueue.workload import Workload
+
+
+class DeletedWorkload(NamedTuple):
+    """A Workload as last observed before its deletion."""
+
+    workload: Workload
+    deleted_at: datetime
+
+
+def reservations_from_workloads(
+    state: KueueState, deleted: Iterable[DeletedWorkload] = ()
+) -> tuple[ObservedReservation, ...]:
+    """Return the reservations of the Workloads of jobs; a Workload that never had quota has none."""
+    existing = [(workload, None) for workload in state.workloads]
+    return tuple(
+        reservation
+        for workload, deleted_at in (*deleted, *existing)
+        for reservation in _reservations(state, workload, deleted_at)
+    )
+
+
+def _reservations(state: KueueState, workload: Workload, deleted_at: datetime | None) -> Iterator[ObservedReservation]:
+    condition = workload.condition("QuotaReserved")
+    if not workload.of_job or condition is None or condition.last_transition_time is None:
+        return
+    subject = ObservedReservation(workload=workload.metadata.uid, job=workload.job)
+    if not workload.quota_reserved:
+        yield subject.model_copy(update={"released_at": condition.last_transition_time})
+        return
+    finished = workload.condition("Finished") if workload.finished else None
+    pools = [pool for pool, resource in state.resources.items() if pool in workload.flavors(resource)]
+    for pool in pools[:1]:  # the queue of a job has one pool
+        yield subject.model_copy(
+            update={
+                "pool": pool,
+                "gpus": workload.reserved(state.resources[pool]),
+                "reserved_at": condition.last_transition_time,
+                "released_at": finished.last_transition_time if finished else deleted_at,
+            }
+        )

@@ -1,0 +1,1 @@
+"""Endpoints served by RayServices: names, status, and the serving back end of the control plane."""

@@ -1,0 +1,116 @@
+"""What a control plane runs in its cluster, to end it before the control plane is uninstalled.
+
+Without the control plane, trainers can report nothing and would hold their quota, and nothing routes predictions to
+model servers. The database keeps the jobs and endpoints: another installation starts them again.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, NamedTuple
+
+from windlass.domain.errors import UnavailableError
+from windlass.kube.client import KubeClient
+from windlass.kube.errors import KubeApiError, KubeConflictError, KubeNotFoundError, NoKindMatchError
+from windlass.kube.jobs.pipeline_backend import KubernetesRunFolders
+from windlass.kube.jobs.task_jobs import TaskJobs
+from windlass.kube.kinds import DEPLOYMENT, ENDPOINT, POD
+from windlass.kube.names import CONTROL_PLANE_LABEL
+from windlass.kube.objects import Ref
+
+WORKER_DEPLOYMENT: Final = "windlass-worker"
+WORKER_SELECTOR: Final = "app.kubernetes.io/name=windlass,app.kubernetes.io/component=worker"
+_MANAGER: Final = "windlass-uninstall"
+_PARALLEL: Final = 8
+_SECONDS: Final = 180.0
+_POLL_SECONDS: Final = 0.5
+_log = logging.getLogger(__name__)
+
+
+class EndedWorkloads(NamedTuple):
+    """How many there were."""
+
+    tasks: int
+    endpoints: int
+
+
+class ControlPlaneWorkloads:
+    """The Jobs of a control plane with their RayJobs, and its ModelEndpoints with their RayServices.
+
+    Args:
+        client: with the permissions of the account ``windlass-uninstall``.
+        namespace: of the control plane.
+        control_plane: id of the control plane; others may use the same cluster.
+    """
+
+    def __init__(self, client: KubeClient, namespace: str, control_plane: str) -> None:
+        self._client, self._namespace, self._control_plane = client, namespace, control_plane
+
+    def end(self) -> EndedWorkloads:
+        """Stop the worker, which would start them again; then delete them, and wait until their pods are gone.
+
+        Raises:
+            UnavailableError: the API server cannot be reached, or a pod does not end; ``end`` can be repeated.
+        """
+        try:
+            self._stop_worker()
+            endpoints = self._delete_endpoints()
+            tasks = self._delete_tasks()
+            for ref in endpoints:
+                self._wait(partial(self._is_gone, ref), f"{ref} is not deleted")
+        except KubeApiError as error:
+            raise UnavailableError(error.message) from error
+        return EndedWorkloads(tasks, len(endpoints))
+
+    def _stop_worker(self) -> None:
+        try:
+            self._client.patch(
+                Ref(DEPLOYMENT, WORKER_DEPLOYMENT, self._namespace), {"spec": {"replicas": 0}}, manager=_MANAGER
+            )
+        except KubeNotFoundError:
+            _log.info("there is no worker")
+        self._wait(
+            lambda: not self._client.list(POD, self._namespace, labels=WORKER_SELECTOR).items,
+            "the pods of the worker do not end",
+        )
+
+    def _delete_endpoints(self) -> list[Ref]:
+        """Begin the deletion of the ModelEndpoints; the garbage collector deletes their RayServices first."""
+        try:
+            found = self._client.list(ENDPOINT, labels=f"{CONTROL_PLANE_LABEL}={self._control_plane}").items
+        except NoKindMatchError:
+            return []
+        for each in found:
+            try:
+                self._client.delete(Ref.of(each), uid=each["metadata"]["uid"], foreground=True)
+            except KubeConflictError:
+                continue  # another object has this name now
+        return [Ref.of(each) for each in found]
+
+    def _delete_tasks(self) -> int:
+        tasks = TaskJobs(self._client, self._namespace)
+        folders = KubernetesRunFolders(self._client, tasks)
+        try:
+            runs = folders.names()
+            others = sorted(set(tasks.names()) - set(runs))
+            with ThreadPoolExecutor(_PARALLEL) as executor:
+                for future in [
+                    *(executor.submit(folders.delete, name) for name in runs),
+                    *(executor.submit(tasks.delete, name) for name in others),
+                ]:
+                    future.result()
+        finally:
+            tasks.close()
+        return len(runs) + len(others)
+
+    def _is_gone(self, ref: Ref) -> bool:
+        return self._client.find(ref) is None
+
+    def _wait(self, is_done: Callable[[], bool], problem: str) -> None:
+        deadline = time.monotonic() + _SECONDS
+        while not is_done():
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"{problem}; a pod may be on a node that is not ready")
+            time.sleep(_POLL_SECONDS)

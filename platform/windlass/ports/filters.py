@@ -1,0 +1,216 @@
+"""Filters of the repositories: by field, a value that must be equal, or a collection of which any value may be equal.
+
+A filter lists the fields that queries use. ``mypy`` checks the names and the types of its values.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import TypeAlias, TypedDict, TypeVar
+
+from windlass.domain.cluster_sync import ChangeState
+from windlass.domain.datasets import UploadState, VersionState
+from windlass.domain.endpoints import EndpointState
+from windlass.domain.jobs import AttemptState, JobState, RunState
+from windlass.domain.models import BaseModelState
+
+V = TypeVar("V")
+AnyOf: TypeAlias = V | Collection[V]
+"""One value, or any of several."""
+
+
+class ProjectFilter(TypedDict, total=False):
+    """Fields of projects."""
+
+    id: AnyOf[str]
+    name: AnyOf[str]
+
+
+class KeyFilter(TypedDict, total=False):
+    """Fields of API keys."""
+
+    id: AnyOf[str]
+    user: AnyOf[str]
+    admin: bool
+    project: AnyOf[str]
+    revoked_at: datetime | None
+
+
+class PoolFilter(TypedDict, total=False):
+    """Fields of pools."""
+
+    id: AnyOf[str]
+    name: AnyOf[str]
+
+
+class BaseModelFilter(TypedDict, total=False):
+    """Fields of base models."""
+
+    id: AnyOf[str]
+    name: AnyOf[str]
+    state: AnyOf[BaseModelState]
+
+
+class AuditFilter(TypedDict, total=False):
+    """Fields of audit entries."""
+
+    project: AnyOf[str]
+    actor: AnyOf[str]
+    action: AnyOf[str]
+    time: datetime
+
+
+class ClusterSyncFilter(TypedDict, total=False):
+    """Fields of the status of the cluster sync."""
+
+    name: str
+    holder: str
+    version: int
+
+
+class DemandFilter(TypedDict, total=False):
+    """Fields of resource demands."""
+
+    job: AnyOf[str]
+
+
+class MemberFilter(TypedDict, total=False):
+    """Fields of members."""
+
+    project: AnyOf[str]
+    user: AnyOf[str]
+
+
+class QuotaFilter(TypedDict, total=False):
+    """Fields of quotas."""
+
+    project: AnyOf[str]
+    pool: AnyOf[str]
+
+
+class QuotaChangeFilter(TypedDict, total=False):
+    """Fields of quota changes."""
+
+    id: AnyOf[str]
+    state: AnyOf[ChangeState]
+    ended_at: datetime | None
+
+
+class QueueTimeFilter(TypedDict, total=False):
+    """Fields of queue time samples."""
+
+    pool: AnyOf[str]
+    subject: AnyOf[str]
+    admitted_at: datetime
+
+
+class DatasetFilter(TypedDict, total=False):
+    """Fields of datasets."""
+
+    id: AnyOf[str]
+    name: AnyOf[str]
+
+
+class DatasetVersionFilter(TypedDict, total=False):
+    """Fields of dataset versions."""
+
+    id: AnyOf[str]
+    dataset: AnyOf[str]
+    number: int
+    parent: AnyOf[str]
+    state: AnyOf[VersionState]
+
+
+class UploadFilter(TypedDict, total=False):
+    """Fields of uploads."""
+
+    id: AnyOf[str]
+    dataset: AnyOf[str]
+    state: AnyOf[UploadState]
+
+
+class JobFilter(TypedDict, total=False):
+    """Fields of jobs."""
+
+    id: AnyOf[str]
+    name: str
+    state: AnyOf[JobState]
+    dataset_version: AnyOf[str]
+    base_model: AnyOf[str]
+    finished_at: datetime | None
+    cleaned_up_at: datetime | None
+    history_deleted_at: datetime | None
+
+
+class RunFilter(TypedDict, total=False):
+    """Fields of runs."""
+
+    id: AnyOf[str]
+    job: AnyOf[str]
+    name: AnyOf[str]
+    state: AnyOf[RunState]
+    ended_at: datetime | None
+
+
+class GpuReservationFilter(TypedDict, total=False):
+    """Fields of GPU reservations."""
+
+    holder: AnyOf[str]
+    job: AnyOf[str]
+    reserved_at: datetime
+    released_at: None
+
+
+class AttemptFilter(TypedDict, total=False):
+    """Fields of attempts."""
+
+    job: AnyOf[str]
+    number: int
+    run: AnyOf[str]
+    state: AnyOf[AttemptState]
+
+
+class CheckpointFilter(TypedDict, total=False):
+    """Fields of checkpoints."""
+
+    job: AnyOf[str]
+    step: int
+    attempt: int
+
+
+class ModelFilter(TypedDict, total=False):
+    """Fields of models."""
+
+    id: AnyOf[str]
+    name: AnyOf[str]
+
+
+class ModelVersionFilter(TypedDict, total=False):
+    """Fields of model versions."""
+
+    id: AnyOf[str]
+    model: AnyOf[str]
+    number: int
+    job: AnyOf[str]
+
+
+class EndpointFilter(TypedDict, total=False):
+    """Fields of endpoints."""
+
+    id: AnyOf[str]
+    name: AnyOf[str]
+    state: AnyOf[EndpointState]
+
+
+class LineageFilter(TypedDict, total=False):
+    """Fields of lineage edges."""
+
+    subject: AnyOf[str]
+    object: AnyOf[str]
+
+
+class IdempotencyFilter(TypedDict, total=False):
+    """Fields of idempotency records."""
+
+    route: str
+    key: str
+    created_at: datetime

@@ -1,0 +1,224 @@
+"""Clock and database."""
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from pydantic import BaseModel
+
+from windlass.domain.cluster_sync import ClusterSyncStatus, QueueQuota, QuotaChange, StoredDemand
+from windlass.domain.datasets import Dataset, DatasetVersion, Upload
+from windlass.domain.endpoints import Endpoint
+from windlass.domain.gpu_reservations import GpuReservation
+from windlass.domain.jobs import Attempt, Job, Run
+from windlass.domain.models import CatalogueModel, Model, ModelVersion
+from windlass.domain.projects import ApiKey, Member, Pool, Project, QueueTimeSample, StoredQuota
+from windlass.domain.records import (
+    AuditEntry,
+    Checkpoint,
+    IdempotencyRecord,
+    LineageEdge,
+)
+from windlass.ports import filters as f
+from windlass.ports.repositories import (
+    AdmissionStore,
+    JobTelemetryStore,
+    Outbox,
+    ReadAdmissionStore,
+    ReadJobTelemetryStore,
+    ReadOutbox,
+    ReadRepository,
+    ReadRequestLoadStore,
+    ReadTombstoneStore,
+    Repository,
+    RequestLoadStore,
+    TombstoneStore,
+    UptimeStore,
+)
+
+
+class Clock(Protocol):
+    """Source of the current time; tests replace it."""
+
+    def now(self) -> datetime:
+        """Return the current time as an aware datetime in UTC: for display and for the calendar, never for a lease."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return the seconds since boot: for leases and timeouts. It never jumps, and it runs in suspend."""
+        ...
+
+
+class ReadProjectData(Protocol):
+    """The repositories of one project in a read transaction."""
+
+    members: ReadRepository[Member, f.MemberFilter]
+    quotas: ReadRepository[StoredQuota, f.QuotaFilter]
+    quota_changes: ReadRepository[QuotaChange, f.QuotaChangeFilter]
+    queue_times: ReadRepository[QueueTimeSample, f.QueueTimeFilter]
+    datasets: ReadRepository[Dataset, f.DatasetFilter]
+    dataset_versions: ReadRepository[DatasetVersion, f.DatasetVersionFilter]
+    uploads: ReadRepository[Upload, f.UploadFilter]
+    jobs: ReadRepository[Job, f.JobFilter]
+    runs: ReadRepository[Run, f.RunFilter]
+    gpu_reservations: ReadRepository[GpuReservation, f.GpuReservationFilter]
+    attempts: ReadRepository[Attempt, f.AttemptFilter]
+    checkpoints: ReadRepository[Checkpoint, f.CheckpointFilter]
+    models: ReadRepository[Model, f.ModelFilter]
+    model_versions: ReadRepository[ModelVersion, f.ModelVersionFilter]
+    endpoints: ReadRepository[Endpoint, f.EndpointFilter]
+    lineage: ReadRepository[LineageEdge, f.LineageFilter]
+    idempotency_records: ReadRepository[IdempotencyRecord, f.IdempotencyFilter]
+    telemetry: ReadJobTelemetryStore
+
+
+class ProjectData(ReadProjectData, Protocol):
+    """The repositories of one project in a write transaction."""
+
+    members: Repository[Member, f.MemberFilter]
+    quotas: Repository[StoredQuota, f.QuotaFilter]
+    quota_changes: Repository[QuotaChange, f.QuotaChangeFilter]
+    queue_times: Repository[QueueTimeSample, f.QueueTimeFilter]
+    datasets: Repository[Dataset, f.DatasetFilter]
+    dataset_versions: Repository[DatasetVersion, f.DatasetVersionFilter]
+    uploads: Repository[Upload, f.UploadFilter]
+    jobs: Repository[Job, f.JobFilter]
+    runs: Repository[Run, f.RunFilter]
+    gpu_reservations: Repository[GpuReservation, f.GpuReservationFilter]
+    attempts: Repository[Attempt, f.AttemptFilter]
+    checkpoints: Repository[Checkpoint, f.CheckpointFilter]
+    models: Repository[Model, f.ModelFilter]
+    model_versions: Repository[ModelVersion, f.ModelVersionFilter]
+    endpoints: Repository[Endpoint, f.EndpointFilter]
+    lineage: Repository[LineageEdge, f.LineageFilter]
+    idempotency_records: Repository[IdempotencyRecord, f.IdempotencyFilter]
+    telemetry: JobTelemetryStore
+
+
+@dataclass
+class Changes:
+    """What a transaction has written, by domain class."""
+
+    saved: dict[type[BaseModel], list[BaseModel]] = field(default_factory=dict)
+    """Added and replaced entities, in order. Intents of the outbox are not listed."""
+    deleted: dict[type[BaseModel], list[Mapping[str, object]]] = field(default_factory=dict)
+    """The conditions of deletions."""
+    kinds: set[type[BaseModel]] = field(default_factory=set)
+    """The classes of everything that was written."""
+
+    def save(self, entity: BaseModel) -> None:
+        """Record an added or replaced entity."""
+        self.kinds.add(type(entity))
+        self.saved.setdefault(type(entity), []).append(entity)
+
+    def delete(self, kind: type[BaseModel], where: Mapping[str, object]) -> None:
+        """Record a deletion."""
+        self.kinds.add(kind)
+        self.deleted.setdefault(kind, []).append(dict(where))
+
+
+class CommitHook(Protocol):
+    """Reacts to committed changes."""
+
+    def prepare(self, uow: "UnitOfWork", changes: Changes) -> Callable[[], None] | None:
+        """Inspect the changes of a transaction before its commit, and write in it if necessary.
+
+        Returns what to call after the commit: in the order of the commits on SQLite, in any order on PostgreSQL.
+        """
+        ...
+
+
+class ReadUnitOfWork(Protocol):
+    """A read transaction."""
+
+    projects: ReadRepository[Project, f.ProjectFilter]
+    keys: ReadRepository[ApiKey, f.KeyFilter]
+    pools: ReadRepository[Pool, f.PoolFilter]
+    base_models: ReadRepository[CatalogueModel, f.BaseModelFilter]
+    audit: ReadRepository[AuditEntry, f.AuditFilter]
+    cluster_sync_status: ReadRepository[ClusterSyncStatus, f.ClusterSyncFilter]
+    queue_quotas: ReadRepository[QueueQuota, f.QuotaFilter]
+    """Quotas of the cluster's ClusterQueues."""
+    demands: ReadRepository[StoredDemand, f.DemandFilter]
+    """Demands of the cluster's Workloads."""
+    outbox: ReadOutbox
+    admission: ReadAdmissionStore
+    request_loads: ReadRequestLoadStore
+    tombstones: ReadTombstoneStore
+
+    def project(self, project: str) -> ReadProjectData:
+        """Return the repositories of the project with this uid."""
+        ...
+
+    def all_projects(self) -> ReadProjectData:
+        """Return repositories over all projects: for the worker, never for a request of a tenant."""
+        ...
+
+
+class UnitOfWork(ReadUnitOfWork, Protocol):
+    """A write transaction."""
+
+    projects: Repository[Project, f.ProjectFilter]
+    keys: Repository[ApiKey, f.KeyFilter]
+    pools: Repository[Pool, f.PoolFilter]
+    base_models: Repository[CatalogueModel, f.BaseModelFilter]
+    audit: Repository[AuditEntry, f.AuditFilter]
+    cluster_sync_status: Repository[ClusterSyncStatus, f.ClusterSyncFilter]
+    queue_quotas: Repository[QueueQuota, f.QuotaFilter]
+    demands: Repository[StoredDemand, f.DemandFilter]
+    outbox: Outbox
+    admission: AdmissionStore
+    request_loads: RequestLoadStore
+    tombstones: TombstoneStore
+    uptime: UptimeStore
+
+    def project(self, project: str) -> ProjectData:
+        """Return the repositories of the project with this uid."""
+        ...
+
+    def all_projects(self) -> ProjectData:
+        """Return repositories over all projects: for the worker, never for a request of a tenant."""
+        ...
+
+
+class Database(Protocol):
+    """Opens transactions. ``write`` commits on exit without an exception, otherwise rolls back."""
+
+    def read(self) -> AbstractContextManager[ReadUnitOfWork]:
+        """Begin a read-only transaction with a consistent snapshot."""
+        ...
+
+    def write(self) -> AbstractContextManager[UnitOfWork]:
+        """Begin a read-write transaction. Transactions are serializable: each sees and leaves what it would alone.
+
+        SQLite lets one writer in at a time. PostgreSQL runs them at the same time, and refuses one of two whose result
+        depends on their order; ``windlass.services.transactions`` repeats the operation.
+
+        Raises:
+            TransactionConflictError: a concurrent transaction was committed first; nothing was written.
+            StorageFullError: the disk is full; nothing was written.
+        """
+        ...
+
+    def add_commit_hook(self, hook: CommitHook) -> None:
+        """Call ``hook`` for every write transaction of this process that changes entities."""
+        ...
+
+    def subscribe(
+        self, kinds: Collection[type[BaseModel]], callback: Callable[[frozenset[type[BaseModel]]], None]
+    ) -> None:
+        """Call ``callback`` after a commit of this process that changes one of these classes, with those that changed.
+
+        After ``listen``, also after a commit of another process. A commit may be missed, so subscribers also poll.
+        """
+        ...
+
+    def listen(self) -> None:
+        """Start to report the commits of other processes, until ``close``; no effect on a database of one process."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...

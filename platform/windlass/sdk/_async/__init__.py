@@ -1,0 +1,1 @@
+"""The asynchronous client: the source from which ``windlass.sdk._sync`` is generated."""

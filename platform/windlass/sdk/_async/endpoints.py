@@ -1,0 +1,116 @@
+"""Endpoints: serving, prediction, chat."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from windlass.domain.endpoints import EndpointSpec, EndpointState
+from windlass.sdk._async.pages import AsyncPaginator
+from windlass.sdk._async.resource import AsyncResource
+from windlass.sdk._protocol import validate_body
+from windlass.sdk._streams import EventStream
+from windlass.sdk.arguments import as_list, to_dict
+from windlass.sdk.chat import ChatDelta, ChatReply, Messages, chat_request, decode_delta, decode_reply, is_done
+from windlass.sdk.predictions import Prediction, decode_predictions, request_batches
+from windlass.wire.base import DeletionOut
+from windlass.wire.models import EndpointIn, EndpointOut, EndpointPatch, PredictIn, PredictOut
+
+_FINAL_STATES = frozenset({EndpointState.READY, EndpointState.FAILED, EndpointState.STOPPED})
+_Predictions = list[Prediction]  # in the class, `list` is a method
+
+
+class AsyncEndpoints(AsyncResource):
+    """Endpoints of the project."""
+
+    async def create(self, name: str, spec: EndpointSpec | Mapping[str, Any]) -> EndpointOut:
+        """Create an endpoint."""
+        body = validate_body(EndpointIn, name=name, spec=to_dict(spec))
+        return await self._post(self._path("endpoints"), EndpointOut, body)
+
+    def list(self) -> AsyncPaginator[EndpointOut]:
+        """List the project's endpoints, newest first."""
+        return self._list(self._path("endpoints"), EndpointOut)
+
+    async def get(self, name: str) -> EndpointOut:
+        """Get an endpoint."""
+        return await self._get(self._path("endpoints", name), EndpointOut)
+
+    async def update(
+        self, name: str, spec: EndpointSpec | Mapping[str, Any], *, if_match: int | None = None
+    ) -> EndpointOut:
+        """Change the spec: the new model versions are verified before traffic moves to them."""
+        body = validate_body(EndpointPatch, spec=to_dict(spec))
+        return await self._patch(self._path("endpoints", name), EndpointOut, body, if_match)
+
+    async def delete(self, name: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
+        """Delete an endpoint."""
+        return await self._delete(self._path("endpoints", name), if_match, dry_run=dry_run)
+
+    async def wait(self, name: str, *, timeout: float | None = None) -> EndpointOut:
+        """Wait until the newest spec is ready, failed or stopped: see ``state`` and ``reason``.
+
+        Raises:
+            WaitTimeoutError: after ``timeout`` seconds; the rollout continues.
+        """
+        return await self._poll(
+            lambda: self.get(name),
+            lambda endpoint: endpoint.observed_generation >= endpoint.generation and endpoint.state in _FINAL_STATES,
+            timeout,
+            f"endpoint {name}",
+        )
+
+    async def predict(self, name: str, inputs: Sequence[str], *, top_k: int | None = None) -> _Predictions:
+        """Classify any number of texts; returns one prediction per text, in order.
+
+        The texts are sent in requests of at most 256. ``top_k`` limits the number of labels per text (default: all).
+
+        Raises:
+            InvalidError: ``inputs`` is a string, or a text is too long.
+        """
+        url = self._path("endpoints", name) + ":predict"
+        predictions: _Predictions = []
+        for batch in request_batches(as_list("inputs", inputs)):
+            body = validate_body(PredictIn, inputs=batch, top_k=top_k)
+            answer = await self._post(url, PredictOut, body, read_only=True)
+            predictions += decode_predictions(answer, len(batch))
+        return predictions
+
+    async def chat(
+        self,
+        name: str,
+        messages: Messages,
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+    ) -> ChatReply:
+        """Complete a chat. ``None`` selects the server's default of a parameter."""
+        sampling = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "stop": stop, "seed": seed}
+        request = chat_request(self._chat_url(name), name, messages, sampling)
+        return decode_reply(await self._transport.send(request))
+
+    def chat_stream(
+        self,
+        name: str,
+        messages: Messages,
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+    ) -> AsyncIterator[ChatDelta]:
+        """Stream a chat completion. A disconnect is an error: a completion cannot be resumed."""
+        sampling = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "stop": stop, "seed": seed}
+        stream = EventStream(
+            request=chat_request(self._chat_url(name), name, messages, {**sampling, "stream": True}),
+            decode=decode_delta,
+            is_end=is_done,
+            resumable=False,
+            description="the chat completion",
+        )
+        return self._transport.stream(stream)
+
+    def _chat_url(self, name: str) -> str:
+        return self._path("endpoints", name, "chat", "completions")

@@ -1,0 +1,221 @@
+"""Server information, API keys, pools, quotas, usage and audit log."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from windlass.domain.errors import ConflictError
+from windlass.sdk._async.pages import AsyncPaginator
+from windlass.sdk._async.resource import AsyncResource
+from windlass.sdk._protocol import Request, decode_as, path, validate_body
+from windlass.sdk.arguments import as_body
+from windlass.wire.base import AuditOut, ClusterSyncOut, DeletionOut, ServerOut, UsageOut, WhoamiOut
+from windlass.wire.projects import (
+    KeyIn,
+    KeyOut,
+    NewKeyOut,
+    PoolIn,
+    PoolOut,
+    PoolPatch,
+    QuotaChangeOut,
+    QuotaIn,
+    QuotaOut,
+)
+
+
+class AsyncServer(AsyncResource):
+    """The server and the caller's identity."""
+
+    async def info(self) -> ServerOut:
+        """Get the server's name, version and mode."""
+        return await self._get("/v1", ServerOut)
+
+    async def cluster_sync(self) -> ClusterSyncOut:
+        """Read the status of the cluster sync.
+
+        Raises:
+            NotFoundError: the server has no cluster.
+        """
+        return await self._get(path("cluster-sync"), ClusterSyncOut)
+
+    async def whoami(self) -> WhoamiOut:
+        """Get the user, projects and roles of the API key."""
+        return await self._get(path("whoami"), WhoamiOut)
+
+
+class AsyncKeys(AsyncResource):
+    """API keys."""
+
+    async def create(
+        self,
+        user: str,
+        *,
+        name: str = "",
+        admin: bool = False,
+        project: str | None = None,
+        expires_in_days: int | None = None,
+    ) -> NewKeyOut:
+        """Create an API key. Only this response contains its secret."""
+        body = validate_body(KeyIn, user=user, name=name, admin=admin, project=project, expires_in_days=expires_in_days)
+        return await self._post(path("keys"), NewKeyOut, body)
+
+    async def renew(self, key: str) -> NewKeyOut:
+        """Replace a key by one with the same rights and lifetime; the old one expires after an hour."""
+        request = Request("POST", path("keys", key) + ":renew", retry=False)  # a second one would be another key
+        return decode_as(NewKeyOut)(await self._transport.send(request))
+
+    def list(self) -> AsyncPaginator[KeyOut]:
+        """List the user's API keys; for admins all keys."""
+        return self._list(path("keys"), KeyOut)
+
+    async def revoke(self, key: str, *, force: bool = False, dry_run: bool = False) -> DeletionOut:
+        """Revoke an API key; ``force`` allows to revoke the key in use and the last admin key."""
+        query = {"force": force or None, "dry_run": dry_run or None}
+        return await self._delete_with_result(path("keys", key), DeletionOut, query)
+
+
+class AsyncPools(AsyncResource):
+    """Pools of accelerators."""
+
+    async def create(
+        self,
+        name: str,
+        capacity: int,
+        *,
+        gpu_type: str = "",
+        max_gpus_per_job: int | None = None,
+        price_per_gpu_hour: float = 0.0,
+        gpu_memory_bytes: int | None = None,
+    ) -> PoolOut:
+        """Create a pool of ``capacity`` GPUs (or CPU slots)."""
+        body = validate_body(
+            PoolIn,
+            name=name,
+            capacity=capacity,
+            gpu_type=gpu_type,
+            max_gpus_per_job=max_gpus_per_job,
+            price_per_gpu_hour=price_per_gpu_hour,
+            gpu_memory_bytes=gpu_memory_bytes,
+        )
+        return await self._post(path("pools"), PoolOut, body)
+
+    def list(self) -> AsyncPaginator[PoolOut]:
+        """List the pools."""
+        return self._list(path("pools"), PoolOut)
+
+    async def get(self, name: str) -> PoolOut:
+        """Get a pool."""
+        return await self._get(path("pools", name), PoolOut)
+
+    async def update(self, name: str, change: PoolPatch | Mapping[str, Any], *, if_match: int | None = None) -> PoolOut:
+        """Change the fields that are set in ``change``."""
+        return await self._patch(path("pools", name), PoolOut, as_body(PoolPatch, change), if_match)
+
+    async def delete(self, name: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
+        """Delete an unused pool."""
+        return await self._delete(path("pools", name), if_match, dry_run=dry_run)
+
+
+class AsyncQuotas(AsyncResource):
+    """Quotas of the project; ``all`` lists the quotas of all projects."""
+
+    def all(self) -> AsyncPaginator[QuotaOut]:
+        """List the quotas of all projects in all pools."""
+        return self._list(path("quotas"), QuotaOut)
+
+    def list(self) -> AsyncPaginator[QuotaOut]:
+        """List the project's quotas: nominal, used, borrowed and lent GPUs per pool."""
+        return self._list(self._path("quotas"), QuotaOut)
+
+    async def check(
+        self,
+        pool: str,
+        nominal: int | None,
+        *,
+        borrowing_limit: int | None = None,
+        lending_limit: int | None = None,
+    ) -> QuotaChangeOut:
+        """Preview a quota change without storing it: returns the jobs that it would preempt or start.
+
+        ``nominal`` None previews the deletion of the quota.
+
+        Raises:
+            ConflictError: another field manager owns the quota in the cluster.
+        """
+        url, query = self._path("quotas", pool), {"dry_run": "true"}
+        if nominal is None:
+            return await self._delete_with_result(url, QuotaChangeOut, query)
+        body = validate_body(QuotaIn, nominal=nominal, borrowing_limit=borrowing_limit, lending_limit=lending_limit)
+        return await self._put(url, QuotaChangeOut, body, query)
+
+    async def set(
+        self,
+        pool: str,
+        nominal: int,
+        *,
+        borrowing_limit: int | None = None,
+        lending_limit: int | None = None,
+        timeout: float | None = 60.0,
+    ) -> QuotaOut:
+        """Set the project's quota in a pool and wait until it is in effect. A limit of None means no limit.
+
+        Raises:
+            ConflictError: another field manager owns the quota in the cluster.
+            WaitTimeoutError: the change is still pending after ``timeout`` seconds.
+        """
+        body = validate_body(QuotaIn, nominal=nominal, borrowing_limit=borrowing_limit, lending_limit=lending_limit)
+        await self._wait_for_change(await self._put(self._path("quotas", pool), QuotaChangeOut, body), timeout)
+        desired = body.model_dump()
+
+        async def read() -> QuotaOut | None:
+            async for quota in self.list():
+                if quota.pool == pool:
+                    return quota
+            return None
+
+        def is_applied(quota: QuotaOut | None) -> bool:
+            return quota is not None and quota.model_dump(include={*desired}) == desired
+
+        quota = await self._poll(read, is_applied, timeout, f"the quota of pool {pool}")
+        assert quota is not None  # noqa: S101 - see is_applied
+        return quota
+
+    async def delete(self, pool: str, *, timeout: float | None = 60.0) -> QuotaChangeOut:
+        """Delete the project's quota in a pool. Raises the errors of ``set``."""
+        change = await self._delete_with_result(self._path("quotas", pool), QuotaChangeOut)
+        return await self._wait_for_change(change, timeout)
+
+    async def change(self, change: str) -> QuotaChangeOut:
+        """Get the state of a quota change."""
+        return await self._get(self._path("quota-changes", change), QuotaChangeOut)
+
+    async def _wait_for_change(self, change: QuotaChangeOut, timeout: float | None) -> QuotaChangeOut:
+        """Wait until a quota change has succeeded or failed."""
+        if change.state == "pending" and change.id is not None:
+            change_id = change.id
+            change = await self._poll(
+                lambda: self.change(change_id),
+                lambda change: change.state != "pending",
+                timeout,
+                f"quota change {change_id}",
+            )
+        if change.state == "refused":
+            raise ConflictError(f"the cluster rejected the change: {change.problem}")
+        return change
+
+
+class AsyncUsage(AsyncResource):
+    """GPU usage of the project's jobs."""
+
+    def list(self) -> AsyncPaginator[UsageOut]:
+        """List the GPU usage of the project's jobs."""
+        return self._list(self._path("usage"), UsageOut)
+
+
+class AsyncAudit(AsyncResource):
+    """The audit log."""
+
+    def list(
+        self, *, project: str | None = None, actor: str | None = None, action: str | None = None
+    ) -> AsyncPaginator[AuditOut]:
+        """List the entries of the audit log: of a project (name or uid), an actor, an action such as job.create."""
+        return self._list(path("audit"), AuditOut, {"project": project, "actor": actor, "action": action})

@@ -1,0 +1,174 @@
+"""Presigned requests for the files that a token may read or write, and the commit of a published folder.
+
+A folder is published when it has a manifest. Its files are written first, each by a conditional write that keeps the
+declared hash, and the manifest last. So a process that dies publishes nothing, the next one continues with the files
+that are stored already, and a URL that outlives the publication cannot change it.
+"""
+
+import io
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from windlass.domain.artifacts import MANIFEST_NAME, FileEntry, Manifest
+from windlass.domain.errors import ChecksumMismatchError, ConflictError, ForbiddenError, NotFoundError
+from windlass.domain.storage_layout import artifacts_prefix, checkpoints_prefix, dataset_version_prefix
+from windlass.domain.transfers import FileReply, FileUploadReply, FolderReply, SignedPut, TransferGrant
+from windlass.ports import UrlSigner
+from windlass.services.base import ServiceDependencies
+from windlass.services.runs import run_and_job
+
+_MAX_MANIFEST_BYTES = 16 << 20
+
+
+def run_grant(deps: ServiceDependencies, run_id: str) -> TransferGrant:
+    """Return what the processes of a run may read and write; a run that has ended writes nothing."""
+    with deps.database.read() as uow:
+        run, job = run_and_job(uow, run_id)
+        base_model = uow.base_models.get({"id": job.base_model}).prefix
+    checkpoints, artifacts = checkpoints_prefix(job), artifacts_prefix(job)
+    writable = not run.state.ended
+    return TransferGrant(
+        subject=run.id,
+        read=(dataset_version_prefix(run.project, job.dataset_version), base_model, checkpoints, artifacts),
+        write=(checkpoints, artifacts) if writable else (),
+        delete=(checkpoints,) if writable else (),
+    )
+
+
+@dataclass(frozen=True)
+class Transfers:
+    """The operations of one token."""
+
+    deps: ServiceDependencies
+    grant: TransferGrant
+
+    @property
+    def signer(self) -> UrlSigner:
+        """What signs requests.
+
+        Raises:
+            ConflictError: the object store of this server is a local folder.
+        """
+        if self.deps.signer is None:
+            raise ConflictError(
+                "the object store of this server is a folder", hint="processes on its machine read the files by path"
+            )
+        return self.deps.signer
+
+    def open_folder(self, uri: str) -> FolderReply:
+        """Return the manifest of a published folder and the requests for its files.
+
+        Raises:
+            NotFoundError: no folder is published there.
+            ChecksumMismatchError: its manifest is not valid.
+        """
+        key = self._allowed(uri, self.grant.read)
+        stored = self._manifest(key)
+        if stored is None:
+            raise NotFoundError(f"no folder is published at {uri}")
+        try:
+            manifest = Manifest.model_validate_json(stored)
+        except ValidationError as error:
+            raise ChecksumMismatchError(f"the manifest at {uri} is not valid") from error
+        files = {path: self.signer.read(f"{key}/{path}", entry.bytes) for path, entry in manifest.files.items()}
+        return FolderReply(manifest=manifest, files=files)
+
+    def open_file(self, uri: str) -> FileReply:
+        """Return the requests for one file.
+
+        Raises:
+            NotFoundError: there is no such file.
+        """
+        return FileReply(parts=self.signer.read_file(self._allowed(uri, self.grant.read)))
+
+    def published(self, uri: str) -> tuple[str, ...]:
+        """Return the URIs of the folders that are published below a URI."""
+        store, key = self.deps.store, self._allowed(uri, self.grant.read)
+        suffix = f"/{MANIFEST_NAME}"
+        folders = (found.removesuffix(suffix) for found in store.keys(key) if found.endswith(suffix))
+        return tuple(sorted(store.uri(folder) for folder in folders if folder != key))
+
+    def delete(self, uri: str) -> None:
+        """Delete all files at and below a URI."""
+        self.deps.store.delete(self._allowed(uri, self.grant.delete))
+
+    def begin(self, uri: str) -> None:
+        """Check that a folder may be published.
+
+        Raises:
+            ConflictError: one is published already.
+        """
+        self._unpublished(uri)
+
+    def write_file(self, uri: str, path: str, entry: FileEntry) -> FileUploadReply:
+        """Return how to store a file of a folder. A file that another content has taken is deleted first."""
+        key = f"{self._unpublished(uri)}/{path}"
+        stored = self.signer.entry(key)
+        if stored == entry:
+            return FileUploadReply()
+        if stored is not None:  # of a publisher that died, since the folder has no manifest
+            self.deps.store.delete(key)
+        length = self.signer.part_length(entry.bytes)
+        if entry.bytes <= length:
+            return FileUploadReply(put=self.signer.write(key, entry))
+        return FileUploadReply(upload=self.signer.start_multipart(key, entry), part_bytes=length)
+
+    def write_parts(self, uri: str, path: str, upload: str, numbers: tuple[int, ...]) -> tuple[SignedPut, ...]:
+        """Return the requests for parts of a file."""
+        return self.signer.write_parts(f"{self._unpublished(uri)}/{path}", upload, numbers)
+
+    def complete_file(self, uri: str, path: str, entry: FileEntry, upload: str, etags: tuple[str, ...]) -> None:
+        """Store a file from its parts; idempotent.
+
+        Raises:
+            ConflictError, NotFoundError: the parts are gone, or another content was stored; store the file again.
+        """
+        key = f"{self._unpublished(uri)}/{path}"
+        try:
+            self.signer.complete_multipart(key, upload, etags)
+        except (ConflictError, NotFoundError):
+            if self.signer.entry(key) != entry:
+                raise
+
+    def commit(self, uri: str, manifest: Manifest) -> None:
+        """Publish a folder whose files are stored; idempotent.
+
+        Raises:
+            ConflictError: another folder is published there, or a file is not stored as declared.
+        """
+        key, content = self._allowed(uri, self.grant.write), manifest.model_dump_json().encode()
+        if self._manifest(key) == content:
+            return
+        for path, entry in manifest.files.items():
+            if self.signer.entry(f"{key}/{path}") != entry:
+                raise ConflictError(f"{path} is not stored as declared", hint="publish the folder again")
+        try:
+            self.deps.store.put(f"{key}/{MANIFEST_NAME}", io.BytesIO(content))
+        except ConflictError as error:
+            if self._manifest(key) != content:
+                raise _taken(uri) from error
+
+    def _manifest(self, key: str) -> bytes | None:
+        try:
+            with self.deps.store.open(f"{key}/{MANIFEST_NAME}") as stream:
+                content = stream.read(_MAX_MANIFEST_BYTES + 1)
+        except NotFoundError:
+            return None
+        return content
+
+    def _unpublished(self, uri: str) -> str:
+        key = self._allowed(uri, self.grant.write)
+        if self.deps.store.size(f"{key}/{MANIFEST_NAME}"):
+            raise _taken(uri)
+        return key
+
+    def _allowed(self, uri: str, prefixes: tuple[str, ...]) -> str:
+        key = self.deps.store.key(uri)
+        if any(key == prefix or key.startswith(f"{prefix}/") for prefix in prefixes):
+            return key
+        raise ForbiddenError(f"the token of {self.grant.subject} does not allow this at {uri}")
+
+
+def _taken(uri: str) -> ConflictError:
+    return ConflictError(f"{uri} is published already", hint="publish a new version elsewhere")

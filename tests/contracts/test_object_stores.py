@@ -1,0 +1,23 @@
+"""Runs the object store contract on a local folder and on a real S3 server."""
+
+from pathlib import Path
+
+import pytest
+from tests.contracts.object_store import ObjectStoreContract
+from tests.factories.s3_server import S3Server
+
+from windlass.ports import ObjectStore
+from windlass.storage.local import LocalObjectStore
+
+
+class TestLocalObjectStore(ObjectStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> ObjectStore:
+        return LocalObjectStore(tmp_path / "a store")
+
+
+@pytest.mark.s3
+class TestS3ObjectStore(ObjectStoreContract):
+    @pytest.fixture
+    def store(self, s3_server: S3Server) -> ObjectStore:
+        return s3_server.new_store()

@@ -1,0 +1,218 @@
+"""Authentication and authorization of every route: deny by default."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from tests.fakes.harness import ControlPlaneHarness
+
+from windlass.domain.projects import Permission
+from windlass_api.authn import PUBLIC
+from windlass_api.dependencies import RequirePermission
+from windlass_api.routers import health, internal
+from windlass_api.routers.v1 import base_models, datasets, endpoints, jobs, models, platform, projects
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+
+
+def iter_operations(harness: ControlPlaneHarness) -> Iterator[tuple[str, str]]:
+    """Yield path and method of every public and internal route."""
+    for path, operations in harness.app.openapi()["paths"].items():
+        for method in operations:
+            yield path, method.upper()
+    for route in internal.router.routes:
+        assert isinstance(route, APIRoute)
+        for method in route.methods or ():
+            yield route.path, method
+
+
+def fill_path(path: str) -> str:
+    """Return a path with its parameters replaced by values."""
+    values = {"project": "ours", "run": "run_01m810c6xggwmq6ybzy8jrqebf", "number": "1", "name": "x", "path:path": "x"}
+    for part in path.split("{")[1:]:
+        name = part.partition("}")[0]
+        path = path.replace("{" + name + "}", values.get(name, "x"))
+    return path
+
+
+def test_anonymous_requests_are_rejected_on_all_paths(harness: ControlPlaneHarness) -> None:
+    anonymous = harness.client_for_key("")
+    anonymous.headers.pop("Authorization")
+    rejected = 0
+    paths = {fill_path(path) for path, _ in iter_operations(harness)} | {
+        "/",
+        "/docs",
+        "/no/such/path",
+        "/v1/projects/../pools",
+    }
+    for path in paths:
+        for method in METHODS:
+            reply = anonymous.request(method, path)
+            if path in PUBLIC:
+                continue
+            assert reply.status_code == 401, (method, path, reply.status_code)
+            assert reply.headers["www-authenticate"] == "Bearer"
+            rejected += 1
+    assert rejected > 300
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "wlk_", "wlk__", "wlk_x_y", "wlk_01m810c6xggwmq6ybzy8jrqebf_wrong", "wlr_" + "0" * 64, "x" * 5000, "\x7f"],
+)
+def test_invalid_keys_are_rejected(harness: ControlPlaneHarness, token: str) -> None:
+    reply = harness.client_for_key(token).get("/v1/whoami")
+    assert (reply.status_code, reply.json()["code"]) == (401, "unauthenticated")
+
+
+def test_every_route_declares_its_permission(harness: ControlPlaneHarness) -> None:
+    without = []
+    for path, method in iter_operations(harness):
+        if path in PUBLIC or path.startswith("/internal/"):
+            continue
+        route = next(r for r in _public_routes(harness) if _openapi_path(r) == path and method in (r.methods or ()))
+        if not list(_permissions(route.dependant)):
+            without.append((method, path))
+    assert without == []
+
+
+def _openapi_path(route: APIRoute) -> str:
+    """Return a route's path as in the OpenAPI document, without converters."""
+    return route.path.replace(":path}", "}")
+
+
+def _public_routes(harness: ControlPlaneHarness) -> list[APIRoute]:
+    modules = (health, platform, projects, datasets, base_models, jobs, models, endpoints)
+    routes = [route for module in modules for route in module.router.routes if isinstance(route, APIRoute)]
+    described = {(path, method) for path, method in iter_operations(harness) if not path.startswith("/internal/")}
+    assert {(_openapi_path(route), method) for route in routes for method in route.methods or ()} == described
+    return routes
+
+
+def _permissions(dependant: Dependant) -> Iterator[RequirePermission]:
+    for dependency in dependant.dependencies:
+        call: object = dependency.call
+        if isinstance(call, RequirePermission):
+            yield call
+        yield from _permissions(dependency)
+
+
+def test_non_member_gets_not_found_for_a_project(ready: ControlPlaneHarness) -> None:
+    stranger = ready.client_for_user("stranger")
+    for path, method in iter_operations(ready):
+        if "{project}" not in path:
+            continue
+        headers = {"If-Match": '"1"', "Idempotency-Key": "k", "Content-Type": "application/json"}
+        reply = stranger.request(method, fill_path(path), headers=headers)
+        assert reply.status_code in (404, 422, 400), (method, path, reply.status_code)
+        if reply.status_code == 404:
+            assert reply.json()["detail"] == "no project ours"
+
+
+def test_viewer_can_only_read(ready: ControlPlaneHarness) -> None:
+    viewer = ready.client_for_user("eve")
+    assert ready.client.put("/v1/projects/ours/members/eve", json={"role": "viewer"}).status_code == 200
+    assert viewer.get("/v1/projects/ours/jobs").status_code == 200
+    spec = {"task": "text-classification", "base_model": "tiny", "dataset": "reviews", "model": "m"}
+    reply = viewer.post("/v1/projects/ours/jobs", json={"spec": spec}, headers={"Idempotency-Key": "k"})
+    assert (reply.status_code, reply.json()["code"]) == (403, "forbidden")
+    assert viewer.post("/v1/keys", json={"user": "eve"}).status_code == 403
+    assert viewer.get("/v1/audit").status_code == 403
+    assert viewer.put("/v1/projects/ours/quotas/local", json={"nominal": 99}).status_code == 403
+
+
+def test_editor_cannot_change_quotas_or_members(ready: ControlPlaneHarness) -> None:
+    ready.client.put("/v1/projects/ours/members/ed", json={"role": "editor"})
+    editor = ready.client_for_user("ed")
+    ready.submit("ours", key="by-editor", client=editor)
+    assert editor.put("/v1/projects/ours/members/ed", json={"role": "owner"}).status_code == 403
+    assert editor.delete("/v1/projects/ours/quotas/local").status_code == 403
+
+
+def test_project_key_cannot_access_other_projects(ready: ControlPlaneHarness) -> None:
+    ready.create_project("theirs", pool="other")
+    for name in ("ours", "theirs"):
+        ready.client.put(f"/v1/projects/{name}/members/bob", json={"role": "owner"})
+    confined = ready.client_for_user("bob", project="ours")
+    assert confined.get("/v1/projects/ours").status_code == 200
+    assert confined.get("/v1/projects/theirs").status_code == 404
+    assert [p["name"] for p in confined.get("/v1/projects").json()["items"]] == ["ours"]
+
+
+def test_revoked_key_is_rejected(harness: ControlPlaneHarness) -> None:
+    made = harness.client.post("/v1/keys", json={"user": "carol"}).json()
+    carol = harness.client_for_key(made["secret"])
+    assert carol.get("/v1/whoami").json()["user"] == "carol"
+    assert harness.client.delete(f"/v1/keys/{made['id']}").status_code == 200
+    assert carol.get("/v1/whoami").status_code == 401
+
+
+def test_the_key_in_use_and_the_last_admin_key_are_revoked_by_force_only(harness: ControlPlaneHarness) -> None:
+    mine = harness.client.get("/v1/whoami").json()["key"]
+    other = harness.client.post("/v1/keys", json={"user": "ada", "admin": True}).json()
+    reply = harness.client.delete(f"/v1/keys/{mine}")
+    assert (reply.status_code, reply.json()["code"]) == (409, "conflict")
+    ada = harness.client_for_key(other["secret"])
+    assert ada.delete(f"/v1/keys/{mine}").status_code == 200
+    expired = ada.post("/v1/keys", json={"user": "bob", "admin": True, "expires_in_days": 1}).json()
+    bob = harness.client_for_key(expired["secret"])
+    assert bob.delete(f"/v1/keys/{other['id']}").status_code == 200
+    assert bob.delete(f"/v1/keys/{expired['id']}").status_code == 409
+    assert bob.delete(f"/v1/keys/{expired['id']}", params={"force": "true"}).status_code == 200
+    assert bob.get("/v1/whoami").status_code == 401
+
+
+def test_secrets_are_not_stored(harness: ControlPlaneHarness) -> None:
+    made = harness.client.post("/v1/keys", json={"user": "carol"}).json()
+    secret = made["secret"].rpartition("_")[2]
+    for file in harness.home.rglob("*"):
+        if file.is_file():
+            assert secret.encode() not in file.read_bytes(), file
+
+
+def test_run_token_is_valid_for_its_own_run_only(ready: ControlPlaneHarness) -> None:
+    first, second = ready.submit("ours", key="1"), ready.submit("ours", key="2")
+    ready.create_project("more", gpus=3, pool="local")
+    ready.client.put("/v1/projects/ours/quotas/local", json={"nominal": 4})
+    ready.run_worker_once(2)
+    first_run, second_run = ready.simulated_run(first), ready.simulated_run(second)
+    assert first_run.acquire_attempt().status_code == 200
+    assert first_run.client.get(f"/internal/v1/runs/{second_run.run}").status_code == 401
+    assert first_run.client.get("/v1/whoami").status_code == 401
+    assert ready.client.get(f"/internal/v1/runs/{first_run.run}").status_code == 401
+
+
+def test_api_key_cannot_access_internal_routes(harness: ControlPlaneHarness) -> None:
+    for path in ("/internal/v1/runs/x", "/internal/v1/runs/x/attempts:acquire"):
+        reply = harness.client.request("POST" if path.endswith("acquire") else "GET", path, json={"trainer": "t"})
+        assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
+
+
+def test_body_over_the_limit_is_rejected_by_content_length(harness: ControlPlaneHarness) -> None:
+    reply = harness.client.post("/v1/projects", content=b"x" * (3 << 20))
+    assert (reply.status_code, reply.json()["code"]) == (413, "too_large")
+
+
+def test_streamed_body_over_the_limit_is_rejected(harness: ControlPlaneHarness) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(30):
+            yield b"x" * 100_000
+
+    reply = harness.client.post("/v1/projects", content=chunks())
+    assert (reply.status_code, reply.json()["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b'{"name": NaN}', b"\xff\xfe"])
+def test_malformed_json_is_rejected(harness: ControlPlaneHarness, body: bytes) -> None:
+    reply = harness.client.post("/v1/projects", content=body, headers={"Content-Type": "application/json"})
+    assert reply.status_code in (400, 422)
+    assert reply.json()["code"] in ("bad_request", "invalid")
+
+
+def test_every_permission_is_used_by_a_route(harness: ControlPlaneHarness) -> None:
+    used: set[Any] = {
+        permission.permission for route in _public_routes(harness) for permission in _permissions(route.dependant)
+    }
+    assert set(Permission) - used == set()

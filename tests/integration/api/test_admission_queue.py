@@ -1,0 +1,167 @@
+"""The queue in memory equals the database after every commit, of this process and of others."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from tests.fakes.harness import ControlPlaneHarness
+
+from windlass.db.session import SqlDatabase
+from windlass.domain.jobs import JobState, move
+from windlass.domain.quota import schedule
+from windlass.ports import BackendState
+from windlass.services.admission_queue import AdmissionQueue, read_snapshot
+
+
+@dataclass
+class StatementLog:
+    """The SQL statements that a database executes."""
+
+    statements: list[str]
+
+    @classmethod
+    def of(cls, harness: ControlPlaneHarness) -> "StatementLog":
+        log = cls([])
+
+        def record(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            log.statements.append(" ".join(statement.split()))
+
+        event.listen(harness.engine, "before_cursor_execute", record)
+        return log
+
+
+def check(harness: ControlPlaneHarness, queue: AdmissionQueue | None = None) -> None:
+    """The queue explains and decides as the scheduler does on what the database has."""
+    queue = queue or harness.jobs.queue
+    assert queue is not None
+    with harness.database.read() as uow:
+        snapshot = read_snapshot(uow)
+        decisions = schedule(snapshot)
+        assert queue.explain(uow, [demand.job for demand in snapshot.demands]) == decisions.waiting
+        decided = queue.decide(uow)
+        assert (set(decided.admit), set(decided.preempt)) == (set(decisions.admit), set(decisions.preempt))
+        assert queue.limits(uow) == snapshot.model_copy(update={"demands": ()})
+        for project in uow.projects.all():
+            unfinished = [job for job in uow.project(project.id).jobs.all() if not job.state.terminal]
+            assert queue.unfinished_jobs(uow, project.id) == len(unfinished)
+
+
+def patch(harness: ControlPlaneHarness, url: str, body: dict[str, Any]) -> None:
+    etag = harness.client.get(url).headers["ETag"]
+    assert harness.client.patch(url, json=body, headers={"If-Match": etag}).status_code == 200
+
+
+def act(harness: ControlPlaneHarness, jobs: list[dict[str, Any]], choice: random.Random) -> None:
+    """Do one random thing that changes an input of the scheduler."""
+    what = choice.choice(["submit", "submit", "admit", "end", "cancel", "quota", "ceiling", "pool"])
+    if what == "submit":
+        jobs.append(harness.submit("ours", key=str(len(jobs)), priority=choice.randint(-3, -1)))
+    elif what == "admit":
+        harness.run_worker_once()
+    elif what == "end" and (live := [name for name, run in harness.pipelines.states.items() if run.state == "running"]):
+        harness.pipelines.end(choice.choice(live), BackendState.LOST)
+        harness.jobs.poll()
+    elif what == "cancel" and jobs:
+        job = choice.choice(jobs)
+        assert harness.client.post(f"/v1/projects/ours/jobs/{job['id']}:cancel").status_code in {200, 409}
+        harness.jobs.poll()
+    elif what == "quota":
+        body = {"nominal": choice.randint(1, 3)}
+        assert harness.client.put("/v1/projects/ours/quotas/local", json=body).status_code == 200
+    elif what == "ceiling":
+        body = {"priority_ceiling": choice.choice([-1, 0])}
+        patch(harness, "/v1/projects/ours", body)
+    elif what == "pool":
+        body = {"capacity": choice.randint(1, 3)}
+        patch(harness, "/v1/pools/local", body)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_queue_equals_the_database_after_every_change(ready: ControlPlaneHarness, seed: int) -> None:
+    choice, jobs = random.Random(seed), [ready.submit("ours", key="first", priority=-3)]
+    other_process = AdmissionQueue(SqlDatabase(ready.engine, ready.clock))
+    for _ in range(20):
+        act(ready, jobs, choice)
+        check(ready)
+        if choice.random() < 0.5:
+            check(ready, other_process)
+
+
+def test_changes_of_another_process_are_seen(ready: ControlPlaneHarness) -> None:
+    first = ready.submit("ours", key="1")
+    check(ready)
+    other = SqlDatabase(ready.engine, ready.clock)
+    AdmissionQueue(other)
+    with other.write() as uow:
+        [job] = uow.all_projects().jobs.all({"id": first["id"]})
+        uow.all_projects().jobs.save(move(job, JobState.CANCELLING, ready.clock.now()))
+    check(ready)
+    second = ready.submit("ours", key="2")
+    check(ready)
+    ready.jobs.admit()
+    assert ready.client.get(f"/v1/projects/ours/jobs/{second['id']}").json()["state"] == "starting"
+
+
+def test_transaction_that_is_rolled_back_changes_nothing(ready: ControlPlaneHarness) -> None:
+    job = ready.submit("ours", key="1")
+    check(ready)
+
+    class AbortError(Exception):
+        pass
+
+    def abort() -> None:
+        with ready.database.write() as uow:
+            uow.all_projects().jobs.save(
+                move(uow.all_projects().jobs.get({"id": job["id"]}), JobState.CANCELLING, ready.clock.now())
+            )
+            raise AbortError
+
+    with pytest.raises(AbortError):
+        abort()
+    check(ready)
+
+
+def test_deleted_quota_is_seen(ready: ControlPlaneHarness) -> None:
+    job = ready.submit("ours", key="1")
+    ready.jobs.admit()
+    waiting = ready.submit("ours", key="2")
+    assert ready.client.delete("/v1/projects/ours/quotas/local").status_code == 200
+    check(ready)
+    assert ready.client.get(f"/v1/projects/ours/jobs/{job['id']}").json()["state"] == "starting"
+    reason = ready.client.get(f"/v1/projects/ours/jobs/{waiting['id']}").json()["reason"]
+    assert reason["code"] == "no_quota_in_pool"
+
+
+def test_submit_and_admission_read_no_other_job(ready: ControlPlaneHarness) -> None:
+    ready.submit("ours", key="running")
+    ready.jobs.admit()
+    ready.submit("ours", key="waiting")
+    ready.jobs.admit()
+    log = StatementLog.of(ready)
+
+    def statements(key: str) -> list[str]:
+        log.statements.clear()
+        ready.submit("ours", key=key)
+        ready.jobs.admit()
+        return list(log.statements)
+
+    at_two = statements("two")
+    for number in range(20):
+        ready.submit("ours", key=f"more {number}")
+    assert statements("last") == at_two
+    assert not [each for each in at_two if "FROM job WHERE" in each and "job.id = ?" not in each]
+
+
+def test_waiting_jobs_show_their_position_without_a_write(ready: ControlPlaneHarness) -> None:
+    jobs = [ready.submit("ours", key=str(number)) for number in range(4)]
+    ready.run_worker_once()
+    log = StatementLog.of(ready)
+    listed = ready.client.get("/v1/projects/ours/jobs", params={"state": "queued"}).json()["items"]
+    assert [job["reason"]["context"]["position"] for job in reversed(listed)] == [1, 2, 3]
+    assert [job["id"] for job in reversed(listed)] == [job["id"] for job in jobs[1:]]
+    assert ready.client.post(f"/v1/projects/ours/jobs/{jobs[1]['id']}:cancel").status_code == 200
+    shown = ready.client.get(f"/v1/projects/ours/jobs/{jobs[3]['id']}").json()
+    assert shown["reason"]["context"]["position"] == 2
+    assert not [each for each in log.statements if each.startswith("UPDATE job") and jobs[3]["id"] in each]

@@ -1,0 +1,179 @@
+"""Callers do not starve each other: threads, streams, and the reads that streams share."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.fakes.harness import ControlPlaneHarness
+
+from windlass.db.session import SqlDatabase
+from windlass.domain.projects import Permission, Principal
+from windlass.ports import ReadUnitOfWork
+from windlass.services.base import Caller
+from windlass.services.jobs import Jobs
+from windlass.services.projects import Projects
+from windlass.settings import LimitSettings
+from windlass_api import streams
+from windlass_api.stream_hub import StreamCaller, StreamHub
+from windlass_api.streams import EventStreamResponse, job_frames, log_frames, stream_job
+
+STREAMS = 300
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the read transactions of the database."""
+    count = [0]
+    original = SqlDatabase.read
+
+    @contextmanager
+    def counted(self: SqlDatabase) -> Iterator[ReadUnitOfWork]:
+        count[0] += 1
+        with original(self) as uow:
+            yield uow
+
+    monkeypatch.setattr(SqlDatabase, "read", counted)
+    return count
+
+
+def stream_caller(harness: ControlPlaneHarness, user: str = "eve") -> StreamCaller:
+    """A viewer of the project with a new key."""
+    harness.client_for_user(user)
+    with harness.database.read() as uow:
+        project = uow.projects.get({"name": "ours"})
+        key = uow.keys.all({"user": user})[-1]
+    if harness.client.put(f"/v1/projects/ours/members/{user}", json={"role": "viewer"}).status_code != 200:
+        raise AssertionError
+    return StreamCaller(Principal(user=user, key=key.id), "ours", project.id, Permission.JOBS_READ)
+
+
+def jobs_of(harness: ControlPlaneHarness, caller: StreamCaller) -> Jobs:
+    return Jobs(harness.deps, Caller(caller.principal), caller.project)
+
+
+async def take(frames: AsyncIterator[str], polls: int) -> None:
+    """Read a stream until it has polled this often without a result."""
+    async for text in frames:
+        polls -= not text
+        if not polls:
+            return
+
+
+def test_the_streams_of_a_job_share_their_reads(ready: ControlPlaneHarness, reads: list[int]) -> None:
+    job = ready.submit("ours", key="k")["id"]
+    caller = stream_caller(ready)
+    jobs, hub = jobs_of(ready, caller), StreamHub(ready.access_control, STREAMS, STREAMS)
+    polls = 4
+
+    async def follow() -> None:
+        events = [take(job_frames(hub, "ours", jobs, job, 0), polls) for _ in range(STREAMS)]
+        logs = [take(log_frames(hub, jobs, job, 0), polls) for _ in range(STREAMS)]
+        await asyncio.gather(*events, *logs)
+
+    reads[0] = 0
+    asyncio.run(follow())
+    assert reads[0] <= 2 * (polls + 2)  # one read per poll and kind, and the first events; not one per stream
+
+
+@pytest.mark.parametrize("change", ["revoke the key", "remove the member"])
+def test_a_stream_ends_when_its_reader_loses_access(
+    ready: ControlPlaneHarness, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(streams, "_ACCESS_SECONDS", 0.2)
+    monkeypatch.setattr(streams, "_POLL_SECONDS", 0.05)
+    job = ready.submit("ours", key="k")["id"]
+    caller = stream_caller(ready)
+    hub = StreamHub(ready.access_control, 1, 1)
+    response = stream_job(hub, caller, jobs_of(ready, caller), job, 0)
+
+    async def follow() -> bool:
+        task = asyncio.create_task(read_all(response))
+        await asyncio.sleep(0.6)
+        open_before = not task.done()
+        if change == "revoke the key":
+            assert ready.client.delete(f"/v1/keys/{caller.principal.key}").status_code == 200
+        else:
+            assert ready.client.delete("/v1/projects/ours/members/eve").status_code == 200
+        await asyncio.wait_for(task, 5)
+        return open_before
+
+    assert asyncio.run(follow())
+
+
+async def read_all(response: EventStreamResponse) -> list[str]:
+    return [str(text) async for text in response.body_iterator]
+
+
+def test_a_stream_ends_after_its_maximum_time(ready: ControlPlaneHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_MAX_SECONDS", 0.2)
+    monkeypatch.setattr(streams, "_POLL_SECONDS", 0.05)
+    job = ready.submit("ours", key="k")["id"]
+    caller = stream_caller(ready)
+    response = stream_job(StreamHub(ready.access_control, 1, 1), caller, jobs_of(ready, caller), job, 0)
+    frames = asyncio.run(asyncio.wait_for(read_all(response), 5))
+    assert frames
+    assert not any(text.startswith("event: end") for text in frames)  # so that the client resumes
+
+
+@pytest.mark.parametrize(("per_key", "per_project", "name"), [(2, 9, "key key_"), (9, 2, "project ours")])
+def test_streams_beyond_the_limit_are_refused_until_one_is_closed(
+    tmp_path: Path, per_key: int, per_project: int, name: str
+) -> None:
+    limits = LimitSettings(key_cache_seconds=0, streams_per_key=per_key, streams_per_project=per_project)
+    harness = ControlPlaneHarness(tmp_path, limits=limits)
+    harness.create_project("ours")
+    harness.create_base_model()
+    harness.create_dataset("ours")
+    job = harness.submit("ours", key="k")["id"]
+    hub = harness.app_context.streams
+    caller = StreamCaller(_principal(harness), "ours", "prj_x", Permission.JOBS_READ)
+    url, headers = f"/v1/projects/ours/jobs/{job}/events", {"Accept": "text/event-stream"}
+    with hub.stream(caller), hub.stream(caller):
+        reply = harness.client.get(url, headers=headers)
+        assert (reply.status_code, reply.json()["code"]) == (429, "too_many_requests")
+        assert reply.headers["retry-after"]
+        assert reply.json()["detail"].startswith(name)
+    assert harness.client.post(f"/v1/projects/ours/jobs/{job}:cancel").status_code == 200
+    assert harness.client.get(url, headers=headers).status_code == 200  # the job has ended, so the stream ends
+    harness.close()
+
+
+def _principal(harness: ControlPlaneHarness) -> Principal:
+    key = harness.client.get("/v1/whoami").json()["key"]
+    return Principal(user="admin", key=key, admin=True)
+
+
+def test_the_requests_of_one_user_leave_threads_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = LimitSettings(key_cache_seconds=60, concurrent_requests=3, queued_requests=50)
+    harness = ControlPlaneHarness(tmp_path, limits=limits)
+    gate, active = threading.Event(), []
+    original = Projects.page
+
+    def slow(self: Projects, limit: int, after: str | None) -> object:
+        if self.caller.principal.user == "eve":
+            active.append(1)
+            assert gate.wait(30)
+        return original(self, limit, after)
+
+    monkeypatch.setattr(Projects, "page", slow)
+    eve = harness.client_for_user("eve").headers["Authorization"]
+    ann = harness.client_for_user("ann").headers["Authorization"]
+    with harness.client as client, ThreadPoolExecutor(60) as pool:
+
+        def get(key: str) -> int:
+            return client.get("/v1/projects", headers={"Authorization": key}).status_code
+
+        flood = [pool.submit(get, eve) for _ in range(60)]
+        ended = as_completed(flood, timeout=30)
+        refused = [next(ended).result() for _ in range(7)]
+        assert get(ann) == 200  # while 53 requests of eve are open
+        assert len(active) == 3
+        gate.set()
+        statuses = [request.result() for request in flood]
+    assert refused == [429] * 7
+    assert sorted(statuses) == [200] * 53 + [429] * 7
+    harness.close()

@@ -1,0 +1,77 @@
+"""Replicas follow the load, and an endpoint without requests has no pods; its first request is held and answered."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from urllib.parse import quote
+
+import pytest
+from tests.integration.cluster.chain.installation import HELD_SECONDS, NAMESPACE, Installation
+from tests.integration.cluster.chain.prediction_loop import PredictionLoop
+from tests.integration.cluster.waiting import eventually
+from tests.testcluster.cluster_api import Json
+
+from windlass.domain.endpoints import EndpointState
+from windlass.kube.names import SERVICE_LABEL
+from windlass.sdk import Client
+from windlass.wire.jobs import JobDetailOut
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+TEXTS = ["the motor is very good", "this screen was awful"]
+BUSY, IDLE = "busy", "idle"
+# Each loop sends a request 0.2 s after the last one, which waits a second for others: 0.8 ongoing requests.
+LOOPS = 4
+TIMEOUT = 60.0
+"""Of a prediction, while pods start on the two CPUs of the node."""
+SPECS: dict[str, Json] = {
+    BUSY: {"replicas": {"min": 1, "max": 2, "target_ongoing_requests": 1.5}, "batch_wait_ms": 1000},
+    IDLE: {"replicas": {"min": 0, "max": 1}},
+}
+
+
+def pods(installation: Installation, endpoint: str) -> list[str]:
+    """Return the names of the pods of an endpoint, also of those that are being deleted."""
+    listed = installation.items(f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={quote(SERVICE_LABEL, safe='')}")
+    services = {pod["metadata"]["name"]: pod["metadata"]["labels"][SERVICE_LABEL] for pod in listed}
+    return [name for name, service in services.items() if service.startswith(f"ep-{endpoint}-")]
+
+
+def has_replicas(installation: Installation, endpoint: str, number: int) -> bool:
+    """Whether an endpoint has this number of replicas, each in a pod, beside its Ray head."""
+    shown = installation.client.endpoints.get(endpoint)
+    expected = number + 1 if number else 0
+    state = (shown.state, shown.desired_replicas, shown.ready_replicas)
+    return state == (EndpointState.READY, number, number) and len(pods(installation, endpoint)) == expected
+
+
+def labels(client: Client, endpoint: str) -> list[str]:
+    """Predict without a retry, and wait for the answer as long as the API holds the request."""
+    connection = client.connection
+    with Client(
+        url=connection.url, key=connection.key, project=connection.project, timeout=HELD_SECONDS + 10, retries=0
+    ) as waiting:
+        return [each.label for each in waiting.endpoints.predict(endpoint, TEXTS)]
+
+
+def test_replicas_follow_the_load_and_the_first_request_to_an_idle_endpoint_is_held(
+    installation: Installation, trained: JobDetailOut
+) -> None:
+    client = installation.client
+    traffic = [{"model": trained.model, "version": trained.model_version, "weight": 100}]
+    for name, spec in SPECS.items():
+        client.endpoints.create(name, {"traffic": traffic, **spec})
+    for name in SPECS:
+        assert client.endpoints.wait(name, timeout=300).state is EndpointState.READY
+    with ThreadPoolExecutor() as pool, ExitStack() as load, PredictionLoop(client, BUSY, TIMEOUT) as one:
+        loops = [one, *(load.enter_context(PredictionLoop(client, BUSY, TIMEOUT)) for _ in range(LOOPS - 1))]
+        eventually(partial(has_replicas, installation, BUSY, 2), "the load gets a second replica", 300)
+        eventually(partial(has_replicas, installation, IDLE, 0), "the idle endpoint has no pods", 180)
+        held = pool.submit(labels, client, IDLE)
+        load.close()
+        assert [loop.errors() for loop in loops] == [[]] * LOOPS
+        eventually(partial(has_replicas, installation, BUSY, 1), "the second replica is removed", 240)
+        assert one.errors() == []
+        one.go_on("the removal of a replica")
+        assert set(held.result(HELD_SECONDS + 20)) <= {"positive", "negative"}
+    for name in SPECS:
+        client.endpoints.delete(name)
