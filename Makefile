@@ -85,11 +85,13 @@ cluster-up: ## Start the cluster of `make cluster-test`, unless it is up; needs 
 	@$(BIN)/python -m tests.testcluster up $(FOR_CLUSTER_TESTS)
 
 # The tests add what they need to a running cluster anyway; a cluster that starts with it is faster. The tests of the S3
-# server run beside those of the cluster, which wait most of the time. Exit code 5: TESTS selects none of a kind.
+# server run beside those of the cluster, which wait most of the time. MARKED='cluster and images' is a part. Exit code 5:
+# TESTS selects none of a kind.
+MARKED ?= cluster
 cluster-test: dev cluster-up ## Run the cluster tests; starts the cluster unless it is up
 	@mkdir -p build
 	@$(BIN)/pytest -m 's3 and not cluster' $(TESTS) >build/s3-test.log 2>&1 & s3=$$!; \
-	  $(BIN)/pytest -m cluster --durations=20 $(TESTS); cluster=$$?; wait $$s3; s3=$$?; cat build/s3-test.log; \
+	  $(BIN)/pytest -m '$(MARKED)' --durations=20 $(TESTS); cluster=$$?; wait $$s3; s3=$$?; cat build/s3-test.log; \
 	  for code in $$cluster $$s3; do [ $$code = 0 ] || [ "$$code,$(if $(TESTS),some)" = 5,some ] || exit $$code; done
 
 predictions: dev ## Compare predictions with Kueue's decisions in 200 random setups; takes six minutes

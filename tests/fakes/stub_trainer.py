@@ -29,7 +29,7 @@ def main() -> int:
         return 1
     name = f"stub-{os.getpid()}"
     try:
-        attempt = acquire_attempt(environment, name, timeout=20, retry_interval=0.1).attempt
+        attempt = acquire_attempt(environment, name, timeout=300, retry_interval=0.1).attempt
     except (FencedError, AttemptActiveError):
         return 3
     reporter = Reporter(environment, attempt, "driver", timings=ReporterTimings(interval=0.05, heartbeat=0.1))
