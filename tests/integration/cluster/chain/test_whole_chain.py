@@ -6,9 +6,9 @@ import pytest
 from tests.factories.small_jobs import SPEC
 from tests.integration.cluster.chain.installation import NAMESPACE, Installation
 from tests.integration.cluster.waiting import eventually
-from tests.testcluster.node import POOL
+from tests.testcluster.node import GPU, POOL
 
-from windlass.wire.jobs import JobDetailOut
+from windlass.wire.jobs import JobDetailOut, JobOut
 
 # The first build of the images takes minutes.
 pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.timeout(2400)]
@@ -35,6 +35,23 @@ def test_two_workers_train_in_two_pods(installation: Installation) -> None:
     selector = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=ray.io%2Fgroup%3Dtrainers"
     eventually(lambda: len(installation.items(selector)) == 2, "there are two worker pods", 60)
     installation.check_trained_once(job, 40)
+
+
+def gpus_of_pods(installation: Installation, job: JobOut) -> list[int]:
+    """The GPUs of each pod of a job's trainer."""
+    names = tuple(run.name for run in installation.client.jobs.get(job.id).runs)
+    pods = installation.items(f"/api/v1/namespaces/{NAMESPACE}/pods")
+    limits = [
+        pod["spec"]["containers"][0]["resources"]["limits"] for pod in pods if pod["metadata"]["name"].startswith(names)
+    ]
+    return [int(each.get(GPU, 0)) for each in limits]
+
+
+def test_each_gpu_of_the_only_worker_has_a_process(installation: Installation) -> None:
+    resources = {"pool": POOL, "gpus_per_worker": 2}
+    job = installation.submit("dense", resources=resources, training={**SPEC["training"], "max_steps": 40})
+    eventually(lambda: gpus_of_pods(installation, job) == [2], "its only pod has two GPUs", 60)
+    assert installation.check_trained_once(job, 40).world_size == 2
 
 
 def test_the_gpu_time_of_all_jobs_is_the_lifetime_of_their_ray_jobs(
