@@ -36,7 +36,7 @@ from windlass.ports import BackendState
 from windlass.runtime.context import RunContext
 
 __all__ = ["ray_heads"]
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(900)]
 RUNNER = "system:serviceaccount:windlass-system:windlass-runner"
 SHARES = {"search": Share(2), "ranking": Share(1), "speech": Share(1), "vision": Share(0, 1), "guests": Share(0)}
 FIRST = ("vision", "guests", "guests", "guests")
