@@ -6,6 +6,7 @@ from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.fakes.backends import MemoryPipelines
@@ -86,11 +87,12 @@ def lost_leases() -> float:
 
 @contextmanager
 def dispatching(
-    harness: ControlPlaneHarness, handle: Callable[[Intent], None], holder: str
+    harness: ControlPlaneHarness, handle: Callable[[Intent], None], holder: str, **options: Any
 ) -> Iterator[OutboxDispatcher]:
     """A dispatcher in a worker process of its own: it shares the database, and not the memory, with others."""
     deps = replace(harness.deps, leases=LeaseObserver())
-    dispatcher = OutboxDispatcher(deps, timedelta(seconds=LEASE), handle, holder=holder, after=lambda: None)
+    options.setdefault("after", lambda: None)
+    dispatcher = OutboxDispatcher(deps, timedelta(seconds=LEASE), handle, holder=holder, **options)
     try:
         yield dispatcher
     finally:
