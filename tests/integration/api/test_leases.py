@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.backends import MemoryPipelines
-from tests.fakes.harness import ControlPlaneHarness, SimulatedRun
+from tests.fakes.harness import ControlPlaneHarness, SimulatedRun, run_until_idle
 
 from windlass.domain.errors import AttemptActiveError, UnavailableError
 from windlass.domain.records import Intent
@@ -103,13 +103,6 @@ def put(harness: ControlPlaneHarness, *subjects: str, kind: str = "kind", projec
     with harness.database.write() as uow:
         for subject in subjects:
             uow.outbox.put(kind, project or f"project of {subject}", subject)
-
-
-def run_until_idle(dispatcher: OutboxDispatcher) -> None:
-    dispatcher.run_once()
-    while busy := dispatcher.busy:
-        wait(busy)
-        dispatcher.run_once()
 
 
 @pytest.mark.parametrize("jump", [TEN_MINUTES, -TEN_MINUTES])
