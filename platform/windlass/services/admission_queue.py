@@ -232,7 +232,9 @@ def _demand_updates(inputs: _Inputs, changes: Changes) -> Iterator[_Update]:
             yield partial(_Inputs.set_request, job=job.id, request=request)
     for run in _last(changes, Run, lambda each: each.id):
         allocation, held = GpuAllocation.of_run(run), inputs.allocations.get(run.job)
-        if allocation != held and (allocation is not None or (held is not None and held.run == run.id)):
+        if allocation is None and (held is None or held.run != run.id):
+            continue  # it holds nothing; a newer run of the job may
+        if allocation != held:
             yield partial(_Inputs.set_allocation, job=run.job, allocation=allocation)
 
 

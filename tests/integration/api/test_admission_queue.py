@@ -144,17 +144,32 @@ def test_deleted_quota_is_seen(ready: ControlPlaneHarness) -> None:
     assert reason["code"] == "no_quota_in_pool"
 
 
-@pytest.mark.parametrize("what", ["job", "run"])
+@pytest.mark.parametrize("what", ["job", "jobs", "run"])
 def test_deleted_job_or_run_is_seen(ready: ControlPlaneHarness, what: str) -> None:
     running = ready.submit("ours", key="1")
     ready.jobs.admit()
     waiting = ready.submit("ours", key="2")
     check(ready)
     with ready.database.write() as uow:
-        if what == "job":
-            uow.all_projects().jobs.delete({"id": [waiting["id"]]})
-        else:
+        if what == "run":
             uow.all_projects().runs.delete({"job": running["id"]})
+        else:
+            uow.all_projects().jobs.delete({"id": waiting["id"] if what == "job" else ["other", waiting["id"]]})
+    check(ready)
+
+
+def test_a_change_of_an_ended_run_does_not_release_the_gpus_of_a_newer_one(ready: ControlPlaneHarness) -> None:
+    job = ready.submit("ours", key="1")
+    ready.run_worker_once(2)
+    lost = ready.simulated_run(job)
+    ready.pipelines.end(lost.name, BackendState.LOST)
+    ready.run_worker_once(2)
+    assert ready.simulated_run(job).run != lost.run
+    ready.submit("ours", key="2")
+    check(ready)
+    with ready.database.write() as uow:
+        runs = uow.all_projects().runs
+        runs.save(runs.get({"id": lost.run}).model_copy(update={"steps": {"train": "failed"}}))
     check(ready)
 
 
@@ -181,10 +196,14 @@ def sequence(harness: ControlPlaneHarness) -> int:
 
 
 def test_a_transaction_that_changes_no_input_is_not_numbered(ready: ControlPlaneHarness) -> None:
-    ended, running = ready.submit("ours", key="ended"), ready.submit("ours", key="1")
+    ended = ready.submit("ours", key="ended")
+    ready.run_worker_once(2)
     assert ready.client.post(f"/v1/projects/ours/jobs/{ended['id']}:cancel").status_code == 200
+    ready.pipelines.end(ready.simulated_run(ended).name, BackendState.STOPPED)
     ready.run_worker_once()
     assert ready.client.get(f"/v1/projects/ours/jobs/{ended['id']}").json()["state"] == "cancelled"
+    running = ready.submit("ours", key="running")
+    ready.run_worker_once()
     before = sequence(ready)
     unread = SqlDatabase(ready.engine, ready.clock)
     AdmissionQueue(unread)
@@ -198,10 +217,10 @@ def test_a_transaction_that_changes_no_input_is_not_numbered(ready: ControlPlane
             uow.projects.save(project.model_copy(update={"display_name": "Ours"}))
         job = repos.jobs.get({"id": running["id"]})
         repos.jobs.save(job.model_copy(update={"steps_done": 1}))
-        for run in repos.runs.all({"job": job.id}):
+        for run in repos.runs.all():
             repos.runs.save(run.model_copy(update={"steps": {"train": "running"}}))
-        repos.jobs.delete({"id": ended["id"]})
-        repos.jobs.delete({"id": [ended["id"], "other"]})
+        repos.jobs.delete({"id": "other"})
+        repos.jobs.delete({"id": ["other", "another"]})
         repos.runs.delete({"id": "other"})
     assert sequence(ready) == before
     with ready.database.write() as uow:
