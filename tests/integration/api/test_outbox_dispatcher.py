@@ -123,6 +123,14 @@ def test_the_dispatcher_is_called_after_each_intent(harness: ControlPlaneHarness
         assert called.wait(20)
 
 
+def test_nothing_is_left_of_a_finished_intent(harness: ControlPlaneHarness, caplog: pytest.LogCaptureFixture) -> None:
+    put(harness, "subject")
+    with dispatching(harness, ignore, "one") as dispatcher:
+        run_until_idle(dispatcher)
+        assert (dispatcher.run_once(), leased(harness)) == (None, {})
+    assert "intent" not in caplog.text
+
+
 def test_a_closed_dispatcher_starts_no_intent(harness: ControlPlaneHarness) -> None:
     put(harness, "subject")
     with dispatching(harness, ignore, "one") as dispatcher:
