@@ -99,6 +99,19 @@ def test_measurements_of_an_attempt_that_is_not_the_newest_are_fenced(
     assert stored_job(ready, job).steps_done == 1
 
 
+def test_a_batch_that_is_sent_again_is_acknowledged_and_applied_once(
+    ready: ControlPlaneHarness, job: dict[str, Any], run: SimulatedRun
+) -> None:
+    for _ in range(2):
+        run.sequence = 6
+        items = event("early_stopped", step=3), result("failed", trained_seconds=2.0)
+        assert run.report(1, *items).json()["acknowledged"] == 7
+    assert stored_job(ready, job).trained_seconds == 2.0
+    items_shown = ready.client.get(f"/v1/projects/ours/jobs/{job['id']}/events").json()["items"]
+    [shown] = [each for each in items_shown if each["code"] == "early_stopped"]
+    assert (shown["context"], shown["attempt"]) == ({"step": 3}, 1)
+
+
 def test_an_attempt_that_does_not_exist_is_fenced(run: SimulatedRun) -> None:
     assert is_fenced(run.report(2))
     assert is_fenced(run.report(2, LOG))
