@@ -50,8 +50,8 @@ def _suggestions_that_start(
     if decision.code not in _SEARCHABLE_CODES or decision.position != 1:
         return ()
     quota = next(each for each in snapshot.quotas if each.project == demand.project)
-    # No project needs more quota than all demands of the pool together. This only bounds the search.
-    total = sum(each.gpus for each in snapshot.demands)
+    # No project needs more quota than for all GPUs in use. This only bounds the search.
+    total = demand.gpus + sum(each.gpus for each in snapshot.demands if each.admitted_at is not None)
     suggestions = []
 
     def with_smaller_job(by: int) -> Snapshot:
