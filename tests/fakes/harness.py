@@ -43,8 +43,22 @@ from windlass.storage.local import LocalObjectStore
 from windlass_api.app import create_app
 from windlass_api.composition import ApplicationSettings, ClusterPorts, Ports, ServingPorts, compose
 from windlass_api.job_runner import JobRunner, LocalTraining, TrainingPorts
+from windlass_api.outbox_dispatcher import OutboxDispatcher
 
 ADMIN = Caller(Principal(user="admin", key="key_test", admin=True), "test")
+_MAX_ROUNDS = 500
+
+
+def run_until_idle(dispatcher: OutboxDispatcher) -> None:
+    """Handle the intents that are due, and those that become due meanwhile."""
+    dispatcher.run_once()
+    for _ in range(_MAX_ROUNDS):
+        busy = dispatcher.busy
+        if not busy:
+            return
+        wait(busy)
+        dispatcher.run_once()
+    raise AssertionError("the dispatcher does not become idle")
 
 
 @dataclass
@@ -226,10 +240,7 @@ class ControlPlaneHarness:
         """Run the outbox entries that are due."""
         if self.jobs.ray_starter is not None:
             self.jobs.ray_starter.step()
-        self.worker.dispatcher.run_once()
-        while busy := self.worker.dispatcher.busy:
-            wait(busy)
-            self.worker.dispatcher.run_once()
+        run_until_idle(self.worker.dispatcher)
 
     def run_worker_once(self, times: int = 1) -> None:
         """Run the worker's due work, several times."""

@@ -37,8 +37,6 @@ class _Inputs:
     requests: dict[str, GpuRequest] = field(default_factory=dict)
     allocations: dict[str, GpuAllocation] = field(default_factory=dict)
     """By job."""
-    pools: dict[str, Pool] = field(default_factory=dict)
-    quotas: dict[tuple[str, str], StoredQuota] = field(default_factory=dict)
     jobs_by_project: Counter[str] = field(default_factory=Counter)
     index: QueueIndex = field(default_factory=QueueIndex)
 
@@ -58,20 +56,16 @@ class _Inputs:
         return inputs
 
     def set_project(self, project: Project) -> None:
-        before = self.projects.get(project.id)
         self.projects[project.id] = project
         self.index.set_cohort(project.name, project.cohort)
-        if before is not None and before.priority_ceiling != project.priority_ceiling:
-            for request in list(self.requests.values()):
-                if request.project == project.id:
-                    self.update_demand(request.job)
+        for request in self.requests.values():
+            if request.project == project.id:
+                self.update_demand(request.job)
 
     def set_pool(self, pool: Pool) -> None:
-        self.pools[pool.name] = pool
         self.index.set_pool(pool_state(pool))
 
     def set_quota(self, quota: StoredQuota) -> None:
-        self.quotas[quota.project, quota.pool] = quota
         self.index.set_quota(
             Quota(
                 project=self.projects[quota.project].name,
@@ -105,7 +99,7 @@ class _Inputs:
             demand = demand_of(request, self.projects[request.project], self.allocations.get(job))
         if demand is None:
             self.index.remove(job)
-        elif demand != self.index.demand(job):
+        else:
             self.index.put(demand)
 
 
@@ -179,9 +173,7 @@ class AdmissionQueue:
         """
         sequence = uow.admission.sequence()
         if self._sequence is None or self._sequence < sequence:
-            inputs = _Inputs.load(uow)
-            inputs.index.changed.update(inputs.pools)
-            self._inputs, self._sequence = inputs, sequence
+            self._inputs, self._sequence = _Inputs.load(uow), sequence
         return self._inputs.index
 
     # ---------------------------------------------------------------- questions
@@ -221,17 +213,15 @@ _Update = Callable[[_Inputs], None]
 
 
 def _limit_updates(inputs: _Inputs, changes: Changes) -> Iterator[_Update]:
-    """Yield the updates for projects, pools and quotas that differ from the inputs."""
+    """Yield the updates for pools and quotas, and for projects that differ from the inputs."""
     for project in _last(changes, Project, lambda each: each.id):
         known = inputs.projects.get(project.id)
         if known is None or _scheduling_fields(known) != _scheduling_fields(project):
             yield partial(_Inputs.set_project, project=project)
     for pool in _last(changes, Pool, lambda each: each.name):
-        if inputs.pools.get(pool.name) != pool:
-            yield partial(_Inputs.set_pool, pool=pool)
+        yield partial(_Inputs.set_pool, pool=pool)
     for quota in _last(changes, StoredQuota, lambda each: (each.project, each.pool)):
-        if inputs.quotas.get((quota.project, quota.pool)) != quota:
-            yield partial(_Inputs.set_quota, quota=quota)
+        yield partial(_Inputs.set_quota, quota=quota)
 
 
 def _demand_updates(inputs: _Inputs, changes: Changes) -> Iterator[_Update]:
@@ -242,7 +232,9 @@ def _demand_updates(inputs: _Inputs, changes: Changes) -> Iterator[_Update]:
             yield partial(_Inputs.set_request, job=job.id, request=request)
     for run in _last(changes, Run, lambda each: each.id):
         allocation, held = GpuAllocation.of_run(run), inputs.allocations.get(run.job)
-        if allocation != held and (allocation is not None or (held is not None and held.run == run.id)):
+        if allocation is None and (held is None or held.run != run.id):
+            continue  # it holds nothing; a newer run of the job may
+        if allocation != held:
             yield partial(_Inputs.set_allocation, job=run.job, allocation=allocation)
 
 

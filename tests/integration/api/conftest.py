@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.factories.databases import database_kind, run_on_both
-from tests.fakes.harness import ControlPlaneHarness
+from tests.fakes.harness import ControlPlaneHarness, SimulatedRun
 
 __all__ = ["database_kind"]
 
@@ -31,3 +32,19 @@ def ready(harness: ControlPlaneHarness) -> ControlPlaneHarness:
     harness.create_base_model()
     harness.create_dataset("ours")
     return harness
+
+
+@pytest.fixture
+def job(ready: ControlPlaneHarness) -> dict[str, Any]:
+    """A job whose run was submitted."""
+    job = ready.submit("ours", key="one")
+    ready.run_worker_once(2)
+    return job
+
+
+@pytest.fixture
+def run(ready: ControlPlaneHarness, job: dict[str, Any]) -> SimulatedRun:
+    """The run of ``job``, with a live attempt of the trainer ``first``."""
+    run = ready.simulated_run(job)
+    assert run.acquire_attempt("first").status_code == 200
+    return run

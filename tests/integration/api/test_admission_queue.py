@@ -1,6 +1,7 @@
 """The queue in memory equals the database after every commit, of this process and of others."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.fakes.harness import ControlPlaneHarness
 from windlass.db.session import SqlDatabase
 from windlass.domain.jobs import JobState, move
 from windlass.domain.quota import schedule
-from windlass.ports import BackendState
+from windlass.ports import BackendState, Changes, UnitOfWork
 from windlass.services.admission_queue import AdmissionQueue, read_snapshot
 
 
@@ -104,6 +105,15 @@ def test_changes_of_another_process_are_seen(ready: ControlPlaneHarness) -> None
     assert ready.client.get(f"/v1/projects/ours/jobs/{second['id']}").json()["state"] == "starting"
 
 
+def test_unfinished_jobs_of_another_process_are_counted(ready: ControlPlaneHarness) -> None:
+    other = AdmissionQueue(SqlDatabase(ready.engine, ready.clock))
+    for number in range(3):
+        with ready.database.read() as uow:
+            [project] = uow.projects.all()
+            assert other.unfinished_jobs(uow, project.id) == number
+        ready.submit("ours", key=str(number))
+
+
 def test_transaction_that_is_rolled_back_changes_nothing(ready: ControlPlaneHarness) -> None:
     job = ready.submit("ours", key="1")
     check(ready)
@@ -132,6 +142,190 @@ def test_deleted_quota_is_seen(ready: ControlPlaneHarness) -> None:
     assert ready.client.get(f"/v1/projects/ours/jobs/{job['id']}").json()["state"] == "starting"
     reason = ready.client.get(f"/v1/projects/ours/jobs/{waiting['id']}").json()["reason"]
     assert reason["code"] == "no_quota_in_pool"
+
+
+@pytest.mark.parametrize("what", ["job", "jobs", "run"])
+def test_deleted_job_or_run_is_seen(ready: ControlPlaneHarness, what: str) -> None:
+    running = ready.submit("ours", key="1")
+    ready.jobs.admit()
+    waiting = ready.submit("ours", key="2")
+    check(ready)
+    with ready.database.write() as uow:
+        if what == "run":
+            uow.all_projects().runs.delete({"job": running["id"]})
+        else:
+            uow.all_projects().jobs.delete({"id": waiting["id"] if what == "job" else ["other", waiting["id"]]})
+    check(ready)
+
+
+def test_a_change_of_an_ended_run_does_not_release_the_gpus_of_a_newer_one(ready: ControlPlaneHarness) -> None:
+    job = ready.submit("ours", key="1")
+    ready.run_worker_once(2)
+    lost = ready.simulated_run(job)
+    ready.pipelines.end(lost.name, BackendState.LOST)
+    ready.run_worker_once(2)
+    assert ready.simulated_run(job).run != lost.run
+    ready.submit("ours", key="2")
+    check(ready)
+    with ready.database.write() as uow:
+        runs = uow.all_projects().runs
+        runs.save(runs.get({"id": lost.run}).model_copy(update={"steps": {"train": "failed"}}))
+    check(ready)
+
+
+def test_cohort_of_a_project_is_seen(ready: ControlPlaneHarness) -> None:
+    ready.submit("ours", key="1")
+    ready.jobs.admit()
+    job = ready.submit("ours", key="2")
+    ready.jobs.admit()
+    check(ready)
+    ready.create_project("theirs", cohort="lab")
+    check(ready)
+    patch(ready, "/v1/projects/ours", {"cohort": "lab"})
+    check(ready)
+    ready.jobs.admit()
+    assert ready.client.get(f"/v1/projects/ours/jobs/{job['id']}").json()["state"] == "starting", "it borrows"
+    assert ready.jobs.queue is not None
+    with ready.database.read() as uow:
+        assert ready.jobs.queue.limits(uow).cohorts == {"ours": "lab", "theirs": "lab"}
+
+
+def sequence(harness: ControlPlaneHarness) -> int:
+    with harness.database.read() as uow:
+        return uow.admission.sequence()
+
+
+def test_a_transaction_that_changes_no_input_is_not_numbered(ready: ControlPlaneHarness) -> None:
+    ended = ready.submit("ours", key="ended")
+    ready.run_worker_once(2)
+    assert ready.client.post(f"/v1/projects/ours/jobs/{ended['id']}:cancel").status_code == 200
+    ready.pipelines.end(ready.simulated_run(ended).name, BackendState.STOPPED)
+    ready.run_worker_once()
+    assert ready.client.get(f"/v1/projects/ours/jobs/{ended['id']}").json()["state"] == "cancelled"
+    running = ready.submit("ours", key="running")
+    ready.run_worker_once()
+    before = sequence(ready)
+    unread = SqlDatabase(ready.engine, ready.clock)
+    AdmissionQueue(unread)
+    with unread.write() as uow:
+        uow.outbox.put("kind", "project", "subject")
+    assert sequence(ready) == before, "whatever the queue has read"
+    check(ready)
+    with ready.database.write() as uow:
+        repos = uow.all_projects()
+        for project in uow.projects.all():
+            uow.projects.save(project.model_copy(update={"display_name": "Ours"}))
+        job = repos.jobs.get({"id": running["id"]})
+        repos.jobs.save(job.model_copy(update={"steps_done": 1}))
+        for run in repos.runs.all():
+            repos.runs.save(run.model_copy(update={"steps": {"train": "running"}}))
+        repos.jobs.delete({"id": "other"})
+        repos.jobs.delete({"id": ["other", "another"]})
+        repos.runs.delete({"id": "other"})
+    assert sequence(ready) == before
+    with ready.database.write() as uow:
+        uow.all_projects().runs.delete({"job": "other"})
+    assert sequence(ready) == before + 1, "it may concern any run"
+    check(ready)
+
+
+class QueueWithLateHooks:
+    """A queue whose commit hooks run when the test calls them, and that counts its calls of ``on_change``."""
+
+    def __init__(self, harness: ControlPlaneHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.harness, self.database = harness, SqlDatabase(harness.engine, harness.clock)
+        self.queue, self.changes = AdmissionQueue(self.database), 0
+        self.hooks: list[Callable[[], None]] = []
+        prepare = self.queue.prepare
+
+        def prepare_and_hold(uow: UnitOfWork, changes: Changes) -> None:
+            hook = prepare(uow, changes)
+            assert hook is not None
+            self.hooks.append(hook)
+
+        monkeypatch.setattr(self.queue, "prepare", prepare_and_hold)
+        self.queue.on_change = self._count
+        self.decide()
+
+    def _count(self) -> None:
+        self.changes += 1
+
+    def decide(self) -> None:
+        with self.database.read() as uow:
+            assert self.queue.decide(uow).admit == ()
+
+    def set_capacity(self, capacity: int) -> None:
+        """Change an input that admits no job."""
+        with self.database.write() as uow:
+            uow.pools.save(uow.pools.get({"name": "local"}).model_copy(update={"capacity": capacity}))
+
+    def capacity(self) -> int | None:
+        """The capacity of the pool in memory."""
+        with self.database.read() as uow:
+            return self.queue.limits(uow).pools[0].capacity
+
+
+def test_a_change_that_was_read_before_its_hook_ran_is_not_applied_again(
+    ready: ControlPlaneHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = QueueWithLateHooks(ready, monkeypatch)
+    late.set_capacity(5)
+    late.decide()
+    late.set_capacity(6)
+    late.decide()
+    for hook in late.hooks:
+        hook()
+    assert late.changes == 0, "there is nothing to decide that is not decided"
+    check(ready, late.queue)
+    assert late.capacity() == 6
+
+
+def test_hooks_that_run_in_another_order_than_their_commits_lose_no_change(
+    ready: ControlPlaneHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = QueueWithLateHooks(ready, monkeypatch)
+    late.set_capacity(5)
+    late.set_capacity(6)
+    with ready.database.write() as uow:
+        quotas = uow.all_projects().quotas
+        quotas.save(quotas.all()[0].model_copy(update={"nominal": 2}))
+    late.set_capacity(7)
+    for hook in reversed(late.hooks):
+        hook()
+    assert late.changes == 3
+    check(ready, late.queue)
+    assert late.capacity() == 7
+
+
+def test_a_decision_follows_a_change_of_the_first_jobs_of_a_queue_or_of_another_process(
+    ready: ControlPlaneHarness,
+) -> None:
+    queue = ready.jobs.queue
+    assert queue is not None
+    calls: list[str] = []
+    queue.on_change = lambda: calls.append("change")
+
+    def is_called() -> bool:
+        called = bool(calls)
+        ready.jobs.admit()
+        calls.clear()
+        return called
+
+    for number in range(20):
+        ready.submit("ours", key=str(number))
+        assert is_called() or number > 8
+    ready.submit("ours", key="behind")
+    assert not is_called()
+    other = SqlDatabase(ready.engine, ready.clock)
+    AdmissionQueue(other)
+    with other.write() as uow:
+        uow.pools.save(uow.pools.get({"name": "local"}).model_copy(update={"capacity": 5}))
+    assert not is_called(), "another process does not tell"
+    with other.write() as uow:
+        uow.pools.save(uow.pools.get({"name": "local"}).model_copy(update={"capacity": 6}))
+    ready.submit("ours", key="behind too")
+    assert is_called(), "its change is seen with the next one of this process"
+    check(ready)
 
 
 def test_submit_and_admission_read_no_other_job(ready: ControlPlaneHarness) -> None:

@@ -6,10 +6,11 @@ from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.fakes.backends import MemoryPipelines
-from tests.fakes.harness import ControlPlaneHarness, SimulatedRun
+from tests.fakes.harness import ControlPlaneHarness, SimulatedRun, run_until_idle
 
 from windlass.domain.errors import AttemptActiveError, UnavailableError
 from windlass.domain.records import Intent
@@ -86,11 +87,12 @@ def lost_leases() -> float:
 
 @contextmanager
 def dispatching(
-    harness: ControlPlaneHarness, handle: Callable[[Intent], None], holder: str
+    harness: ControlPlaneHarness, handle: Callable[[Intent], None], holder: str, **options: Any
 ) -> Iterator[OutboxDispatcher]:
     """A dispatcher in a worker process of its own: it shares the database, and not the memory, with others."""
     deps = replace(harness.deps, leases=LeaseObserver())
-    dispatcher = OutboxDispatcher(deps, timedelta(seconds=LEASE), handle, holder=holder, after=lambda: None)
+    options.setdefault("after", lambda: None)
+    dispatcher = OutboxDispatcher(deps, timedelta(seconds=LEASE), handle, holder=holder, **options)
     try:
         yield dispatcher
     finally:
@@ -101,13 +103,6 @@ def put(harness: ControlPlaneHarness, *subjects: str, kind: str = "kind", projec
     with harness.database.write() as uow:
         for subject in subjects:
             uow.outbox.put(kind, project or f"project of {subject}", subject)
-
-
-def run_until_idle(dispatcher: OutboxDispatcher) -> None:
-    dispatcher.run_once()
-    while busy := dispatcher.busy:
-        wait(busy)
-        dispatcher.run_once()
 
 
 @pytest.mark.parametrize("jump", [TEN_MINUTES, -TEN_MINUTES])

@@ -18,20 +18,6 @@ pytestmark = pytest.mark.database("sqlite", "postgresql")
 NOW = "2026-01-01T12:00:00Z"
 
 
-@pytest.fixture
-def job(ready: ControlPlaneHarness) -> dict[str, Any]:
-    job = ready.submit("ours", key="one")
-    ready.run_worker_once(2)
-    return job
-
-
-@pytest.fixture
-def run(ready: ControlPlaneHarness, job: dict[str, Any]) -> SimulatedRun:
-    run = ready.simulated_run(job)
-    assert run.acquire_attempt("first").status_code == 200
-    return run
-
-
 def step_log(sequence: int, text: str) -> dict[str, Any]:
     return {"producer": "0123456789abcdef", "sequence": sequence, "items": [{"text": text, "time": NOW}]}
 

@@ -218,6 +218,44 @@ def test_a_borrowing_limit_that_is_not_the_only_obstacle_is_not_suggested() -> N
     assert (simulation.verdict, simulation.smallest_change) == ("waits", ())
 
 
+def test_a_borrowing_limit_of_0_is_raised_by_what_the_job_lacks() -> None:
+    scenario = Scenario([quota("a", 2, borrow=0), quota("b", 2)])
+    scenario.run("r", "a", 2)
+    simulation = simulate(scenario.snapshot, scenario.submit("j", "a", 2))
+    assert simulation.smallest_change == (Suggestion(kind="raise_borrowing_limit", by=2, to=2),)
+
+
+def test_a_job_that_waits_for_its_victims_is_not_told_to_borrow() -> None:
+    """A higher borrowing limit would start it beside its victim; but its project is entitled to the GPUs."""
+    scenario = Scenario([quota("a", 2, borrow=0), quota("b", 2)])
+    scenario.run("low", "a", 2)
+    simulation = simulate(scenario.snapshot, scenario.submit("j", "a", 2, priority=1))
+    assert simulation.would_preempt == ("low",)
+    assert [each.kind for each in simulation.smallest_change] == ["raise_nominal"]
+
+
+def test_more_nominal_quota_is_suggested_where_a_higher_borrowing_limit_does_not_help() -> None:
+    """The GPU that is free is reserved for ``owner``, which waits for its victim; borrowers come later."""
+    scenario = Scenario([quota("a", 3), quota("b", 0), quota("c", 1, borrow=0)])
+    scenario.run("victim", "b", 2)
+    scenario.run("mine", "c", 1)
+    scenario.submit("owner", "a", 3)
+    demand = scenario.submit("j", "c", 1)
+    simulation = simulate(scenario.snapshot, demand)
+    assert simulation.reason is not None
+    assert simulation.reason.code == "borrowing_limit_reached"
+    assert [each.kind for each in simulation.smallest_change] == ["raise_nominal"]
+    scenario.quotas[2] = quota("c", 1, borrow=9)
+    assert simulate(scenario.snapshot, demand).verdict != "starts"
+
+
+def test_a_project_that_uses_more_than_its_quota_is_suggested_the_quota_for_all_its_jobs() -> None:
+    scenario = Scenario([quota("a", 1)], cohorts={})
+    scenario.run("r", "a", 4)
+    simulation = simulate(scenario.snapshot, scenario.submit("j", "a", 1))
+    assert simulation.smallest_change == (Suggestion(kind="raise_nominal", by=4, to=5),)
+
+
 def test_a_full_pool_suggests_no_quota_change() -> None:
     scenario = Scenario([quota("a", 4), quota("b", 4)], capacity=4)
     scenario.run("r", "b", 4)

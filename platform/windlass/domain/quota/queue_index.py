@@ -93,10 +93,6 @@ class QueueIndex:
         del queue[bisect_left(queue, _key(demand))]
         queues.sizes[demand.gpus] -= 1
 
-    def demand(self, job: str) -> ResourceDemand | None:
-        """Return the demand of a job."""
-        return self._demands.get(job)
-
     def snapshot(self) -> Snapshot:
         """Return everything."""
         return self.limits().model_copy(update={"demands": tuple(self._demands.values())})

@@ -50,10 +50,8 @@ def _suggestions_that_start(
     if decision.code not in _SEARCHABLE_CODES or decision.position != 1:
         return ()
     quota = next(each for each in snapshot.quotas if each.project == demand.project)
-    # The project never needs more quota than for all its GPUs. This only bounds the search.
-    usage = demand.gpus + sum(
-        c.gpus for c in snapshot.demands if c.project == demand.project and c.admitted_at is not None
-    )
+    # No project needs more quota than for all GPUs in use. This only bounds the search.
+    total = demand.gpus + sum(each.gpus for each in snapshot.demands if each.admitted_at is not None)
     suggestions = []
 
     def with_smaller_job(by: int) -> Snapshot:
@@ -68,14 +66,14 @@ def _suggestions_that_start(
         def with_borrowing_limit_raised(by: int) -> Snapshot:
             return _with_quota(snapshot, quota.model_copy(update={"borrowing_limit": limit + by}))
 
-        if by := _smallest_that_starts(demand, with_borrowing_limit_raised, usage):
+        if by := _smallest_that_starts(demand, with_borrowing_limit_raised, total):
             suggestions.append(Suggestion(kind="raise_borrowing_limit", by=by, to=limit + by))
             return tuple(suggestions)
 
     def with_nominal_raised(by: int) -> Snapshot:
         return _with_quota(snapshot, quota.model_copy(update={"nominal": quota.nominal + by}))
 
-    if by := _smallest_that_starts(demand, with_nominal_raised, usage):
+    if by := _smallest_that_starts(demand, with_nominal_raised, total):
         suggestions.append(Suggestion(kind="raise_nominal", by=by, to=quota.nominal + by))
     return tuple(suggestions)
 
