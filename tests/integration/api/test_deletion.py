@@ -54,11 +54,6 @@ def delete_project(harness: ControlPlaneHarness) -> None:
     assert harness.client.delete("/v1/projects/ours", headers={"If-Match": etag}).status_code == 200
 
 
-def finish_deletions(harness: ControlPlaneHarness) -> None:
-    while harness.retention.sweep():
-        pass
-
-
 @pytest.mark.database("sqlite", "postgresql")
 def test_a_deleted_project_is_gone_at_once_and_its_rows_and_files_later(ready: ControlPlaneHarness) -> None:
     _, run = end_job(ready)
@@ -74,7 +69,7 @@ def test_a_deleted_project_is_gone_at_once_and_its_rows_and_files_later(ready: C
     assert count_rows(ready, "project", uid)["job"] == 1
     assert (ready.store_folder / f"projects/{uid}").exists()
     assert ready.client.post("/v1/projects", json={"name": "ours"}).status_code == 201
-    finish_deletions(ready)
+    ready.delete_expired()
     assert set(count_rows(ready, "project", uid)) == {"audit"}
     assert count_rows(ready, "id", uid) == {}
     assert not (ready.store_folder / f"projects/{uid}").exists()
@@ -96,7 +91,7 @@ def test_each_chunk_of_a_large_project_is_small_and_a_restart_continues(ready: C
     assert chunks == [CHUNK_ROWS] * 8
     assert count_rows(ready, "job", job)["event"] > 50_000, "a killed worker leaves the rest"
     ready.retention = replace(ready.retention)  # what a restarted worker has
-    finish_deletions(ready)
+    ready.delete_expired()
     assert set(count_rows(ready, "project", uid)) == {"audit"}
     assert count_rows(ready, "job", job) == {}
 
@@ -143,7 +138,7 @@ def test_an_ended_job_is_deleted_with_all_rows_and_files(ready: ControlPlaneHarn
         assert ready.client.get(path).status_code == 404, path
     assert ready.client.delete(url).status_code == 404
     assert ready.client.get(JOBS).json()["items"] == []
-    finish_deletions(ready)
+    ready.delete_expired()
     assert count_rows(ready, "job", job) == {}
     assert count_rows(ready, "id", job) == {}
     assert not list(ready.store.keys(ready.key(run.locations.artifacts).rpartition("/")[0]))
@@ -169,5 +164,5 @@ def test_audit_entries_are_kept_unless_a_retention_is_set(ready: ControlPlaneHar
     ready.retention.audit_retention = None if days is None else timedelta(days=days)
     before = len(ready.client.get("/v1/audit").json()["items"])
     ready.clock.advance(11 * 24 * 3600)
-    finish_deletions(ready)
+    ready.delete_expired()
     assert len(ready.client.get("/v1/audit").json()["items"]) == (before if days is None else 0)

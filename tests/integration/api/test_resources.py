@@ -346,7 +346,7 @@ def test_quota_shows_waiting_jobs_and_wait_quantiles(ready: ControlPlaneHarness)
     assert (waiting["job"], waiting["position"], waiting["gpus"]) == (second["id"], 1, 1)
     assert first["id"] not in {job["job"] for job in item["waiting"]}
     ready.clock.advance(8 * 24 * 3600)
-    ready.retention.sweep()
+    ready.delete_expired()
     [item] = ready.client.get("/v1/projects/ours/quotas").json()["items"]
     assert item["queue_time_p50_seconds"] is None
 

@@ -59,11 +59,11 @@ def test_only_model_and_log_of_an_ended_job_are_retained(ready: ControlPlaneHarn
     again.finish(2)
     ready.pipelines.end(again.name, BackendState.SUCCEEDED)
     ready.run_worker_once()
-    ready.retention.sweep()
+    ready.delete_expired()
     assert folder.exists()
     assert checkpoint_steps(ready, job) == [2]
     ready.clock.advance(DAY + 60)
-    ready.retention.sweep()
+    ready.delete_expired()
     assert not folder.exists()
     assert not saved.exists()
     assert checkpoint_steps(ready, job) == []
@@ -85,7 +85,7 @@ def test_drafts_of_killed_processes_are_deleted(ready: ControlPlaneHarness) -> N
     ready.pipelines.end(run.name, BackendState.STOPPED)
     ready.run_worker_once(2)
     ready.clock.advance(DAY + 60)
-    ready.retention.sweep()
+    ready.delete_expired()
     assert not list(ready.store.keys(artifacts))
     assert {key.split("/")[1] for key in ready.store.keys("base-models")} == {".bm_busy.0badcafe.tmp"}
 
@@ -124,10 +124,10 @@ def test_events_and_log_of_an_ended_job_are_deleted_after_a_year(
     url = f"/v1/projects/ours/jobs/{job['id']}"
     last = ready.client.get(f"{url}/events?limit=100").json()["items"][-1]["sequence"]
     ready.clock.advance(364 * DAY)
-    ready.retention.sweep()
+    ready.delete_expired()
     assert "line 4" in ready.client.get(f"{url}/logs").text
     ready.clock.advance(2 * DAY)
-    ready.retention.sweep()
+    ready.delete_expired()
     log = ready.client.get(f"{url}/logs")
     assert (log.text, log.headers["Windlass-Log-End"]) == ("", "true")
     [event] = ready.client.get(f"{url}/events").json()["items"]
@@ -135,7 +135,7 @@ def test_events_and_log_of_an_ended_job_are_deleted_after_a_year(
     [series] = ready.client.get(f"{url}/metrics").json()["series"]
     assert series["total"] == 5
     assert not list(ready.store.keys(f"projects/{project_id(ready)}/jobs/{job['id']}/log"))
-    ready.retention.sweep()
+    ready.delete_expired()
     assert [event] == ready.client.get(f"{url}/events").json()["items"], "it is deleted once"
 
 
@@ -151,7 +151,7 @@ def test_job_with_an_active_run_is_not_cleaned_up(ready: ControlPlaneHarness) ->
     run.finish(1)
     assert ready.client.get(f"/v1/projects/ours/jobs/{job['id']}").json()["state"] == "succeeded"
     ready.clock.advance(DAY + 60)
-    ready.retention.sweep()
+    ready.delete_expired()
     assert folder.exists()
     assert saved.exists()
 
@@ -180,7 +180,7 @@ def test_failed_deletion_is_retried_and_does_not_block_others(
         with pytest.raises(OSError, match="busy"):
             ready.retention.sweep()
     assert [folder.exists() for _, folder in jobs] == [True, False]
-    ready.retention.sweep()
+    ready.delete_expired()
     assert [folder.exists() for _, folder in jobs] == [False, False]
 
 
@@ -199,10 +199,10 @@ def test_run_folders_of_a_deleted_project_are_deleted(ready: ControlPlaneHarness
     run.finish(1)
     ready.pipelines.end(run.name, BackendState.SUCCEEDED)
     ready.run_worker_once()
-    ready.retention.sweep()
+    ready.delete_expired()
     assert folder.exists()
     assert ready.client.delete("/v1/projects/ours", headers={"If-Match": '"1"'}).status_code == 200
-    ready.retention.sweep()
+    ready.delete_expired()
     assert not folder.exists()
 
 
@@ -210,10 +210,10 @@ def test_idempotency_key_expires(ready: ControlPlaneHarness) -> None:
     first = ready.submit("ours", key="k")
     ready.client.post(f"/v1/projects/ours/jobs/{first['id']}:cancel")
     ready.clock.advance(6 * DAY)
-    ready.retention.sweep()
+    ready.delete_expired()
     assert ready.submit("ours", key="k")["id"] == first["id"]
     ready.clock.advance(2 * DAY)
-    ready.retention.sweep()
+    ready.delete_expired()
     assert ready.submit("ours", key="k")["id"] != first["id"]
 
 

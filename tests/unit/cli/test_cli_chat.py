@@ -1,5 +1,6 @@
 """A chat in a terminal: input, answers, Ctrl-C and Ctrl-D."""
 
+import contextlib
 import json
 import os
 import pty
@@ -12,7 +13,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from tests.unit.sdk.stub_server import StubResponse, StubServer, events, problem
 
@@ -48,28 +48,42 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Wait until the screen shows ``text`` after what earlier calls matched."""
-        deadline = time.monotonic() + 60
+        assert self._shows(text, 60), f"waited for {text!r}, the screen shows {self.screen!r}"
+        self.screen = self.screen.partition(text)[2]
+
+    def _shows(self, text: str, seconds: float) -> bool:
+        """Read what the chat prints until it has printed ``text``; False when the time is over."""
+        deadline = time.monotonic() + seconds
         while text not in self.screen:
-            assert time.monotonic() < deadline, f"waited for {text!r}, the screen shows {self.screen!r}"
+            if time.monotonic() > deadline:
+                return False
             if select.select([self._master], [], [], 0.1)[0]:
                 output = os.read(self._master, 4096).decode()
                 self.screen += output
                 self.everything += output
-        self.screen = self.screen.partition(text)[2]
+        return True
 
     def type_keys(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
-    def press_ctrl_c(self) -> None:
-        """Press Ctrl-C once, while the chat waits for input or for the server.
+    def press_ctrl_c_until(self, text: str) -> None:
+        """Press Ctrl-C, and again if the screen does not show ``text`` soon, as a person does.
 
-        A signal between Python's last check and the system call that waits would have an effect only after that call.
+        A signal between Python's last check and the system call that waits has an effect only after that call.
         """
-        chat, deadline = psutil.Process(self.process.pid), time.monotonic() + 60
-        while chat.status() != psutil.STATUS_SLEEPING:
-            assert time.monotonic() < deadline, "the chat computes"
-            time.sleep(0.01)
-        self.process.send_signal(signal.SIGINT)
+        for _ in range(3):
+            self.process.send_signal(signal.SIGINT)
+            if self._shows(text, 8):
+                break
+        self.wait_for(text)
+
+    def leave_with_ctrl_c(self) -> int:
+        """Press Ctrl-C at the prompt until the chat ends, and return its exit code."""
+        for _ in range(7):
+            self.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.process.wait(8)
+        raise AssertionError(f"the chat goes on; the screen shows {self.screen!r}")
 
     def close(self) -> None:
         self.process.kill()
@@ -127,16 +141,14 @@ def test_ctrl_c_stops_an_answer_and_keeps_it_out_of_the_history(desk: StubServer
     terminal.wait_for("> ")
     terminal.type_keys("Tell me everything\n")
     terminal.wait_for("I could go on")
-    terminal.press_ctrl_c()
-    terminal.wait_for("stopped")
+    terminal.press_ctrl_c_until("stopped")
     hold.set()
     terminal.wait_for("> ")
     terminal.type_keys("In short?\n")
     terminal.wait_for("Short.")
     assert sent_messages(desk, 1) == [("system", "Be kind."), ("user", "In short?")]
     terminal.wait_for("> ")
-    terminal.press_ctrl_c()
-    assert terminal.process.wait(60) == 0
+    assert terminal.leave_with_ctrl_c() == 0
 
 
 def test_failed_question_is_reported_and_kept_out_of_the_history(desk: StubServer, terminal: Terminal) -> None:

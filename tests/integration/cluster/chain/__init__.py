@@ -1,0 +1,1 @@
+"""Tests that share one installation, in fixtures of the scope ``package``, for which pytest needs this file."""
