@@ -85,7 +85,7 @@ cluster-up: ## Start the cluster of `make cluster-test`, unless it is up; needs 
 	@$(BIN)/python -m tests.testcluster up $(FOR_CLUSTER_TESTS)
 
 # The tests add what they need to a running cluster anyway; a cluster that starts with it is faster. The tests of the S3
-# server run beside those of the cluster, which wait most of the time. MARKED='cluster and not long' is what CI runs. Exit code 5:
+# server run beside those of the cluster, which wait most of the time. MARKED='cluster and not long' is a part. Exit code 5:
 # TESTS selects none of a kind.
 MARKED ?= cluster
 cluster-test: dev cluster-up ## Run the cluster tests; starts the cluster unless it is up

@@ -17,7 +17,7 @@ from tests.testcluster.cluster_api import kubectl
 from tests.testcluster.fixture import command
 from tests.testcluster.layout import LocalCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.timeout(3000)]
 RUN_HERE = "it needs a cluster"
 """The reason for which pages skip the commands that this test runs."""
 PROJECT = "guides"

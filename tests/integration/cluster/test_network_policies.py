@@ -15,7 +15,7 @@ from tests.testcluster.fixture import command
 from tests.testcluster.layout import LocalCluster
 from tests.testcluster.project_images import reference
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.timeout(2400)]
 Json = dict[str, Any]
 SERVER, CLIENTS, PORT, OTHER_PORT = "policy-server", "policy-clients", 8000, 8001
 API_SERVER = "10.96.0.1:443"

@@ -17,7 +17,7 @@ from windlass.domain.jobs import Reason
 from windlass.kube.kueue.cluster_objects import Pod
 from windlass.kube.kueue.pods import explain_ended_pods, explain_pods
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.timeout(2400)]
 NAMESPACE, IMAGE = "failures", "control-plane"
 USE_MEMORY = "held = []\nwhile True: held.append(bytearray(8 << 20))"
 FILL_DISK = "open('/scratch/file', 'wb').write(bytes(8 << 20)); import time; time.sleep(600)"

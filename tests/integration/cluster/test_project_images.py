@@ -13,7 +13,7 @@ from tests.testcluster.layout import LocalCluster
 from tests.testcluster.project_images import reference
 
 # The first build fetches Debian's and Python's packages.
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.timeout(2400)]
 NAMESPACE = "images"
 # The modules that an image runs, and packages that it must not contain.
 IMAGES = {

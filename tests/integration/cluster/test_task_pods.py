@@ -24,7 +24,7 @@ from windlass.kube.objects import Ref
 from windlass.orchestration.task_result import RefusedImport
 from windlass.ports import DataProcessor, ModelImporter, TaskFailedError
 
-pytestmark = [pytest.mark.cluster, pytest.mark.s3, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.s3, pytest.mark.timeout(1200)]
 LARGE_LABELS = tuple(f"{number:06}-{'x' * 120}" for number in range(100_000))
 """More than the 10 MiB of a log that a kubelet keeps by default."""
 

@@ -16,7 +16,7 @@ from windlass.kube.names import SERVICE_LABEL
 from windlass.sdk import Client
 from windlass.wire.jobs import JobDetailOut
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.timeout(2400)]
 TEXTS = ["the motor is very good", "this screen was awful"]
 BUSY, IDLE = "busy", "idle"
 # Each loop sends a request 0.2 s after the last one, which waits a second for others: 0.8 ongoing requests.

@@ -29,7 +29,7 @@ from windlass.domain.jobs import JobState
 from windlass.wire.jobs import JobOut
 
 # The first build of the images takes minutes.
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.timeout(2400)]
 SLOW = {**SPEC["training"], "batch_size": 128, "gradient_accumulation": 128, "checkpoint_every_steps": 5}
 """Training settings with steps of parts of a second, so that faults find the job in training."""
 STEPS = 200

@@ -27,7 +27,7 @@ from windlass.storage.s3 import S3ObjectStore
 from windlass.storage.s3_client import S3Bucket
 from windlass.storage.s3_signer import S3UrlSigner
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.timeout(2400)]
 OTHER_PROJECT, OUTSIDE = "neighbour", "outside"
 RAY_PORTS = (6379, 8265, 10001, 52365)
 """GCS, dashboard and jobs, client, dashboard agent."""

@@ -16,7 +16,7 @@ from windlass.domain.jobs import JobState
 from windlass.sdk import Client
 from windlass.wire.jobs import JobOut
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.timeout(2400)]
 TRAINING = {**SPEC["training"], "max_steps": 60, "eval_every_steps": 20, "seed": 7}
 TOLERANCE = 0.02
 """Relative: the sums of different numbers of threads differ in the last digits, and training amplifies that."""

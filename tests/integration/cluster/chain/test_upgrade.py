@@ -22,7 +22,7 @@ from windlass.sdk import Client
 from windlass.wire.jobs import JobOut
 
 # The first build of the images takes minutes.
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.timeout(2400)]
 NEXT = "next"
 """Another tag of the images: pods with it are other pods."""
 SLOW = {**SPEC["training"], "batch_size": 128, "gradient_accumulation": 128, "checkpoint_every_steps": 5}

@@ -11,7 +11,7 @@ from tests.testcluster.node import GPU, POOL
 from windlass.wire.jobs import JobDetailOut, JobOut
 
 # The first build of the images takes minutes.
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.timeout(2400)]
 TEXTS = ["the motor is very good", "this screen was awful"]
 
 
