@@ -212,10 +212,10 @@ def test_commits_of_large_files_read_nothing_and_repeated_ones_add_no_work(tmp_p
         with path.open("wb") as stream:
             stream.truncate(20 << 30)  # a sparse file: it occupies no disk space
         uploads.append(upload)
-    # Fewer than the requests of one user that are handled at once: the test client has an event loop per thread.
-    with ThreadPoolExecutor(6) as pool:
+    # The context gives all threads one event loop, as a server has.
+    with harness.client as client, ThreadPoolExecutor(6) as pool:
         commits = [f"/v1/projects/ours/uploads/{upload}:commit" for upload in uploads for _ in range(2)]
-        replies = list(pool.map(harness.client.post, commits))
+        replies = list(pool.map(client.post, commits))
     assert {reply.status_code for reply in replies} == {202}
     assert len({reply.json()["id"] for reply in replies}) == 40
     assert harness.client.get("/v1/projects/theirs/datasets").status_code == 200
