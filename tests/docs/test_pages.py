@@ -1,10 +1,11 @@
-"""Tests of the command parser and of the generated shell scripts."""
+"""Tests of the pages: their code blocks, the command parser and the generated shell scripts."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
-from tests.docs.pages import PageCommand, commands_of, session
+from tests.architecture.tree import ROOT
+from tests.docs.pages import PageCommand, all_pages, commands_of, session
 
 PAGE = Path("guide.md")
 MARKDOWN = """
@@ -77,3 +78,10 @@ def test_a_session_stops_at_the_first_unexpected_exit_code(
     assert ended.returncode == code
     assert message in ended.stderr
     assert "reached" not in ended.stderr.splitlines()
+
+
+@pytest.mark.parametrize("page", all_pages(), ids=str)
+def test_code_blocks_are_closed(page: Path) -> None:
+    fences = [line for line in (ROOT / page).read_text("utf-8").splitlines() if line.lstrip().startswith("```")]
+    assert [fence for fence in fences[1::2] if fence.strip() != "```"] == []
+    assert len(fences) % 2 == 0

@@ -235,12 +235,12 @@ def test_a_pool_in_use_is_not_deleted_and_lists_its_users(lab: OperatorProcess) 
     client = lab.client
     apply(lab.cluster, [desired(POOL, "spare", {"nodeLabels": {"windlass.dev/pool": "spare"}})])
     assert "no node has the labels" in wait_for_reason(client, pool("spare"), "NoNodes")
-    apply(lab.cluster, [desired(PROJECT, "keeper", {"quotas": [{"pool": "spare", "nominal": 1}]})])
-    wait_for_reason(client, project("keeper"), "Reconciled")
+    apply(lab.cluster, [desired(PROJECT, "holder", {"quotas": [{"pool": "spare", "nominal": 1}]})])
+    wait_for_reason(client, project("holder"), "Reconciled")
     client.delete(pool("spare"))
-    assert "projects have quotas of this pool: keeper" in wait_for_reason(client, pool("spare"), "Deleting")
+    assert "projects have quotas of this pool: holder" in wait_for_reason(client, pool("spare"), "Deleting")
     assert client.find(Ref(Kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor"), "spare")) is not None
-    client.delete(project("keeper"))
+    client.delete(project("holder"))
     eventually(lambda: client.find(pool("spare")) is None, "the pool goes when nobody has a quota of it", 60)
     assert client.find(Ref(Kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor"), "spare")) is None
 
