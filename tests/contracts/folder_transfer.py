@@ -21,6 +21,10 @@ class TransferDriver(Protocol):
         """The parent of everything that the test publishes."""
         ...
 
+    def file_uri(self, uri: str, path: str) -> str:
+        """Return the URI of a file of a published folder."""
+        ...
+
     def transfer(self) -> FolderTransfer:
         """The transfer of another process."""
         ...
@@ -51,8 +55,11 @@ class FolderTransferContract:
 
     def test_one_file_is_fetched_alone(self, driver: TransferDriver) -> None:
         driver.transfer().publish(draft(driver), f"{driver.uri}/1")
-        path = driver.transfer().fetch_file(f"{driver.uri}/1/empty", driver.work / "one")
-        assert path.read_bytes() == b""
+        for name, content in (("empty", ""), ("deep/a file.txt", "hello")):
+            uri = driver.file_uri(f"{driver.uri}/1", name)
+            assert driver.transfer().fetch_file(uri, driver.work / "one").read_text() == content
+        with pytest.raises(NotFoundError):
+            driver.transfer().fetch_file(driver.file_uri(f"{driver.uri}/1", "deep"), driver.work / "one")
         uploaded = driver.put_file("0", b"text,label\n")
         assert driver.transfer().fetch_file(uploaded, driver.work / "two").read_bytes() == b"text,label\n"
 

@@ -18,11 +18,16 @@ from tests.factories.s3_server import S3Server
 from tests.factories.transfer_server import TransferServer
 
 from windlass.domain.errors import InvalidError
-from windlass.ports import FolderTransfer
+from windlass.ports import FolderTransfer, ObjectStore
 from windlass.runtime.artifacts import verify
 from windlass.storage.file_transfer import FileTransfer
+from windlass.storage.local import LocalObjectStore
 
 OTHER_DISK = Path("/dev/shm")  # noqa: S108 - a file system of its own; the folder in it is private
+
+
+def published_file_uri(store: ObjectStore, uri: str, path: str) -> str:
+    return store.uri(store.published_file(store.key(uri), path))
 
 
 @dataclass
@@ -38,6 +43,9 @@ class FolderDriver:
 
     def transfer(self) -> FolderTransfer:
         return FileTransfer()
+
+    def file_uri(self, uri: str, path: str) -> str:
+        return published_file_uri(LocalObjectStore(self.store), uri, path)
 
     def put_file(self, name: str, content: bytes) -> str:
         path = self.store / "a project" / name
@@ -73,6 +81,9 @@ class BucketDriver:
 
     def transfer(self) -> FolderTransfer:
         return self.server.transfer()
+
+    def file_uri(self, uri: str, path: str) -> str:
+        return published_file_uri(self.server.store, uri, path)
 
     def put_file(self, name: str, content: bytes) -> str:
         key = f"projects/p/{name}"

@@ -78,17 +78,17 @@ def begin(body: UriRequest, transfers: Service) -> EmptyReply:
 
 def write_file(body: FileRequest, transfers: Service) -> FileUploadReply:
     """Store a file of a folder."""
-    return transfers.write_file(body.uri, body.path, body.entry)
+    return transfers.write_file(body.uri, body.file)
 
 
 def write_parts(body: PartsRequest, transfers: Service) -> PartsReply:
     """Store parts of a file."""
-    return PartsReply(parts=transfers.write_parts(body.uri, body.path, body.upload, body.numbers))
+    return PartsReply(parts=transfers.write_parts(body.uri, body.file, body.upload, body.numbers))
 
 
 def complete_file(body: CompleteRequest, transfers: Service) -> EmptyReply:
     """Store a file from its parts."""
-    transfers.complete_file(body.uri, body.path, body.entry, body.upload, body.etags)
+    transfers.complete_file(body.uri, body.file, body.upload, body.etags)
     return EmptyReply()
 
 

@@ -2,9 +2,11 @@
 
 import hashlib
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, BinaryIO, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from windlass.domain.errors import ChecksumMismatchError
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -15,6 +17,7 @@ MODEL_METADATA_FORMAT = 1
 """Version of its format."""
 _CHUNK = 1 << 20
 _MAX_PATH = 1000
+_MAX_MANIFEST_BYTES = 16 << 20
 
 
 class FileEntry(BaseModel):
@@ -37,6 +40,21 @@ class Manifest(BaseModel):
         for path in files:
             check_relative_path(path)
         return files
+
+    @classmethod
+    def read(cls, stream: BinaryIO, folder: str) -> Self:
+        """Read the manifest of a folder, whose name is for errors.
+
+        Raises:
+            ChecksumMismatchError: it is too large or not valid.
+        """
+        content = stream.read(_MAX_MANIFEST_BYTES + 1)
+        if len(content) > _MAX_MANIFEST_BYTES:
+            raise ChecksumMismatchError(f"{folder}: {MANIFEST_NAME} is larger than {_MAX_MANIFEST_BYTES:,} bytes")
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            raise ChecksumMismatchError(f"{folder}: {MANIFEST_NAME} is not valid") from error
 
     @property
     def bytes(self) -> int:

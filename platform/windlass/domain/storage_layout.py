@@ -7,6 +7,15 @@ from windlass.domain.datasets import Upload
 from windlass.domain.jobs import Job
 
 
+def published_file_key(folder: str, digest: str, path: str) -> str:
+    """Return the key of a file of a folder that is published in a bucket; the manifest is ``<folder>/manifest.json``.
+
+    ``digest``: ``Manifest.digest`` of the folder. So publishers of different contents never write the same key, and the
+    manifest decides whose files are the folder's.
+    """
+    return f"{folder}/{digest}/{path}"
+
+
 def project_prefix(project: str) -> str:
     """Return the prefix of all files of a project."""
     return f"projects/{project}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from windlass.domain.artifacts import MANIFEST_NAME, FileEntry, Manifest, check_relative_path
+from windlass.domain.artifacts import MANIFEST_NAME, FileEntry, Manifest, Sha256, check_relative_path
 
 MAX_SIGNED_PARTS = 100
 """Parts of a multipart upload for which one request gets URLs."""
@@ -70,9 +70,10 @@ class FolderRequest(UriRequest):
     manifest: Manifest
 
 
-class FileRequest(UriRequest):
-    """Concerns one file of a folder that is being published."""
+class FolderFile(_Message):
+    """One file of a folder that is being published. ``digest`` is that of the folder's manifest."""
 
+    digest: Sha256
     path: str
     entry: FileEntry
 
@@ -83,6 +84,12 @@ class FileRequest(UriRequest):
         if path == MANIFEST_NAME:
             raise ValueError("the manifest is written by the commit")
         return path
+
+
+class FileRequest(UriRequest):
+    """Concerns one file of a folder that is being published."""
+
+    file: FolderFile
 
 
 class PartsRequest(FileRequest):

@@ -62,6 +62,15 @@ class ObjectStore(Protocol):
         """Yield the keys below a prefix, sorted. A staging file may have several keys below its own."""
         ...
 
+    def published_file(self, folder: str, path: str) -> str:
+        """Return the key of a file of a published folder; whether the folder has such a file is not checked.
+
+        Raises:
+            NotFoundError: the store cannot tell the key, because no folder is published there.
+            ChecksumMismatchError: its manifest is not valid.
+        """
+        ...
+
     def delete(self, prefix: str) -> None:
         """Delete a key and all keys below it, manifests first; no error when there is none.
 

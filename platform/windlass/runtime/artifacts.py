@@ -3,13 +3,9 @@
 import os
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from windlass.domain.artifacts import MANIFEST_NAME, Manifest, manifest_of, sha256_file
 from windlass.domain.errors import ChecksumMismatchError, NotFoundError
 from windlass.kit.files import sync_folder, write_atomic
-
-_MAX_MANIFEST_BYTES = 16 << 20
 
 
 def seal(folder: Path) -> Manifest:
@@ -31,15 +27,11 @@ def read_manifest(folder: Path) -> Manifest:
         NotFoundError: there is no manifest, so the folder was never published.
         ChecksumMismatchError: the manifest is too large or not valid.
     """
-    path = folder / MANIFEST_NAME
     try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise ChecksumMismatchError(f"{folder.name}: {MANIFEST_NAME} is larger than {_MAX_MANIFEST_BYTES:,} bytes")
-        return Manifest.model_validate_json(path.read_bytes())
+        with (folder / MANIFEST_NAME).open("rb") as stream:
+            return Manifest.read(stream, folder.name)
     except FileNotFoundError:
         raise NotFoundError(f"{folder.name} has no {MANIFEST_NAME}: it was never published") from None
-    except ValidationError as error:
-        raise ChecksumMismatchError(f"{folder.name}: {MANIFEST_NAME} is not valid") from error
 
 
 def verify(folder: Path, *, digest: str | None = None) -> Manifest:

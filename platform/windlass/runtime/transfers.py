@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from windlass.domain.artifacts import FileEntry, Manifest
+from windlass.domain.artifacts import Manifest
 from windlass.domain.errors import InvalidError, UnavailableError
 from windlass.domain.transfers import (
     COMPLETE_SECONDS,
@@ -20,6 +20,7 @@ from windlass.domain.transfers import (
     FileReply,
     FileRequest,
     FileUploadReply,
+    FolderFile,
     FolderReply,
     FolderRequest,
     PartsReply,
@@ -130,20 +131,19 @@ class TransferClient:
         """Check that a folder may be published."""
         self._call("begin", UriRequest(uri=uri), EmptyReply)
 
-    def write_file(self, uri: str, path: str, entry: FileEntry) -> FileUploadReply:
+    def write_file(self, uri: str, file: FolderFile) -> FileUploadReply:
         """Return how to store a file."""
-        return self._call("write-file", FileRequest(uri=uri, path=path, entry=entry), FileUploadReply)
+        return self._call("write-file", FileRequest(uri=uri, file=file), FileUploadReply)
 
-    def write_parts(
-        self, uri: str, path: str, entry: FileEntry, upload: str, numbers: tuple[int, ...]
-    ) -> tuple[SignedPut, ...]:
+    def write_parts(self, uri: str, file: FolderFile, upload: str, numbers: tuple[int, ...]) -> tuple[SignedPut, ...]:
         """Return the requests for parts of a file."""
-        request = PartsRequest(uri=uri, path=path, entry=entry, upload=upload, numbers=numbers)
-        return self._call("write-parts", request, PartsReply).parts
+        return self._call(
+            "write-parts", PartsRequest(uri=uri, file=file, upload=upload, numbers=numbers), PartsReply
+        ).parts
 
-    def complete_file(self, uri: str, path: str, entry: FileEntry, upload: str, etags: tuple[str, ...]) -> None:
+    def complete_file(self, uri: str, file: FolderFile, upload: str, etags: tuple[str, ...]) -> None:
         """Store a file from its parts."""
-        request = CompleteRequest(uri=uri, path=path, entry=entry, upload=upload, etags=etags)
+        request = CompleteRequest(uri=uri, file=file, upload=upload, etags=etags)
         self._call("complete-file", request, EmptyReply, seconds=COMPLETE_SECONDS + _REPLY_SECONDS)
 
     def commit(self, uri: str, manifest: Manifest) -> None:

@@ -143,7 +143,7 @@ class Datasets(ProjectService):
     def report_html(self, name: str, number: int) -> bytes:
         """Return the validation report as an HTML page. Raises as ``report``."""
         version, _ = self.report(name, number)
-        with self.deps.store.open(f"{version.prefix}/report.html") as stream:
+        with self.deps.store.open(self.deps.store.published_file(version.prefix, "report.html")) as stream:
             return stream.read()
 
     def rows(self, name: str, number: int, split: Split, limit: int, cursor: str | None) -> RowPage:
@@ -157,7 +157,7 @@ class Datasets(ProjectService):
             raise NotFoundError(
                 f"{name}@{number} has no split {split}", hint=f"it has {', '.join(version.rows) or 'none'}"
             )
-        with self.deps.store.open(f"{version.prefix}/{split}.jsonl") as stream:
+        with self.deps.store.open(self.deps.store.published_file(version.prefix, f"{split}.jsonl")) as stream:
             return read_page(stream, limit, cursor)
 
     def clean(

@@ -137,7 +137,7 @@ class Models(ProjectService):
         entry = version.manifest.files.get(path)
         if entry is None:
             raise NotFoundError(f"{name}@{number} has no file {path}")
-        return self.deps.store.open(f"{version.prefix}/{path}"), entry.bytes
+        return self.deps.store.open(self.deps.store.published_file(version.prefix, path)), entry.bytes
 
     def delete_version(self, name: str, number: int, *, dry_run: bool = False) -> Deletion:
         """Delete a version and its files; ``dry_run`` only returns what that would remove.

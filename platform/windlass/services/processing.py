@@ -168,10 +168,9 @@ class Processing:
     def _start_version(self, version: DatasetVersion) -> bool:
         """Start the version's process; return whether it was started. A failure sets the version's ``problem``."""
         try:
-            with self.deps.database.read() as uow:
-                if uow.all_projects().dataset_versions.find({"id": version.id}) is None:
-                    return False
-                request = self._request(uow, version)
+            request = self._request(version)
+            if request is None:
+                return False
         except NotFoundError as error:
             self._update_version(
                 version, {"state": VersionState.FAILED, "problem": f"its source is gone: {error.message}"}
@@ -199,22 +198,34 @@ class Processing:
             if current is not None and current.state is VersionState.PROCESSING:
                 versions.save(current.model_copy(update={"problem": problem}))
 
-    def _request(self, uow: ReadUnitOfWork, version: DatasetVersion) -> DataRequest:
-        repos, store = uow.project(version.project), self.deps.store
-        if version.origin == "upload":
-            upload = repos.uploads.get({"id": version.upload or ""})
+    def _request(self, version: DatasetVersion) -> DataRequest | None:
+        """Return what the version's process does, None if the version is deleted.
+
+        Raises:
+            NotFoundError: its upload or its parent is gone.
+        """
+        store = self.deps.store
+        with self.deps.database.read() as uow:
+            repos = uow.project(version.project)
+            if repos.dataset_versions.find({"id": version.id}) is None:
+                return None
+            dataset = repos.datasets.get({"id": version.dataset})
+            upload = repos.uploads.get({"id": version.upload or ""}) if version.origin == "upload" else None
+            parent = None if upload else repos.dataset_versions.get({"id": version.parent or ""})
+            base_model = _base_model_of(uow, version.task)
+        if upload is not None:
             inputs = tuple((store.uri(upload_key(upload, f.name)), f.split) for f in upload.files)
             names = tuple(file.name for file in upload.files)
             entries = tuple(file.entry for file in upload.files)
-        else:
-            parent = repos.dataset_versions.get({"id": version.parent or ""})
-            inputs = tuple((store.uri(f"{parent.prefix}/{split}.jsonl"), split) for split in parent.rows)
+        elif parent is not None:
             names, entries = tuple(f"{split}.jsonl" for split in parent.rows), ()
-        tokenizer = _tokenizer_key(uow, version.task)
+            keys = (store.published_file(parent.prefix, name) for name in names)
+            inputs = tuple(zip(map(store.uri, keys), parent.rows, strict=True))
+        tokenizer = store.published_file(base_model.prefix, "tokenizer.json") if base_model else None
         return DataRequest(
-            operation="ingest" if version.origin == "upload" else "clean",
+            operation="ingest" if upload else "clean",
             task=version.task,
-            title=f"{repos.datasets.get({'id': version.dataset}).name}, version {version.number}",
+            title=f"{dataset.name}, version {version.number}",
             options=version.options,
             inputs=inputs,
             names=names,
@@ -356,9 +367,7 @@ def _next_version(
     return min(startable, key=lambda version: (load[version.project], version.id), default=None)
 
 
-def _tokenizer_key(uow: ReadUnitOfWork, task: Task) -> str | None:
-    """Return the object key of the tokenizer of a base model for this task, None without one."""
-    for entry in uow.base_models.all({"state": BaseModelState.READY}):
-        if task in entry.tasks:
-            return f"{entry.prefix}/tokenizer.json"
-    return None
+def _base_model_of(uow: ReadUnitOfWork, task: Task) -> CatalogueModel | None:
+    """Return a base model for this task, whose tokenizer counts the tokens of datasets; None without one."""
+    ready = uow.base_models.all({"state": BaseModelState.READY})
+    return next((entry for entry in ready if task in entry.tasks), None)

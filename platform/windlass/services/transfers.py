@@ -1,24 +1,29 @@
 """Presigned requests for the files that a token may read or write, and the commit of a published folder.
 
 A folder is published when it has a manifest. Its files are written first, each by a conditional write that keeps the
-declared hash, and the manifest last. So a process that dies publishes nothing, the next one continues with the files
-that are stored already, and a URL that outlives the publication cannot change it.
+declared hash, and the manifest last. So a process that dies publishes nothing, and a URL that outlives the publication
+cannot change it. Files are below the digest of their manifest: two publishers of one folder never write the same key
+unless they publish the same content, and then each continues with the files that are stored already.
 """
 
 import io
+import re
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from windlass.domain.artifacts import MANIFEST_NAME, FileEntry, Manifest
-from windlass.domain.errors import ChecksumMismatchError, ConflictError, ForbiddenError, NotFoundError
-from windlass.domain.storage_layout import artifacts_prefix, checkpoints_prefix, dataset_version_prefix
-from windlass.domain.transfers import FileReply, FileUploadReply, FolderReply, SignedPut, TransferGrant
+from windlass.domain.artifacts import MANIFEST_NAME, Manifest
+from windlass.domain.errors import ConflictError, ForbiddenError, NotFoundError
+from windlass.domain.storage_layout import (
+    artifacts_prefix,
+    checkpoints_prefix,
+    dataset_version_prefix,
+    published_file_key,
+)
+from windlass.domain.transfers import FileReply, FileUploadReply, FolderFile, FolderReply, SignedPut, TransferGrant
 from windlass.ports import UrlSigner
 from windlass.services.base import ServiceDependencies
 from windlass.services.runs import run_and_job
 
-_MAX_MANIFEST_BYTES = 16 << 20
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def run_grant(deps: ServiceDependencies, run_id: str) -> TransferGrant:
@@ -64,14 +69,11 @@ class Transfers:
             ChecksumMismatchError: its manifest is not valid.
         """
         key = self._allowed(uri, self.grant.read)
-        stored = self._manifest(key)
-        if stored is None:
+        manifest = self._manifest(key)
+        if manifest is None:
             raise NotFoundError(f"no folder is published at {uri}")
-        try:
-            manifest = Manifest.model_validate_json(stored)
-        except ValidationError as error:
-            raise ChecksumMismatchError(f"the manifest at {uri} is not valid") from error
-        files = {path: self.signer.read(f"{key}/{path}", entry.bytes) for path, entry in manifest.files.items()}
+        keys = _file_keys(key, manifest)
+        files = {path: self.signer.read(keys[path], entry.bytes) for path, entry in manifest.files.items()}
         return FolderReply(manifest=manifest, files=files)
 
     def open_file(self, uri: str) -> FileReply:
@@ -101,61 +103,71 @@ class Transfers:
         """
         self._unpublished(uri)
 
-    def write_file(self, uri: str, path: str, entry: FileEntry) -> FileUploadReply:
-        """Return how to store a file of a folder. A file that another content has taken is deleted first."""
-        key = f"{self._unpublished(uri)}/{path}"
+    def write_file(self, uri: str, file: FolderFile) -> FileUploadReply:
+        """Return how to store a file of a folder.
+
+        Raises:
+            ConflictError: another content is stored as this file of the manifest.
+        """
+        key, entry = self._file_key(uri, file), file.entry
         stored = self.signer.entry(key)
         if stored == entry:
             return FileUploadReply()
-        if stored is not None:  # of a publisher that died, since the folder has no manifest
-            self.deps.store.delete(key)
+        if stored is not None:
+            raise ConflictError(f"{file.path} is stored with another content", hint="publish a folder of another name")
         length = self.signer.part_length(entry.bytes)
         if entry.bytes <= length:
             return FileUploadReply(put=self.signer.write(key, entry))
         return FileUploadReply(upload=self.signer.start_multipart(key, entry), part_bytes=length)
 
-    def write_parts(self, uri: str, path: str, upload: str, numbers: tuple[int, ...]) -> tuple[SignedPut, ...]:
+    def write_parts(self, uri: str, file: FolderFile, upload: str, numbers: tuple[int, ...]) -> tuple[SignedPut, ...]:
         """Return the requests for parts of a file."""
-        return self.signer.write_parts(f"{self._unpublished(uri)}/{path}", upload, numbers)
+        return self.signer.write_parts(self._file_key(uri, file), upload, numbers)
 
-    def complete_file(self, uri: str, path: str, entry: FileEntry, upload: str, etags: tuple[str, ...]) -> None:
+    def complete_file(self, uri: str, file: FolderFile, upload: str, etags: tuple[str, ...]) -> None:
         """Store a file from its parts; idempotent.
 
         Raises:
             ConflictError, NotFoundError: the parts are gone, or another content was stored; store the file again.
         """
-        key = f"{self._unpublished(uri)}/{path}"
+        key = self._file_key(uri, file)
         try:
             self.signer.complete_multipart(key, upload, etags)
         except (ConflictError, NotFoundError):
-            if self.signer.entry(key) != entry:
+            if self.signer.entry(key) != file.entry:
                 raise
 
     def commit(self, uri: str, manifest: Manifest) -> None:
-        """Publish a folder whose files are stored; idempotent.
+        """Publish a folder whose files are stored, and delete what other publishers stored for it; idempotent.
 
         Raises:
             ConflictError: another folder is published there, or a file is not stored as declared.
         """
-        key, content = self._allowed(uri, self.grant.write), manifest.model_dump_json().encode()
-        if self._manifest(key) == content:
-            return
-        for path, entry in manifest.files.items():
-            if self.signer.entry(f"{key}/{path}") != entry:
-                raise ConflictError(f"{path} is not stored as declared", hint="publish the folder again")
-        try:
-            self.deps.store.put(f"{key}/{MANIFEST_NAME}", io.BytesIO(content))
-        except ConflictError as error:
-            if self._manifest(key) != content:
-                raise _taken(uri) from error
+        key, store = self._allowed(uri, self.grant.write), self.deps.store
+        if self._manifest(key) != manifest:
+            keys = _file_keys(key, manifest)
+            for path, entry in manifest.files.items():
+                if self.signer.entry(keys[path]) != entry:
+                    raise ConflictError(f"{path} is not stored as declared", hint="publish the folder again")
+            try:
+                store.put(f"{key}/{MANIFEST_NAME}", io.BytesIO(manifest.model_dump_json().encode()))
+            except ConflictError as error:
+                if self._manifest(key) != manifest:
+                    raise _taken(uri) from error
+        names = {stored.removeprefix(f"{key}/").partition("/")[0] for stored in store.keys(key)}
+        for name in names - {manifest.digest()}:
+            if _DIGEST.fullmatch(name):
+                store.delete(f"{key}/{name}")
 
-    def _manifest(self, key: str) -> bytes | None:
+    def _manifest(self, key: str) -> Manifest | None:
         try:
             with self.deps.store.open(f"{key}/{MANIFEST_NAME}") as stream:
-                content = stream.read(_MAX_MANIFEST_BYTES + 1)
+                return Manifest.read(stream, key)
         except NotFoundError:
             return None
-        return content
+
+    def _file_key(self, uri: str, file: FolderFile) -> str:
+        return published_file_key(self._unpublished(uri), file.digest, file.path)
 
     def _unpublished(self, uri: str) -> str:
         key = self._allowed(uri, self.grant.write)
@@ -168,6 +180,12 @@ class Transfers:
         if any(key == prefix or key.startswith(f"{prefix}/") for prefix in prefixes):
             return key
         raise ForbiddenError(f"the token of {self.grant.subject} does not allow this at {uri}")
+
+
+def _file_keys(folder: str, manifest: Manifest) -> dict[str, str]:
+    """Return the keys of the files by their path."""
+    digest = manifest.digest()
+    return {path: published_file_key(folder, digest, path) for path in manifest.files}
 
 
 def _taken(uri: str) -> ConflictError:

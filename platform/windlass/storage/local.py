@@ -145,6 +145,9 @@ class LocalObjectStore:
         path = self._path(key)
         return path.stat().st_size if path.is_file() else 0
 
+    def published_file(self, folder: str, path: str) -> str:
+        return f"{folder}/{path}"
+
     def total_bytes(self, prefix: str) -> int:
         return sum(self.size(key) for key in self.keys(prefix))
 

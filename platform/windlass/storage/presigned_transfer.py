@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 import httpx2
 
-from windlass.domain.artifacts import MANIFEST_NAME, FileEntry, Manifest
+from windlass.domain.artifacts import MANIFEST_NAME, Manifest
 from windlass.domain.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, UnavailableError
-from windlass.domain.transfers import MAX_SIGNED_PARTS, SignedGet, SignedPut
+from windlass.domain.transfers import MAX_SIGNED_PARTS, FolderFile, SignedGet, SignedPut
 from windlass.kit.files import write_atomic
 from windlass.runtime.artifacts import seal
 from windlass.runtime.http import internal_client
@@ -100,8 +100,9 @@ class _Session:
     def publish(self, folder: Path, uri: str) -> Manifest:
         manifest = seal(folder)
         self.api.begin(uri)
+        digest = manifest.digest()
         for path, entry in manifest.files.items():
-            self._upload(uri, path, entry, folder / path)
+            self._upload(uri, FolderFile(digest=digest, path=path, entry=entry), folder / path)
         self.api.commit(uri, manifest)
         return manifest
 
@@ -141,41 +142,39 @@ class _Session:
         except httpx2.HTTPError as error:
             raise UnavailableError(f"the object store is unreachable: {type(error).__name__}") from error
 
-    def _upload(self, uri: str, path: str, entry: FileEntry, source: Path) -> None:
-        """Store one file; begin again when another process has taken its key, or its upload is gone."""
+    def _upload(self, uri: str, file: FolderFile, source: Path) -> None:
+        """Store one file; begin again when another process stores it too, or its upload is gone."""
         timer = RetryTimer(self.api.retry_seconds)
         while True:
-            plan = self.api.write_file(uri, path, entry)
+            plan = self.api.write_file(uri, file)
             if plan.stored:
                 return
             try:
                 with source.open("rb") as stream:
                     if plan.put is not None:
-                        self._put(stream.read(), plan.put, lambda: self._put_of(uri, path, entry))
+                        self._put(stream.read(), plan.put, lambda: self._put_of(uri, file))
                     elif plan.upload is not None:
-                        etags = self._send_parts(uri, path, entry, plan.upload, plan.part_bytes, stream)
-                        self.api.complete_file(uri, path, entry, plan.upload, etags)
+                        etags = self._send_parts(uri, file, plan.upload, plan.part_bytes, stream)
+                        self.api.complete_file(uri, file, plan.upload, etags)
                     return
             except (ConflictError, NotFoundError) as error:
-                timer.wait(UnavailableError(f"{path} cannot be stored: {error.message}"))
+                timer.wait(UnavailableError(f"{file.path} cannot be stored: {error.message}"))
 
-    def _put_of(self, uri: str, path: str, entry: FileEntry) -> SignedPut:
-        plan = self.api.write_file(uri, path, entry)
+    def _put_of(self, uri: str, file: FolderFile) -> SignedPut:
+        plan = self.api.write_file(uri, file)
         if plan.put is None:
             raise ConflictError("it is stored by now")
         return plan.put
 
-    def _send_parts(
-        self, uri: str, path: str, entry: FileEntry, upload: str, length: int, stream: BinaryIO
-    ) -> tuple[str, ...]:
+    def _send_parts(self, uri: str, file: FolderFile, upload: str, length: int, stream: BinaryIO) -> tuple[str, ...]:
         etags: list[str] = []
-        numbers = range(1, -(-entry.bytes // length) + 1)
+        numbers = range(1, -(-file.entry.bytes // length) + 1)
         for start in range(0, len(numbers), MAX_SIGNED_PARTS):
             batch = tuple(numbers[start : start + MAX_SIGNED_PARTS])
-            for number, signed in zip(batch, self.api.write_parts(uri, path, entry, upload, batch), strict=True):
+            for number, signed in zip(batch, self.api.write_parts(uri, file, upload, batch), strict=True):
 
                 def sign_again(number: int = number) -> SignedPut:
-                    return self.api.write_parts(uri, path, entry, upload, (number,))[0]
+                    return self.api.write_parts(uri, file, upload, (number,))[0]
 
                 etags.append(self._put(stream.read(length), signed, sign_again))
         return tuple(etags)

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Any, BinaryIO, cast
 
-from windlass.domain.artifacts import MANIFEST_NAME, FileEntry, check_relative_path
+from windlass.domain.artifacts import MANIFEST_NAME, FileEntry, Manifest, check_relative_path
 from windlass.domain.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
 from windlass.domain.ids import new_id
+from windlass.domain.storage_layout import published_file_key
 from windlass.kit.backoff import Backoff
 from windlass.kit.numbers import count
 from windlass.storage.s3_client import S3Bucket, translated_errors
@@ -163,6 +164,10 @@ class S3ObjectStore:
             return sum(segment.bytes for segment in self.segments(key))
         except NotFoundError:
             return 0
+
+    def published_file(self, folder: str, path: str) -> str:
+        with self.open(f"{folder}/{MANIFEST_NAME}") as stream:
+            return published_file_key(folder, Manifest.read(stream, folder).digest(), path)
 
     def total_bytes(self, prefix: str) -> int:
         return sum(item["Size"] for item in self._list(f"{prefix}/"))

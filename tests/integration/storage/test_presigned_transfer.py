@@ -19,6 +19,7 @@ from tests.contracts.object_store import content
 from tests.factories.s3_server import SMALL_PARTS, S3Server
 from tests.factories.transfer_server import TransferServer
 
+from windlass.domain.artifacts import Manifest, manifest_of
 from windlass.domain.errors import (
     ConflictError,
     ForbiddenError,
@@ -26,6 +27,7 @@ from windlass.domain.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from windlass.domain.transfers import FolderFile
 from windlass.runtime.artifacts import verify
 from windlass.storage.s3_signer import S3UrlSigner
 from windlass.wire.runs import TRANSFERS_PATH
@@ -66,6 +68,10 @@ def draft(root: Path, name: str = "draft", *, large: int = 0) -> Path:
     (folder / "deep/small").write_bytes(name.encode())
     (folder / "large").write_bytes(content(large or 100_000, seed=len(name)))
     return folder
+
+
+def folder_file(manifest: Manifest, path: str) -> FolderFile:
+    return FolderFile(digest=manifest.digest(), path=path, entry=manifest.files[path])
 
 
 @contextmanager
@@ -196,23 +202,57 @@ def test_a_store_that_joins_the_parts_of_a_file_slowly_gets_them_once(
 
 def test_stored_files_are_not_sent_again(tmp_path: Path, server: TransferServer) -> None:
     uri, transfer = server.store.uri(FOLDER), server.transfer()
-    first, second = (draft(tmp_path, name, large=SMALL_PARTS + 1) for name in ("draft-1", "draft-2"))
-    (second / "deep/small").write_bytes(b"draft-1")
-    with pytest.raises(ConflictError, match="as declared"), server.client() as client:
-        client.commit(uri, transfer.publish(first, server.store.uri(f"{FOLDER}-other")))
+    folder = draft(tmp_path, large=SMALL_PARTS + 1)
+    manifest = transfer.publish(folder, server.store.uri(f"{FOLDER}-other"))
+    small, large = (folder_file(manifest, path) for path in ("deep/small", "large"))
     with server.client() as client:
-        manifest = transfer.publish(second, server.store.uri(f"{FOLDER}-2"))
-        entry = manifest.files["large"]
-        assert client.write_file(uri, "large", entry).upload is not None
-        assert client.write_file(server.store.uri(f"{FOLDER}-3"), "deep/small", manifest.files["deep/small"]).put
+        with pytest.raises(ConflictError, match="as declared"):
+            client.commit(uri, manifest)
+        put = client.write_file(uri, small).put
+        assert put is not None
+        assert httpx2.put(put.url, content=b"draft", headers=put.headers).status_code == 200
+        assert client.write_file(uri, small).stored
+        assert client.write_file(uri, large).upload is not None
+        wrong = small.model_copy(update={"entry": large.entry})
+        with pytest.raises(ConflictError, match="another content"):
+            client.write_file(uri, wrong)
+        with pytest.raises(ConflictError, match="as declared"):
+            client.commit(uri, manifest)
 
 
-def test_one_of_two_publishers_of_a_folder_succeeds(tmp_path: Path, server: TransferServer) -> None:
+def test_publishers_of_other_contents_change_nothing_in_a_published_folder(
+    tmp_path: Path, server: TransferServer
+) -> None:
+    """Each of them is at another point when the folder is published."""
+    uri, transfer = server.store.uri(FOLDER), server.transfer()
+    drafts = [draft(tmp_path, f"draft-{'x' * number}") for number in range(4)]
+    others = [transfer.publish(folder, f"{uri}-{number}") for number, folder in enumerate(drafts[1:])]
+    with server.client() as client:
+        signed = []
+        for manifest in others:
+            put = client.write_file(uri, folder_file(manifest, "deep/small")).put
+            assert put is not None
+            signed.append(put)
+        httpx2.put(signed[0].url, content=b"draft-x", headers=signed[0].headers).raise_for_status()
+        manifest = transfer.publish(drafts[0], uri)
+        assert {key.split("/")[3] for key in server.store.keys(FOLDER)} == {manifest.digest(), "manifest.json"}
+        httpx2.put(signed[1].url, content=b"draft-xx", headers=signed[1].headers).raise_for_status()
+        for other in others:
+            with pytest.raises(ConflictError, match="published already"):
+                client.write_file(uri, folder_file(other, "large"))
+            with pytest.raises(ConflictError, match="as declared"):
+                client.commit(uri, other)
+    assert verify(transfer.fetch(uri, tmp_path / "fetched")) == manifest
+    server.store.delete(FOLDER)
+    assert list(server.store.keys(FOLDER)) == []
+
+
+def test_one_of_several_publishers_of_a_folder_succeeds(tmp_path: Path, server: TransferServer) -> None:
     def publish(number: int) -> bool:
         folder = draft(tmp_path, f"draft-{'x' * number}", large=SMALL_PARTS + 1)
         try:
             server.transfer(retry_seconds=5).publish(folder, server.store.uri(f"{FOLDER}-{attempt}"))
-        except (ConflictError, UnavailableError):
+        except ConflictError:
             return False
         finally:
             subprocess.run(["rm", "-rf", folder], check=True)
@@ -222,23 +262,24 @@ def test_one_of_two_publishers_of_a_folder_succeeds(tmp_path: Path, server: Tran
         with ThreadPoolExecutor(3) as pool:
             succeeded = list(pool.map(publish, range(1, 4)))
         uri = server.store.uri(f"{FOLDER}-{attempt}")
-        if any(succeeded):
-            verify(server.transfer().fetch(uri, tmp_path / "fetched"))
-        assert sum(succeeded) <= 1
+        assert sum(succeeded) == 1
+        verify(server.transfer().fetch(uri, tmp_path / "fetched"))
+        expected = f"draft-{'x' * (1 + succeeded.index(True))}"
+        assert (tmp_path / "fetched/deep/small").read_text(encoding="ascii") == expected
 
 
 def test_a_url_that_outlives_the_publication_changes_nothing(tmp_path: Path, server: TransferServer) -> None:
     uri = server.store.uri(FOLDER)
     folder = draft(tmp_path)
     with server.client() as client:
-        entry = server.transfer().publish(draft(tmp_path, "same"), server.store.uri(f"{FOLDER}-2")).files["large"]
-        signed = client.write_file(uri, "large", entry).put
+        large = folder_file(manifest_of(folder), "large")
+        signed = client.write_file(uri, large).put
         assert signed is not None
         manifest = server.transfer().publish(folder, uri)
-        late = b"x" * entry.bytes
+        late = b"x" * large.entry.bytes
         assert httpx2.put(signed.url, content=late, headers=signed.headers).status_code == 412
         with pytest.raises(ConflictError, match="published already"):
-            client.write_file(uri, "large", entry)
+            client.write_file(uri, large)
     assert verify(server.transfer().fetch(uri, tmp_path / "fetched")) == manifest
 
 
@@ -271,7 +312,7 @@ def test_a_token_gives_access_to_its_prefixes_only(tmp_path: Path, server: Trans
 def test_a_file_that_is_gone_is_not_found(tmp_path: Path, server: TransferServer) -> None:
     uri = server.store.uri(FOLDER)
     server.transfer().publish(draft(tmp_path), uri)
-    server.store.delete(f"{FOLDER}/large")
+    server.store.delete(server.store.published_file(FOLDER, "large"))
     began = time.monotonic()
     with pytest.raises(NotFoundError):
         server.transfer().fetch(uri, tmp_path / "fetched")

@@ -13,6 +13,7 @@ from tests.factories.transfer_server import TransferServer
 from tests.fakes.harness import ADMIN
 
 from windlass.domain.datasets import DataRequest, DataResult, Split
+from windlass.domain.errors import NotFoundError
 from windlass.domain.ingest import IngestOptions
 from windlass.domain.models import ImportedModel
 from windlass.domain.specs import Task
@@ -55,7 +56,7 @@ def run(server: TransferServer, folder: Path, task: str, module: str, request: s
     ended = subprocess.run(command, check=False, capture_output=True, env=variables)
     secret.chmod(0o700)
     assert ended.returncode == 0, ended.stderr
-    with server.store.open(f"{result}/{RESULT_NAME}") as stream:
+    with server.store.open(server.store.published_file(result, RESULT_NAME)) as stream:
         return stream.read()
 
 
@@ -75,7 +76,9 @@ def test_a_data_task_publishes_the_version_and_its_result_once(server: TransferS
         output=uri("projects/p/datasets/dsv_1"),
     )
     token = tokens(server).for_data_task("dsv_1", request)
-    rows = "projects/p/datasets/dsv_1/train.jsonl"
+
+    def rows() -> int:
+        return store.size(store.published_file("projects/p/datasets/dsv_1", "train.jsonl"))
 
     def run_pod() -> DataResult:
         content = run(server, tmp_path, "dsv_1", "windlass_pipelines.data", request.model_dump_json(), token)
@@ -87,10 +90,11 @@ def test_a_data_task_publishes_the_version_and_its_result_once(server: TransferS
     assert published.rows[Split.TRAIN] > published.rows[Split.VALIDATION] > 0
     store.delete(task_result_prefix("dsv_1"))  # as if the pod had died between the version and its result
     assert run_pod() == published
-    assert store.size(rows) > 0
+    assert rows() > 0
     store.delete("projects/p/datasets/dsv_1")
     assert run_pod() == published
-    assert store.size(rows) == 0, "a published result stands: nothing is processed again"
+    with pytest.raises(NotFoundError):  # a published result stands: nothing is processed again
+        rows()
 
 
 def test_a_model_is_uploaded_by_the_sdk_and_imported(server: TransferServer, tmp_path: Path) -> None:
@@ -117,4 +121,4 @@ def test_a_model_is_uploaded_by_the_sdk_and_imported(server: TransferServer, tmp
         ready = client.base_models.wait("tiny")
     assert (ready.state, ready.tasks, ready.digest) == ("ready", [Task.TEXT_CLASSIFICATION], imported.digest)
     assert list(server.store.keys("base-model-uploads")) == []
-    assert server.store.size(f"base-models/{name}/model.safetensors") > 0
+    assert server.store.size(server.store.published_file(f"base-models/{name}", "model.safetensors")) > 0

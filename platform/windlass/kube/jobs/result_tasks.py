@@ -74,7 +74,7 @@ class ResultTasks:
         if task is not None and not _has_ended(task):
             return None
         if self._has_result(name):
-            with self._store.open(f"{task_result_prefix(name)}/{RESULT_NAME}") as stream:
+            with self._store.open(self._store.published_file(task_result_prefix(name), RESULT_NAME)) as stream:
                 return read_result(stream)
         task = self._tasks.read(_job_name(name))  # the cache may be older than a deletion or a new start
         if task is None:
