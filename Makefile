@@ -90,7 +90,7 @@ cluster-up: ## Start the cluster of `make cluster-test`, unless it is up; needs 
 MARKED ?= cluster
 cluster-test: dev cluster-up ## Run the cluster tests; starts the cluster unless it is up
 	@mkdir -p build
-	@$(BIN)/pytest -m 's3 and not cluster' $(TESTS) >build/s3-test.log 2>&1 & s3=$$!; cluster_code=0; s3_code=0; \
+	@$(BIN)/pytest -m 's3 and not cluster and not long' $(TESTS) >build/s3-test.log 2>&1 & s3=$$!; cluster_code=0; s3_code=0; \
 	  $(BIN)/pytest -m '$(MARKED)' --durations=20 $(TESTS) || cluster_code=$$?; wait $$s3 || s3_code=$$?; cat build/s3-test.log; \
 	  for code in $$cluster_code $$s3_code; do [ $$code = 0 ] || [ "$$code,$(if $(TESTS),some)" = 5,some ] || exit $$code; done
 

@@ -99,9 +99,11 @@ class S3Server:
         return S3ObjectStore(self.new_bucket(), SMALL_PARTS)
 
 
-def signer(store: S3ObjectStore, *, public: bool = False, seconds: int = 3600) -> S3UrlSigner:
+def signer(
+    store: S3ObjectStore, *, public: bool = False, seconds: int = 3600, part_bytes: int = SMALL_PARTS
+) -> S3UrlSigner:
     """Return what signs requests for a store."""
-    return S3UrlSigner(store, store.bucket if public else None, seconds, SMALL_PARTS)
+    return S3UrlSigner(store, store.bucket if public else None, seconds, part_bytes)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from tests.factories.http_servers import serve
-from tests.factories.s3_server import S3Server, signer
+from tests.factories.s3_server import SMALL_PARTS, S3Server, signer
 from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.domain.transfers import TransferGrant
@@ -25,6 +25,7 @@ class TransferServer:
     s3: S3Server
     url_seconds: int = 3600
     public: bool = False
+    part_bytes: int = SMALL_PARTS
     store: S3ObjectStore = field(init=False)
     harness: ControlPlaneHarness = field(init=False)
     _served: ExitStack = field(default_factory=ExitStack, init=False)
@@ -35,7 +36,7 @@ class TransferServer:
         self.harness = ControlPlaneHarness(
             self.home,
             object_store=self.store,
-            signer=signer(self.store, public=self.public, seconds=self.url_seconds),
+            signer=signer(self.store, public=self.public, seconds=self.url_seconds, part_bytes=self.part_bytes),
         )
         self.restore()
 

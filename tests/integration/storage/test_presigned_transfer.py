@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,6 +180,30 @@ def test_a_file_of_more_parts_than_one_request_signs(
     uri = server.store.uri(FOLDER)
     manifest = server.transfer().publish(draft(tmp_path, large=4 * SMALL_PARTS + 3), uri)
     assert verify(server.transfer().fetch(uri, tmp_path / "fetched")) == manifest
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_file_of_more_than_five_gibibytes(tmp_path: Path, s3_server: S3Server) -> None:
+    """S3 takes at most 5 GiB in one PUT. Four times this space is needed on the disk for some seconds."""
+    size = (5 << 30) + (100 << 20) + 7
+    (tmp_path / "home").mkdir()
+    server = TransferServer(tmp_path / "home", s3_server, part_bytes=64 << 20)
+    try:
+        folder = draft(tmp_path)
+        with (folder / "large").open("r+b") as stream:
+            for position in (0, 3 << 30, size - 1000):
+                stream.seek(position)
+                stream.write(content(1000, seed=position))
+        uri = server.store.uri(FOLDER)
+        manifest = server.transfer().publish(folder, uri)
+        assert manifest.files["large"].bytes == size
+        fetched = server.transfer().fetch(uri, tmp_path / "fetched")
+        assert verify(fetched) == manifest
+        shutil.rmtree(fetched)
+        server.transfer().delete(uri)
+    finally:
+        server.close()
 
 
 def test_a_store_that_joins_the_parts_of_a_file_slowly_gets_them_once(

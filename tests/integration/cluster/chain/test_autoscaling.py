@@ -9,7 +9,7 @@ import pytest
 from tests.integration.cluster.chain.installation import HELD_SECONDS, NAMESPACE, Installation
 from tests.integration.cluster.chain.prediction_loop import PredictionLoop
 from tests.integration.cluster.waiting import eventually
-from tests.testcluster.cluster_api import Json
+from tests.testcluster.cluster_api import Json, kubectl
 
 from windlass.domain.endpoints import EndpointState
 from windlass.kube.names import SERVICE_LABEL
@@ -44,6 +44,13 @@ def has_replicas(installation: Installation, endpoint: str, number: int) -> bool
     return state == (EndpointState.READY, number, number) and len(pods(installation, endpoint)) == expected
 
 
+def kill_replica(installation: Installation, endpoint: str) -> None:
+    """Kill the pod of one replica without a grace period."""
+    replica = next(name for name in pods(installation, endpoint) if "worker" in name)
+    options = ("--grace-period=0", "--force", "--wait=false")
+    kubectl(installation.cluster, "-n", NAMESPACE, "delete", "pod", replica, *options)
+
+
 def labels(client: Client, endpoint: str) -> list[str]:
     """Predict without a retry, and wait for the answer as long as the API holds the request."""
     connection = client.connection
@@ -65,6 +72,11 @@ def test_replicas_follow_the_load_and_the_first_request_to_an_idle_endpoint_is_h
     with ThreadPoolExecutor() as pool, ExitStack() as load, PredictionLoop(client, BUSY, TIMEOUT) as one:
         loops = [one, *(load.enter_context(PredictionLoop(client, BUSY, TIMEOUT)) for _ in range(LOOPS - 1))]
         eventually(partial(has_replicas, installation, BUSY, 2), "the load gets a second replica", 300)
+        assert [loop.errors() for loop in loops] == [[]] * LOOPS
+        kill_replica(installation, BUSY)
+        one.go_on("the loss of one of two replicas", 30)
+        assert sum(len(loop.errors()) for loop in loops) <= LOOPS, "only requests at the lost replica fail"
+        eventually(partial(has_replicas, installation, BUSY, 2), "the lost replica is replaced", 300)
         eventually(partial(has_replicas, installation, IDLE, 0), "the idle endpoint has no pods", 180)
         held = pool.submit(labels, client, IDLE)
         load.close()
