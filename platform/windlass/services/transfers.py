@@ -114,7 +114,7 @@ class Transfers:
         if stored == entry:
             return FileUploadReply()
         if stored is not None:
-            raise ConflictError(f"{file.path} is stored with another content", hint="publish a folder of another name")
+            raise ConflictError(f"{file.path} is stored with another content", hint="publish a new version elsewhere")
         length = self.signer.part_length(entry.bytes)
         if entry.bytes <= length:
             return FileUploadReply(put=self.signer.write(key, entry))
