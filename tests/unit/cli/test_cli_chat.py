@@ -21,6 +21,15 @@ DONE = "data: [DONE]\n\n"
 _WINDLASS = (sys.executable, "-c", "from windlass.cli.main import main; main()")
 
 
+# A shell that starts the tests in the background lets them ignore SIGINT, and programs inherit that.
+_PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from windlass.cli.main import main
+main()
+"""
+
+
 class Terminal:
     """``windlass chat desk`` in a pseudo-terminal."""
 
@@ -32,7 +41,7 @@ class Terminal:
             [
                 sys.executable,
                 "-c",
-                "from windlass.cli.main import main; main()",
+                _PROGRAM,
                 "chat",
                 "desk",
                 "--system",
