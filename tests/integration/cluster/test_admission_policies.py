@@ -5,6 +5,8 @@ it, neither another queue, more GPUs than are counted, another run's secret nor 
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -223,11 +225,27 @@ def test_a_tenant_cannot_create_a_pod_that_looks_like_a_ray_pod(policy_cluster: 
     assert "only Ray clusters and queued Jobs create pods" in refusal(as_user(policy_cluster, TENANT), pod(gpus=0))
 
 
-def test_exec_and_attach_to_gpu_containers_are_refused(policy_cluster: LocalCluster) -> None:
-    kuberay, tenant = as_user(policy_cluster, KUBERAY), as_user(policy_cluster, TENANT)
-    ref = Ref(Kind("v1", "Pod"), "p", NAMESPACE)
-    kuberay.create(pod(), manager="test")
+@contextmanager
+def stored_pod(cluster: LocalCluster, name: str) -> Iterator[Json]:
+    """A pod of KubeRay. It has a finalizer because the garbage collector deletes it: its owner is not there."""
+    desired = pod()
+    desired["metadata"] |= {"name": name, "finalizers": ["windlass.dev/test"]}
+    kuberay = as_user(cluster, KUBERAY)
+    created = kuberay.create(desired, manager="test")
     try:
+        yield created
+    finally:
+        as_user(cluster, TENANT).patch(pod_ref(name), {"metadata": {"finalizers": None}}, manager="test")
+        kuberay.delete(pod_ref(name))
+
+
+def pod_ref(name: str) -> Ref:
+    return Ref(Kind("v1", "Pod"), name, NAMESPACE)
+
+
+def test_ephemeral_containers_are_refused(policy_cluster: LocalCluster) -> None:
+    tenant = as_user(policy_cluster, TENANT)
+    with stored_pod(policy_cluster, "debugged"):
         for extra, message in (
             ({"resources": {"limits": {GPU: "1"}}}, "cannot be set for an Ephemeral Container"),
             ({"targetContainerName": "main"}, "ephemeral containers are not allowed"),
@@ -236,9 +254,7 @@ def test_exec_and_attach_to_gpu_containers_are_refused(policy_cluster: LocalClus
             probe = main(restricted({})) | {"name": "probe", "resources": {}} | extra
             fields = {"spec": {"ephemeralContainers": [probe]}}
             with pytest.raises(KubeApiError, match=message):
-                tenant.patch(ref, fields, manager="test", subresource="ephemeralcontainers")
-    finally:
-        kuberay.delete(ref)
+                tenant.patch(pod_ref("debugged"), fields, manager="test", subresource="ephemeralcontainers")
 
 
 def connect(cluster: LocalCluster, how: str, user: str) -> str:
@@ -253,16 +269,15 @@ def connect(cluster: LocalCluster, how: str, user: str) -> str:
 
 def test_a_pods_cluster_and_image_are_immutable(policy_cluster: LocalCluster) -> None:
     kuberay, tenant = as_user(policy_cluster, KUBERAY), as_user(policy_cluster, TENANT)
-    ref, desired = Ref(Kind("v1", "Pod"), "held", NAMESPACE), pod()
-    desired["metadata"] |= {"name": "held", "finalizers": ["windlass.dev/test"]}  # its owner is not there
-    containers = kuberay.create(desired, manager="test")["spec"]["containers"]
-    containers[0]["image"] = "somebody-elses"
-    attacks: list[Json] = [
-        {"metadata": {"ownerReferences": None}},
-        {"metadata": {"labels": {"ray.io/cluster": None}}},
-        {"spec": {"containers": containers}},
-    ]
-    try:
+    ref = pod_ref("held")
+    with stored_pod(policy_cluster, "held") as created:
+        containers = created["spec"]["containers"]
+        containers[0]["image"] = "somebody-elses"
+        attacks: list[Json] = [
+            {"metadata": {"ownerReferences": None}},
+            {"metadata": {"labels": {"ray.io/cluster": None}}},
+            {"spec": {"containers": containers}},
+        ]
         for fields in attacks:
             with pytest.raises(KubeForbiddenError, match="labels, ownerReferences and spec of a pod are immutable"):
                 tenant.patch(ref, fields, manager="test")
@@ -271,27 +286,20 @@ def test_a_pods_cluster_and_image_are_immutable(policy_cluster: LocalCluster) ->
         for how in ("exec", "attach", "portforward", "proxy"):
             assert "exec, attach, port-forward and proxies are not allowed" in connect(policy_cluster, how, TENANT)
             assert "exec, attach, port-forward and proxies are not allowed" not in connect(policy_cluster, how, ADMIN)
-    finally:
-        tenant.patch(ref, {"metadata": {"finalizers": None}}, manager="test")
-        kuberay.delete(ref)
 
 
 def test_resizing_a_running_container_is_refused(policy_cluster: LocalCluster) -> None:
     """In-place resizing would change a pod's resources after Kueue and the quota have counted them."""
     kuberay, tenant = as_user(policy_cluster, KUBERAY), as_user(policy_cluster, TENANT)
-    ref, desired = Ref(Kind("v1", "Pod"), "fixed", NAMESPACE), pod()
-    desired["metadata"] |= {"name": "fixed", "finalizers": ["windlass.dev/test"]}  # its owner is not there
-    containers = kuberay.create(desired, manager="test")["spec"]["containers"]
-    for amounts in containers[0]["resources"].values():
-        amounts["cpu"] = "1100m"
-    more = {"spec": {"containers": containers}}
-    try:
+    ref = pod_ref("fixed")
+    with stored_pod(policy_cluster, "fixed") as created:
+        containers = created["spec"]["containers"]
+        for amounts in containers[0]["resources"].values():
+            amounts["cpu"] = "1100m"
+        more = {"spec": {"containers": containers}}
         with pytest.raises(KubeForbiddenError, match="labels, ownerReferences and spec of a pod are immutable"):
             tenant.patch(ref, more, manager="test", subresource="resize")
         kuberay.patch(ref, more, manager="test", subresource="resize")
-    finally:
-        tenant.patch(ref, {"metadata": {"finalizers": None}}, manager="test")
-        kuberay.delete(ref)
 
 
 def test_only_windlass_creates_jobs_in_the_projects_queue(policy_cluster: LocalCluster) -> None:
