@@ -137,9 +137,8 @@ class TransferClient:
 
     def write_parts(self, uri: str, file: FolderFile, upload: str, numbers: tuple[int, ...]) -> tuple[SignedPut, ...]:
         """Return the requests for parts of a file."""
-        return self._call(
-            "write-parts", PartsRequest(uri=uri, file=file, upload=upload, numbers=numbers), PartsReply
-        ).parts
+        request = PartsRequest(uri=uri, file=file, upload=upload, numbers=numbers)
+        return self._call("write-parts", request, PartsReply).parts
 
     def complete_file(self, uri: str, file: FolderFile, upload: str, etags: tuple[str, ...]) -> None:
         """Store a file from its parts."""

@@ -221,7 +221,6 @@ class Processing:
             names, entries = tuple(f"{split}.jsonl" for split in parent.rows), ()
             keys = (store.published_file(parent.prefix, name) for name in names)
             inputs = tuple(zip(map(store.uri, keys), parent.rows, strict=True))
-        tokenizer = store.published_file(base_model.prefix, "tokenizer.json") if base_model else None
         return DataRequest(
             operation="ingest" if upload else "clean",
             task=version.task,
@@ -232,10 +231,18 @@ class Processing:
             entries=entries,
             steps=version.steps,
             output=store.uri(version.prefix),
-            tokenizer=store.uri(tokenizer) if tokenizer else None,
+            tokenizer=self._tokenizer(base_model) if base_model else None,
             max_labels=self.max_labels,
             min_free_disk_bytes=self.min_free_disk_bytes,
         )
+
+    def _tokenizer(self, base_model: CatalogueModel) -> str | None:
+        """Return the URI of a model's tokenizer, None if the model was deleted after it was read."""
+        store = self.deps.store
+        try:
+            return store.uri(store.published_file(base_model.prefix, "tokenizer.json"))
+        except NotFoundError:
+            return None
 
     def _update_version(self, version: DatasetVersion, update: Mapping[str, object]) -> None:
         with self.deps.database.write() as uow:

@@ -10,7 +10,7 @@ import io
 import re
 from dataclasses import dataclass
 
-from windlass.domain.artifacts import MANIFEST_NAME, Manifest
+from windlass.domain.artifacts import MANIFEST_NAME, SHA256_PATTERN, Manifest
 from windlass.domain.errors import ConflictError, ForbiddenError, NotFoundError
 from windlass.domain.storage_layout import (
     artifacts_prefix,
@@ -22,8 +22,6 @@ from windlass.domain.transfers import FileReply, FileUploadReply, FolderFile, Fo
 from windlass.ports import UrlSigner
 from windlass.services.base import ServiceDependencies
 from windlass.services.runs import run_and_job
-
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def run_grant(deps: ServiceDependencies, run_id: str) -> TransferGrant:
@@ -156,7 +154,7 @@ class Transfers:
                     raise _taken(uri) from error
         names = {stored.removeprefix(f"{key}/").partition("/")[0] for stored in store.keys(key)}
         for name in names - {manifest.digest()}:
-            if _DIGEST.fullmatch(name):
+            if re.fullmatch(SHA256_PATTERN, name):  # not a folder that is published below this one
                 store.delete(f"{key}/{name}")
 
     def _manifest(self, key: str) -> Manifest | None:

@@ -12,8 +12,9 @@ from tests.fakes.backends import MemoryImporter, MemoryProcessor
 from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.domain.datasets import DatasetVersion, VersionState
-from windlass.domain.errors import UnavailableError
+from windlass.domain.errors import NotFoundError, UnavailableError
 from windlass.settings import LimitSettings
+from windlass.storage.local import LocalObjectStore
 
 CLEAN = {"steps": [{"op": "deduplicate"}]}
 
@@ -259,6 +260,27 @@ def test_an_outage_fails_no_import_and_a_deleted_model_ends_it(tmp_path: Path) -
     assert importer.requests == {}, "the import of a deleted model is ended"
     assert list(harness.store.keys("base-models")) == []
     harness.close()
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_base_model_that_is_deleted_meanwhile_fails_no_version(
+    busy: ControlPlaneHarness, processor: MemoryProcessor, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
+) -> None:
+    """A version is then processed as if there was no base model for its task."""
+    busy.create_base_model()
+    published_file = LocalObjectStore.published_file
+
+    def deleted(store: LocalObjectStore, folder: str, path: str) -> str:
+        if folder.startswith("base-models/"):
+            raise NotFoundError(f"no object {folder}")
+        return published_file(store, folder, path)
+
+    if is_deleted:
+        monkeypatch.setattr(LocalObjectStore, "published_file", deleted)
+    created = clean(busy, "ours")
+    busy.run_worker_once()
+    assert (processor.requests[created["id"]].tokenizer is None) == is_deleted
+    assert busy.client.get(url("ours", 2)).json()["state"] == "processing"
 
 
 def test_deleting_a_dataset_deletes_its_uploaded_files(busy: ControlPlaneHarness) -> None:

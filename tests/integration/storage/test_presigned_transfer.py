@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from windlass.domain.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from windlass.domain.transfers import FolderFile
+from windlass.domain.transfers import FolderFile, SignedPut
 from windlass.runtime.artifacts import verify
 from windlass.storage.s3_signer import S3UrlSigner
 from windlass.wire.runs import TRANSFERS_PATH
@@ -73,6 +73,14 @@ def draft(root: Path, name: str = "draft", *, large: int = 0) -> Path:
 
 def folder_file(manifest: Manifest, path: str) -> FolderFile:
     return FolderFile(digest=manifest.digest(), path=path, entry=manifest.files[path])
+
+
+def send(server: TransferServer, published: str, files: Sequence[tuple[str, SignedPut | None]]) -> None:
+    """Store files by the requests that were signed for them, with the contents of a published folder."""
+    for path, put in files:
+        assert put is not None
+        with server.store.open(server.store.published_file(published, path)) as stream:
+            httpx2.put(put.url, content=stream.read(), headers=put.headers).raise_for_status()
 
 
 @contextmanager
@@ -188,8 +196,7 @@ def test_a_file_of_more_than_five_gibibytes(tmp_path: Path, s3_server: S3Server)
     """S3 takes at most 5 GiB in one PUT. Four times this space is needed on the disk for some seconds."""
     size = (5 << 30) + (100 << 20) + 7
     (tmp_path / "home").mkdir()
-    server = TransferServer(tmp_path / "home", s3_server, part_bytes=64 << 20)
-    try:
+    with closing(TransferServer(tmp_path / "home", s3_server, part_bytes=64 << 20)) as server:
         folder = draft(tmp_path)
         with (folder / "large").open("r+b") as stream:
             for position in (0, 3 << 30, size - 1000):
@@ -202,8 +209,6 @@ def test_a_file_of_more_than_five_gibibytes(tmp_path: Path, s3_server: S3Server)
         assert verify(fetched) == manifest
         shutil.rmtree(fetched)
         server.transfer().delete(uri)
-    finally:
-        server.close()
 
 
 def test_a_store_that_joins_the_parts_of_a_file_slowly_gets_them_once(
@@ -248,26 +253,28 @@ def test_stored_files_are_not_sent_again(tmp_path: Path, server: TransferServer)
 def test_publishers_of_other_contents_change_nothing_in_a_published_folder(
     tmp_path: Path, server: TransferServer
 ) -> None:
-    """Each of them is at another point when the folder is published."""
+    """Each of them is at another point when the folder is published, and sends the rest afterwards."""
     uri, transfer = server.store.uri(FOLDER), server.transfer()
     drafts = [draft(tmp_path, f"draft-{'x' * number}") for number in range(4)]
     others = [transfer.publish(folder, f"{uri}-{number}") for number, folder in enumerate(drafts[1:])]
     with server.client() as client:
-        signed = []
-        for manifest in others:
-            put = client.write_file(uri, folder_file(manifest, "deep/small")).put
-            assert put is not None
-            signed.append(put)
-        httpx2.put(signed[0].url, content=b"draft-x", headers=signed[0].headers).raise_for_status()
+        stored, late, _ = (
+            [(path, client.write_file(uri, folder_file(manifest, path)).put) for path in manifest.files]
+            for manifest in others
+        )
+        send(server, f"{FOLDER}-0", stored[:1])
+        below = transfer.publish(draft(tmp_path, "below"), f"{uri}/below")
         manifest = transfer.publish(drafts[0], uri)
-        assert {key.split("/")[3] for key in server.store.keys(FOLDER)} == {manifest.digest(), "manifest.json"}
-        httpx2.put(signed[1].url, content=b"draft-xx", headers=signed[1].headers).raise_for_status()
-        for other in others:
+        names = {key.split("/")[3] for key in server.store.keys(FOLDER)}
+        assert names == {manifest.digest(), "manifest.json", "below"}
+        send(server, f"{FOLDER}-1", late)
+        for other, refusal in zip(others, ("as declared", "published already", "as declared"), strict=True):
             with pytest.raises(ConflictError, match="published already"):
                 client.write_file(uri, folder_file(other, "large"))
-            with pytest.raises(ConflictError, match="as declared"):
+            with pytest.raises(ConflictError, match=refusal):
                 client.commit(uri, other)
     assert verify(transfer.fetch(uri, tmp_path / "fetched")) == manifest
+    assert verify(transfer.fetch(f"{uri}/below", tmp_path / "fetched")) == below
     server.store.delete(FOLDER)
     assert list(server.store.keys(FOLDER)) == []
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
+from windlass.domain.artifacts import SHA256_PATTERN
 from windlass.domain.specs import Task
 from windlass.kube.resources.base import (
     CelRule,
@@ -59,7 +60,7 @@ class ServedVersion(SpecModel):
     """Name and number of the model version, as tickets@3."""
     uri: Annotated[str, StringConstraints(max_length=2048)]
     """Location of the version's files."""
-    digest: Annotated[str, StringConstraints(max_length=64, pattern=r"^[0-9a-f]{64}$")]
+    digest: Annotated[str, StringConstraints(max_length=64, pattern=SHA256_PATTERN)]
     """Digest of the manifest of the files; others are not loaded."""
     image: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     """Image of the pods."""

@@ -32,6 +32,8 @@ from windlass.wire.jobs import JobDetailOut, JobOut
 PROJECT = "chain"
 NAMESPACE = f"wl-{PROJECT}"
 HELD_SECONDS = 300
+KILLED = ("--grace-period=0", "--force", "--wait=false")
+"""Options with which ``kubectl delete pod`` kills a pod as a lost node does, and returns at once."""
 SETTINGS = {
     "WINDLASS_CLUSTER_DOWNSCALE_DELAY_SECONDS": "15",
     "WINDLASS_CLUSTER_SCALE_TO_ZERO_DELAY_SECONDS": "15",
@@ -82,8 +84,7 @@ class Installation:
 
     def delete_pods(self, namespace: str, selector: str) -> list[str]:
         """Kill the pods without a grace period, and return their names."""
-        options = ("--grace-period=0", "--force", "--wait=false", "-o", "name")
-        return kubectl(self.cluster, "-n", namespace, "delete", "pods", "-l", selector, *options).split()
+        return kubectl(self.cluster, "-n", namespace, "delete", "pods", "-l", selector, *KILLED, "-o", "name").split()
 
     def kill(self, *services: Service) -> None:
         """Kill the pods of services."""

@@ -6,7 +6,7 @@ from functools import partial
 from urllib.parse import quote
 
 import pytest
-from tests.integration.cluster.chain.installation import HELD_SECONDS, NAMESPACE, Installation
+from tests.integration.cluster.chain.installation import HELD_SECONDS, KILLED, NAMESPACE, Installation
 from tests.integration.cluster.chain.prediction_loop import PredictionLoop
 from tests.integration.cluster.waiting import eventually
 from tests.testcluster.cluster_api import Json, kubectl
@@ -47,8 +47,7 @@ def has_replicas(installation: Installation, endpoint: str, number: int) -> bool
 def kill_replica(installation: Installation, endpoint: str) -> None:
     """Kill the pod of one replica without a grace period."""
     replica = next(name for name in pods(installation, endpoint) if "worker" in name)
-    options = ("--grace-period=0", "--force", "--wait=false")
-    kubectl(installation.cluster, "-n", NAMESPACE, "delete", "pod", replica, *options)
+    kubectl(installation.cluster, "-n", NAMESPACE, "delete", "pod", replica, *KILLED)
 
 
 def labels(client: Client, endpoint: str) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from pydantic import SecretStr
 from tests.cluster_demo.installation import SYSTEM_NAMESPACE
-from tests.integration.cluster.chain.installation import NAMESPACE, Installation
+from tests.integration.cluster.chain.installation import KILLED, NAMESPACE, Installation
 from tests.integration.cluster.installed import restricted
 from tests.integration.cluster.network_probes import CONNECT, eventually_reachable
 from tests.integration.cluster.objects import namespace
@@ -155,7 +155,7 @@ def pods(installation: Installation) -> Iterator[Pods]:
     created = Pods(installation)
     eventually(created.read_addresses, "the pods are ready", 90)
     yield created
-    options = ("--grace-period=0", "--force", "--wait=false", "--ignore-not-found")
+    options = (*KILLED, "--ignore-not-found")
     kubectl(cluster, "-n", NAMESPACE, "delete", "job", NAME, *options)
     kubectl(cluster, "-n", SYSTEM_NAMESPACE, "delete", "pods", "-l", f"app={NAME}", *options)
     kubectl(cluster, "delete", "namespace", OUTSIDE, "--wait=false")
