@@ -34,7 +34,7 @@ PUBLIC_ROUTERS = tuple(
     module.router for module in (health, platform, projects, datasets, base_models, jobs, models, endpoints)
 )
 """The API for users, and probes."""
-_PROCESS_ROUTERS = (internal.router, transfers.router)
+_PROCESS_ROUTERS = (internal.router, internal.warm_trainers_router, transfers.router)
 INTERNAL_ROUTERS = (health.router, *_PROCESS_ROUTERS)
 """The API for the platform's own processes, which a cluster serves on a port of its own, and probes."""
 WORKER_ROUTERS = (health.router,)

@@ -19,7 +19,7 @@ from windlass.domain.errors import TooLargeError, UnauthenticatedError, Windlass
 from windlass.domain.projects import Principal
 from windlass.services.access import AccessControl
 from windlass.settings import LimitSettings
-from windlass.wire.runs import RUNS_PATH, TRANSFERS_PATH
+from windlass.wire.runs import RUNS_PATH, TRANSFERS_PATH, WARM_TRAINERS_PATH
 from windlass_api.concurrency import RequestSlots, store_slot
 from windlass_api.dependencies import content_length
 from windlass_api.problems import render
@@ -28,6 +28,7 @@ PUBLIC = frozenset({"/healthz", "/healthz/worker", "/readyz", "/v1", "/v1/openap
 """Paths that need no credential."""
 
 _RUN = re.compile(rf"^{RUNS_PATH}/(run_[0-9a-z]{{26}})(?:/|$)")
+_WARM_TRAINER = re.compile(rf"^{WARM_TRAINERS_PATH}/([^/]+)/([^/]+)/run$")
 _TRANSFER = re.compile(rf"^{TRANSFERS_PATH}:[a-z-]+$")
 _UPLOAD = re.compile(r"^/v1/(projects/[^/]+/uploads/[^/]+/files/[^/]+|base-models/[^/]+/files/.+)$")
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
@@ -83,6 +84,10 @@ class AuthenticationMiddleware:
             await run_in_threadpool(self._access_control.authenticate_run, run[1], token)
             scope["windlass.run"] = run[1]
             return run[1]
+        if warm := _WARM_TRAINER.match(path):
+            self._access_control.authenticate_warm_trainer(warm[1], warm[2], token)
+            scope["windlass.warm_trainer"] = warm[1], warm[2]
+            return f"warm trainer {warm[2]}"
         if _TRANSFER.match(path):
             grant = scope["windlass.transfer_grant"] = self._access_control.authenticate_transfer(token)
             return f"transfers of {grant.subject}"

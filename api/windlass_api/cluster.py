@@ -32,6 +32,7 @@ from windlass.kube.jobs.pipeline_backend import KubernetesPipelineBackend, Kuber
 from windlass.kube.jobs.ray_job import RayJobSettings
 from windlass.kube.jobs.result_tasks import ResultTasks, TaskSettings
 from windlass.kube.jobs.task_jobs import TaskJobs
+from windlass.kube.jobs.warm_trainers import KubernetesWarmTrainers
 from windlass.kube.priority_classes import priority_class_value
 from windlass.kube.quota_writer import ProjectQuotaWriter
 from windlass.kube.resources.model_endpoint import HeadResources, ReplicaResources
@@ -133,7 +134,7 @@ def build(options: ProcessOptions) -> Application:
         importer=tasks.importer,
         training=tasks.training,
         serving=_serving_ports(settings, new_client(guard=lease.ensure_leader), tokens, store),
-        cluster=_cluster_ports(settings, new_client, clock, lease),
+        cluster=_cluster_ports(settings, new_client, clock, lease, hasher),
     )
     role = options.role
     application = compose(
@@ -234,27 +235,32 @@ def _pod_ports(settings: ClusterSettings, store: StorePorts, client: KubeClient,
         processor=KubernetesDataProcessor(ResultTasks("data", tasks, store.store, data), tokens.for_data_task),
         importer=KubernetesModelImporter(ResultTasks("import", tasks, store.store, imports), tokens.for_import),
         training=TrainingPorts(
-            KubernetesPipelineBackend(client, tasks, _runner_settings(settings)),
+            KubernetesPipelineBackend(client, tasks, _runner_settings(settings, tokens.hasher)),
             api_url=settings.internal_url,
             local=None,
         ),
     )
 
 
-def _runner_settings(settings: ClusterSettings) -> RunnerSettings:
+def _runner_settings(settings: ClusterSettings, hasher: SecretHasher) -> RunnerSettings:
     return RunnerSettings(
         image=settings.pipelines_image,
         amounts={"cpu": settings.runner_cpu, "memory": f"{settings.runner_memory_mib}Mi"},
-        ray_job=RayJobSettings(
-            image=settings.ray_image or settings.pipelines_image,
-            ray_version=settings.ray_version,
-            head_cpu=settings.ray_head_cpu,
-            head_memory_mib=settings.ray_head_memory_mib,
-            worker_cpu=settings.trainer_cpu,
-            worker_memory_mib=settings.trainer_memory_mib,
-            shared_memory_mib=settings.shared_memory_mib,
-            drain_seconds=settings.drain_seconds,
-        ),
+        ray_job=_ray_job_settings(settings, hasher),
+    )
+
+
+def _ray_job_settings(settings: ClusterSettings, hasher: SecretHasher) -> RayJobSettings:
+    return RayJobSettings(
+        image=settings.ray_image or settings.pipelines_image,
+        ray_version=settings.ray_version,
+        head_cpu=settings.ray_head_cpu,
+        head_memory_mib=settings.ray_head_memory_mib,
+        worker_cpu=settings.trainer_cpu,
+        worker_memory_mib=settings.trainer_memory_mib,
+        shared_memory_mib=settings.shared_memory_mib,
+        drain_seconds=settings.drain_seconds,
+        control_plane=hasher.control_plane_id(),
     )
 
 
@@ -297,15 +303,20 @@ def _kube_client_factory(settings: ClusterSettings) -> Callable[..., KubeClient]
 
 
 def _cluster_ports(
-    settings: ClusterSettings, new_client: Callable[..., KubeClient], clock: Clock, lease: RowLease
+    settings: ClusterSettings,
+    new_client: Callable[..., KubeClient],
+    clock: Clock,
+    lease: RowLease,
+    hasher: SecretHasher,
 ) -> ClusterPorts:
-    max_staleness = 2 * settings.watch_idle_timeout_seconds
+    guarded, max_staleness = new_client(guard=lease.ensure_leader), 2 * settings.watch_idle_timeout_seconds
     return ClusterPorts(
         view=InformerClusterView(new_client(), clock, _watch_timings(settings), max_staleness=max_staleness),
         lease=lease,
-        resources=ProjectQuotaWriter(new_client(guard=lease.ensure_leader)),
+        resources=ProjectQuotaWriter(guarded),
         dry_run=ProjectQuotaWriter(new_client(timeout=_DRY_RUN_TIMEOUT)),
         priority=priority_class_value,
+        warm_trainers=KubernetesWarmTrainers(guarded, _ray_job_settings(settings, hasher)),
     )
 
 

@@ -20,6 +20,7 @@ from windlass.ports import (
     RunFolders,
     ServingBackend,
     UrlSigner,
+    WarmTrainers,
 )
 from windlass.services.access import AccessControl
 from windlass.services.admission import Admission
@@ -36,6 +37,7 @@ from windlass.services.secrets import SecretHasher
 from windlass.services.sync_lease import RowLease
 from windlass.services.transfer_tokens import TransferTokens
 from windlass.services.uptime import ApiUptime
+from windlass.services.warm_trainers import WarmTrainerReconciler
 from windlass.settings import LimitSettings, WorkerSettings
 from windlass_api.background_loops import BackgroundLoops
 from windlass_api.committed_metrics import CommittedMetrics
@@ -81,6 +83,8 @@ class ClusterPorts:
     """Checks quota changes in requests."""
     priority: Callable[[int], int]
     """Maps a job's priority to that of its Workload."""
+    warm_trainers: WarmTrainers
+    """Unused where jobs are not pods."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,7 @@ def compose(settings: ApplicationSettings, ports: Ports) -> Application:
         heartbeat_timeout=timedelta(seconds=settings.worker.attempt_heartbeat_timeout_seconds),
         mode="embedded" if cluster is None else "cluster",
         request_loads=request_loads,
+        internal_url=ports.training.api_url if ports.training is not None else "",
         worker_problem=worker.loops.stall_problem,
     )
     api_loops = None
@@ -226,6 +231,7 @@ def _worker(
     settings: ApplicationSettings, ports: Ports, deps: ServiceDependencies, queue: AdmissionQueue | None
 ) -> Worker:
     worker, serving, cluster = settings.worker, ports.serving, ports.cluster
+    cluster_sync = ClusterSync(deps, cluster.view, cluster.resources, cluster.lease) if cluster is not None else None
     return Worker(
         deps=deps,
         name=settings.holder,
@@ -249,7 +255,18 @@ def _worker(
         training=ports.training,
         queue=queue,
         rollouts=_rollouts(deps, serving, timedelta(seconds=worker.rollout_seconds)) if serving is not None else None,
-        cluster_sync=ClusterSync(deps, cluster.view, cluster.resources, cluster.lease) if cluster is not None else None,
+        cluster_sync=cluster_sync,
+        warm_trainers=_warm_trainers(deps, ports, cluster_sync),
+    )
+
+
+def _warm_trainers(
+    deps: ServiceDependencies, ports: Ports, cluster_sync: ClusterSync | None
+) -> WarmTrainerReconciler | None:
+    if cluster_sync is None or ports.cluster is None or ports.training is None:
+        return None
+    return WarmTrainerReconciler(
+        deps, ports.cluster.warm_trainers, ports.training.api_url, lambda: cluster_sync.observed
     )
 
 

@@ -45,6 +45,8 @@ class AppContext:
     heartbeat_timeout: timedelta
     mode: Literal["embedded", "cluster"]
     request_loads: RequestLoads
+    internal_url: str = ""
+    """Where the processes of a run reach this server; empty if it trains nothing."""
     worker_problem: Callable[[], str] = field(default=lambda: "")
     """Returns an empty string if the worker's loops run, else the problem."""
 

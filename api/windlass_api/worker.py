@@ -9,7 +9,7 @@ from functools import partial
 from pydantic import BaseModel
 
 from windlass.domain.autoscaling import RequestLoad
-from windlass.domain.cluster_sync import QuotaChange
+from windlass.domain.cluster_sync import QuotaChange, StoredDemand
 from windlass.domain.datasets import DatasetVersion
 from windlass.domain.endpoints import Endpoint
 from windlass.domain.errors import InvalidError, LimitReachedError
@@ -24,6 +24,7 @@ from windlass.services.processing import Processing
 from windlass.services.registration import deploy_job
 from windlass.services.retention import Retention
 from windlass.services.rollouts import Rollouts
+from windlass.services.warm_trainers import WarmTrainerReconciler
 from windlass.settings import WorkerSettings
 from windlass_api.background_loops import BackgroundLoops, Loop
 from windlass_api.job_runner import JobRunner, TrainingPorts
@@ -57,6 +58,7 @@ class Worker:
     rollouts: Rollouts | None
     cluster_sync: ClusterSync | None
     """Elects the leader; None where there is only one worker."""
+    warm_trainers: WarmTrainerReconciler | None
     jobs: JobRunner | None = field(init=False)
     dispatcher: OutboxDispatcher = field(init=False)
     loops: BackgroundLoops = field(init=False)
@@ -77,6 +79,12 @@ class Worker:
             on_failure=self._on_failure,
             paused_kinds=self._paused_kinds,
         )
+        self.loops = self._new_loops()
+        if self.queue is not None:
+            self.queue.on_change = lambda: self.loops.wake(["admission"])
+
+    def _new_loops(self) -> BackgroundLoops:
+        """Return the loops, each woken by changes of what it works on."""
         functions: dict[str, Loop] = {
             "outbox": self.dispatcher.run_once,
             "data": self._polled(self.processing.poll),
@@ -97,16 +105,16 @@ class Worker:
         if self.rollouts is not None:
             functions["endpoints"] = self._polled(self.reconciling(self.rollouts))
             triggers["endpoints"] = {Endpoint, Model, ModelVersion, RequestLoad}
+        if self.warm_trainers is not None:
+            functions["warm trainers"] = self.warm_trainers.step
+            triggers["warm trainers"] = {StoredDemand}
         if self.cluster_sync is not None:
             functions["cluster sync"] = self.syncing(self.cluster_sync)
             triggers["cluster sync"] = {QuotaChange}
-        if self.cluster_sync is not None:
             functions |= {name: self._of_leader(loop) for name, loop in functions.items() if name not in _EVERY_WORKER}
-        self.loops = BackgroundLoops(functions)
         for name, kinds in triggers.items():
             self.deps.database.subscribe(kinds, partial(self._wake, name))
-        if self.queue is not None:
-            self.queue.on_change = lambda: self.loops.wake(["admission"])
+        return BackgroundLoops(functions)
 
     def start(self) -> None:
         """Start the loops."""

@@ -31,7 +31,7 @@ from windlass.services.access import RUN_TOKEN_GRACE
 from windlass.services.jobs import Jobs
 from windlass.services.runs import Runs
 from windlass.wire.base import Problem
-from windlass.wire.runs import RUNS_PATH
+from windlass.wire.runs import RUNS_PATH, WARM_TRAINERS_PATH
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=30)
 _MANY = 100_000
@@ -242,13 +242,13 @@ class ServedControlPlane:
 
 @dataclass
 class _Wrapper:
-    """ASGI application around the control plane: records, replaces and drops replies to the run's processes."""
+    """ASGI application around the control plane: records, replaces and drops replies to the trainer's processes."""
 
     control_plane: ServedControlPlane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app: ASGIApp = self.control_plane.harness.app
-        if scope["type"] != "http" or not scope["path"].startswith(RUNS_PATH):
+        if scope["type"] != "http" or not scope["path"].startswith((RUNS_PATH, WARM_TRAINERS_PATH)):
             await app(scope, receive, send)
             return
         request = Request(scope, receive)

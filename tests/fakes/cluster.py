@@ -7,6 +7,9 @@ from windlass.domain.cluster_sync import ObservedClusterState, ProjectState, Quo
 from windlass.domain.errors import ConflictError, NotFoundError, UnavailableError
 from windlass.domain.projects import Pool, Project, StoredQuota
 from windlass.domain.quota import PoolState, Quota, ResourceDemand, Snapshot
+from windlass.domain.warm_trainers import Placement, WarmTrainer, WarmTrainerState
+from windlass.ports import Clock
+from windlass.runtime.context import WarmTrainerContext
 
 CREATED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -126,3 +129,34 @@ class MemoryResources:
     def _check_available(self) -> None:
         if self.unavailable:
             raise UnavailableError("the API server does not answer")
+
+
+class MemoryWarmTrainers:
+    """``ports.WarmTrainers`` of which a test plays Kueue and the runs."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.trainers: dict[str, WarmTrainer] = {}
+        self.contexts: dict[str, WarmTrainerContext] = {}
+        self.lists = 0
+
+    def list(self) -> Sequence[WarmTrainer]:
+        self.lists += 1
+        return list(self.trainers.values())
+
+    def create(self, place: Placement, name: str, context: WarmTrainerContext) -> None:
+        if name in self.trainers:
+            return
+        created_at = self._clock.now()
+        self.trainers[name] = WarmTrainer(
+            **place._asdict(), name=name, state=WarmTrainerState.PENDING, created_at=created_at
+        )
+        self.contexts[name] = context
+
+    def delete(self, trainer: WarmTrainer) -> None:
+        found = self.trainers.get(trainer.name)
+        if found is not None and found.state is not WarmTrainerState.CLAIMED:
+            del self.trainers[trainer.name]
+
+    def set_state(self, name: str, state: WarmTrainerState) -> None:
+        self.trainers[name] = self.trainers[name].model_copy(update={"state": state})

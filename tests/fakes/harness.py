@@ -18,7 +18,7 @@ from tests.fakes.backends import (
     MemoryPipelines,
     MemoryServing,
 )
-from tests.fakes.cluster import MemoryResources, MemoryView
+from tests.fakes.cluster import MemoryResources, MemoryView, MemoryWarmTrainers
 
 from windlass.db.session import SqlDatabase
 from windlass.domain.artifacts import Manifest, sha256_file
@@ -99,7 +99,10 @@ class ControlPlaneHarness:
                 serving = ServingPorts(self.serving, self.prober, ScalingDelays())
             if self.trains:
                 training = TrainingPorts(self.pipelines, "http://testserver", None)
-            cluster_ports = ClusterPorts(self.cluster, lease, self.resources, self.resources, priority=int)
+            self.warm_trainers = MemoryWarmTrainers(self.clock)
+            cluster_ports = ClusterPorts(
+                self.cluster, lease, self.resources, self.resources, priority=int, warm_trainers=self.warm_trainers
+            )
         else:
             local = LocalTraining(AlwaysUpRay(), lambda name: self.home / "runs" / name)
             training = TrainingPorts(self.pipelines, "http://testserver", local)

@@ -1,27 +1,41 @@
-"""Routes for the processes of a run, authenticated with the run's token: attempts, reports, steps, registration."""
+"""Routes for the processes of a run: attempts, reports, steps, registration; and for the warm trainers of a cluster.
 
+They are authenticated with the token of the run or of the warm trainer.
+"""
+
+import time
+from functools import partial
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+import anyio
+from fastapi import Depends, Path, Request, Response
 
 from windlass.domain.errors import NotFoundError
 from windlass.domain.ids import Number
 from windlass.domain.reports import AcquireAttemptReply, AcquireAttemptRequest, ReportBatch, ReportReply
 from windlass.services.registration import Registration
 from windlass.services.runs import Runs
+from windlass.services.warm_trainers import assign_warm_trainer, assigned_run
 from windlass.wire.runs import (
     RUNS_PATH,
+    WARM_TRAINERS_PATH,
     DeployedEndpointOut,
     RegisteredModelOut,
     RunStatusOut,
     StepLogIn,
     StepStatusIn,
+    WarmTrainerIn,
 )
 from windlass_api import routing
+from windlass_api.concurrency import release_slot
 from windlass_api.dependencies import get_app_context
 from windlass_api.parameters import RunId
 
 router = routing.router(prefix=RUNS_PATH + "/{run}", include_in_schema=False)
+warm_trainers_router = routing.router(prefix=WARM_TRAINERS_PATH, include_in_schema=False)
+_POLL_SECONDS = 0.1
+_WAIT_SECONDS = 20.0
+"""How long the request of a warm trainer waits for a run."""
 
 StepName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 
@@ -76,6 +90,12 @@ def report_attempt_lost(run: RunId, number: Number, runs: CurrentRun) -> None:
     runs.report_attempt_lost(number)
 
 
+@router.put("/warm-trainer", status_code=204)
+def put_warm_trainer(run: RunId, body: WarmTrainerIn, runs: CurrentRun) -> None:
+    """Set the warm trainer that trains the run."""
+    assign_warm_trainer(runs.deps, runs.run, body.name)
+
+
 @router.put("/steps/{step}", status_code=204)
 def put_step(run: RunId, step: StepName, body: StepStatusIn, runs: CurrentRun) -> None:
     """Set the status of a step."""
@@ -102,3 +122,19 @@ def register(run: RunId, runs: CurrentRun) -> RegisteredModelOut:
 def deploy(run: RunId, runs: CurrentRun) -> DeployedEndpointOut:
     """Set the job's endpoint to serve its model version."""
     return DeployedEndpointOut(endpoint=Registration(runs.deps, runs.run).deploy())
+
+
+@warm_trainers_router.get("/{project}/{name}/run")
+async def get_assigned_run(project: str, name: str, request: Request) -> Response:
+    """Return the context of the run that a warm trainer trains; 204 when no run has claimed it within a while."""
+    app_context = get_app_context(request)
+    if request.scope.get("windlass.warm_trainer") != (project, name):
+        raise NotFoundError(f"no warm trainer {name}")
+    release_slot(request.scope)
+    read = partial(assigned_run, app_context.deps, project, name, app_context.internal_url)
+    hub, deadline = app_context.streams, time.monotonic() + _WAIT_SECONDS
+    while (context := await hub.reads.read(("warm trainer", project, name), _POLL_SECONDS, read)) is None:
+        if hub.closed or time.monotonic() > deadline or await request.is_disconnected():
+            return Response(status_code=204)
+        await anyio.sleep(_POLL_SECONDS)
+    return Response(context.model_dump_json(), media_type="application/json")

@@ -1,9 +1,11 @@
 """Chooses what runs the trainers of a pipeline run: processes of this machine, or RayJobs in a cluster."""
 
 import os
+from functools import partial
 
 from windlass.orchestration.local_launcher import LocalLauncher
 from windlass.ports import Launcher
+from windlass.runtime.client import RunApiClient
 from windlass.runtime.context import RAY_ADDRESS_VARIABLE, RunEnvironment
 from windlass_pipelines.steps.settings import StepSettings
 
@@ -25,7 +27,13 @@ def new_launcher(environment: RunEnvironment, settings: StepSettings) -> Launche
         KubeClient(load_configuration()),
         environment.context.identity.project,
         RayJobSettings.model_validate_json(ray_job_settings),
+        assign=partial(_assign_warm_trainer, environment, settings),
     )
+
+
+def _assign_warm_trainer(environment: RunEnvironment, settings: StepSettings, name: str) -> None:
+    with RunApiClient(environment, retry_seconds=settings.control_plane_timeout_seconds) as client:
+        client.assign_warm_trainer(name)
 
 
 def trainers_outlive_run() -> bool:

@@ -6,9 +6,10 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from windlass.domain.errors import AttemptActiveError, FencedError, UnavailableError
@@ -44,21 +45,12 @@ _log = logging.getLogger(__name__)
 
 def main() -> int:
     """Run one attempt of the run in the environment's run context; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    set_up_logging()
     environment = RunEnvironment.load()
-    trainer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        acquired = acquire_attempt(environment, trainer)
-    except FencedError as error:
-        _log.warning("fenced: %s", error.message)
-        return FENCED
-    except (AttemptActiveError, UnavailableError) as error:
-        _log.error("no attempt was acquired: %s", error.message)
-        return LOST
-    reporter = Reporter(environment, acquired.attempt, "driver", on_fenced=_exit_fenced)
-    number = environment.context.identity.number
-    reporter.event("trainer_started", f"attempt {acquired.attempt} of run {number} connects to Ray")
+    acquired = acquire(environment)
+    if isinstance(acquired, int):
+        return acquired
+    reporter = start_reporter(environment, acquired)
     try:
         result = run_on_ray(environment, acquired)
     except Exception:  # noqa: BLE001 - any error of Ray loses the attempt; the step may start another
@@ -66,6 +58,33 @@ def main() -> int:
         reporter.close()
         return LOST
     return report_result(environment, reporter, result)
+
+
+def set_up_logging() -> None:
+    """Log to stderr, which Ray adds to the log of the job."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+def acquire(environment: RunEnvironment) -> AcquireAttemptReply | int:
+    """Acquire an attempt of the run; returns the exit code of this process when there is none for it."""
+    trainer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        return acquire_attempt(environment, trainer)
+    except FencedError as error:
+        _log.warning("fenced: %s", error.message)
+        return FENCED
+    except (AttemptActiveError, UnavailableError) as error:
+        _log.error("no attempt was acquired: %s", error.message)
+        return LOST
+
+
+def start_reporter(environment: RunEnvironment, acquired: AcquireAttemptReply) -> Reporter:
+    """Return the reporter of the driver, which ends the process when it is fenced."""
+    reporter = Reporter(environment, acquired.attempt, "driver", on_fenced=_exit_fenced)
+    number = environment.context.identity.number
+    reporter.event("trainer_started", f"attempt {acquired.attempt} of run {number} connects to Ray")
+    return reporter
 
 
 def report_result(environment: RunEnvironment, reporter: Reporter, result: AttemptResult) -> int:
@@ -97,7 +116,21 @@ def report_result(environment: RunEnvironment, reporter: Reporter, result: Attem
 
 
 def run_on_ray(environment: RunEnvironment, acquired: AcquireAttemptReply) -> AttemptResult:
-    """Train on the Ray whose address the launcher has set.
+    """Train on the Ray whose address the launcher has set. Raises as ``fit``."""
+    context = environment.context
+    config = {**environment.variables(), "acquired": acquired.model_dump_json()}
+    name = f"{context.identity.name}-a{acquired.attempt}"
+    return fit(_train_loop_per_worker, config, name, context.inputs.world_size, environment.workspace)
+
+
+def fit(
+    train_loop: Callable[[dict[str, str]], dict[str, Any] | None],
+    config: dict[str, str],
+    name: str,
+    world_size: int,
+    workspace: Path,
+) -> AttemptResult:
+    """Run a training function with ``config`` in ``world_size`` processes of Ray Train.
 
     Raises:
         Exception: the cluster or a worker process is lost; another attempt may succeed.
@@ -109,26 +142,25 @@ def run_on_ray(environment: RunEnvironment, acquired: AcquireAttemptReply) -> At
 
     from windlass_pipelines.train.ray_trainer import build_trainer  # noqa: PLC0415 - as above
 
-    context, address = environment.context, os.environ[RAY_ADDRESS_VARIABLE]
+    address = os.environ[RAY_ADDRESS_VARIABLE]
     if is_connection_refused(address):
         raise ConnectionError(f"connection refused by Ray at {address}")
     with exit_on_timeout(_JOIN_SECONDS):
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    world_size = context.inputs.world_size
     gpu = ray.cluster_resources().get("GPU", 0) > 0
-    storage = environment.workspace / "ray"
+    storage = workspace / "ray"
     storage.mkdir(parents=True, exist_ok=True)
     trainer = build_trainer(
         world_size,
-        _train_loop_per_worker,
-        train_loop_config={**environment.variables(), "acquired": acquired.model_dump_json()},
+        train_loop,
+        train_loop_config=config,
         scaling_config=ScalingConfig(
             num_workers=world_size,
             use_gpu=gpu,
             resources_per_worker={"CPU": _LOGICAL_CPUS} | ({"GPU": 1} if gpu else {}),
         ),
         run_config=RunConfig(
-            name=f"{context.identity.name}-a{acquired.attempt}",
+            name=name,
             storage_path=str(storage),
             # the train step restarts the trainer as a new attempt; Ray must not restart workers itself
             failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),

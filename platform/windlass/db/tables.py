@@ -217,6 +217,7 @@ class RunTable(SQLModel, table=True):
     state: str
     stop: str | None
     stop_at: datetime | None = instant(null=True)
+    warm_trainer: str | None = Field(index=True, unique=True)
     reports_pending_since: datetime | None = instant(null=True)
     steps: dict[str, Any] = json_value()
     created_at: datetime = instant()

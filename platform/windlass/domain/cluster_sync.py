@@ -33,6 +33,8 @@ class ProjectState(DomainModel):
     project: Project
     members: tuple[Member, ...] = ()
     quotas: tuple[StoredQuota, ...] = ()
+    warm_trainers: Mapping[str, int] = Field(default_factory=dict)
+    """How many warm trainers it keeps in each pool."""
 
 
 class ObservedReservation(DomainModel):

@@ -163,6 +163,8 @@ class Run(DomainModel):
     state: RunState
     stop: str | None = None
     stop_at: datetime | None = None
+    warm_trainer: str | None = None
+    """Name of the warm trainer that trains it; None: its trainer was started for it."""
     reports_pending_since: datetime | None = None
     """Since when its processes have ended and their last reports cannot be stored."""
     steps: dict[str, str] = Field(default_factory=dict)

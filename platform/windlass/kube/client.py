@@ -196,6 +196,7 @@ class KubeClient:
         ref: Ref,
         *,
         uid: str | None = None,
+        version: str | None = None,
         dry_run: bool = False,
         foreground: bool = False,
         grace_seconds: int | None = None,
@@ -206,12 +207,13 @@ class KubeClient:
         pod has to end by itself.
 
         Raises:
-            KubeConflictError: ``uid`` is given, and the object of this name has another one.
+            KubeConflictError: ``uid`` or ``version`` (its resourceVersion) is given, and the object has another one.
         """
         policy = "Foreground" if foreground else "Background"
         body: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy}
-        if uid:
-            body["preconditions"] = {"uid": uid}
+        preconditions = {"uid": uid, "resourceVersion": version}
+        if required := {name: value for name, value in preconditions.items() if value}:
+            body["preconditions"] = required
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         path = self._path(ref.kind, ref.namespace, ref.name)

@@ -114,7 +114,12 @@ def parse_project(raw: Object) -> ProjectState:
         created_at=_created_at(metadata),
         version=version,
     )
-    return ProjectState(project=project, members=tuple(members), quotas=tuple(quotas))
+    return ProjectState(
+        project=project,
+        members=tuple(members),
+        quotas=tuple(quotas),
+        warm_trainers={each.pool: each.count for each in spec.warm_trainers if each.count},
+    )
 
 
 def _created_at(metadata: resources.Metadata) -> datetime:

@@ -16,9 +16,9 @@ from windlass.kube.client import KubeClient
 from windlass.kube.errors import KubeApiError, KubeConflictError, KubeNotFoundError, NoKindMatchError
 from windlass.kube.jobs.pipeline_backend import KubernetesRunFolders
 from windlass.kube.jobs.task_jobs import TaskJobs
-from windlass.kube.kinds import DEPLOYMENT, ENDPOINT, POD
-from windlass.kube.names import CONTROL_PLANE_LABEL
-from windlass.kube.objects import Ref
+from windlass.kube.kinds import DEPLOYMENT, ENDPOINT, POD, RAY_JOB
+from windlass.kube.names import CONTROL_PLANE_LABEL, WARM_TRAINER_LABEL
+from windlass.kube.objects import Kind, Ref
 
 WORKER_DEPLOYMENT: Final = "windlass-worker"
 WORKER_SELECTOR: Final = "app.kubernetes.io/name=windlass,app.kubernetes.io/component=worker"
@@ -37,7 +37,7 @@ class EndedWorkloads(NamedTuple):
 
 
 class ControlPlaneWorkloads:
-    """The Jobs of a control plane with their RayJobs, and its ModelEndpoints with their RayServices.
+    """The Jobs and warm trainers of a control plane with their RayJobs, and its ModelEndpoints with their RayServices.
 
     Args:
         client: with the permissions of the account ``windlass-uninstall``.
@@ -56,9 +56,10 @@ class ControlPlaneWorkloads:
         """
         try:
             self._stop_worker()
-            endpoints = self._delete_endpoints()
+            endpoints = self._begin_deletion(ENDPOINT)
             tasks = self._delete_tasks()
-            for ref in endpoints:
+            # after the runs, which may have claimed some
+            for ref in [*endpoints, *self._begin_deletion(RAY_JOB, f"{WARM_TRAINER_LABEL},")]:
                 self._wait(partial(self._is_gone, ref), f"{ref} is not deleted")
         except KubeApiError as error:
             raise UnavailableError(error.message) from error
@@ -76,10 +77,10 @@ class ControlPlaneWorkloads:
             "the pods of the worker do not end",
         )
 
-    def _delete_endpoints(self) -> list[Ref]:
-        """Begin the deletion of the ModelEndpoints; the garbage collector deletes their RayServices first."""
+    def _begin_deletion(self, kind: Kind, selector: str = "") -> list[Ref]:
+        """Begin the deletion of this control plane's objects; the garbage collector deletes their dependents first."""
         try:
-            found = self._client.list(ENDPOINT, labels=f"{CONTROL_PLANE_LABEL}={self._control_plane}").items
+            found = self._client.list(kind, labels=f"{selector}{CONTROL_PLANE_LABEL}={self._control_plane}").items
         except NoKindMatchError:
             return []
         for each in found:

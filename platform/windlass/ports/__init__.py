@@ -12,7 +12,7 @@ from windlass.ports.backends import (
     ServingBackend,
     TaskFailedError,
 )
-from windlass.ports.cluster import ClusterView, ProjectResources
+from windlass.ports.cluster import ClusterView, ProjectResources, WarmTrainers
 from windlass.ports.folder_transfer import FolderTransfer
 from windlass.ports.launcher import Launcher, RunLostError, TrainerState, TrainerStatus
 from windlass.ports.object_store import ObjectStore, UrlSigner
@@ -83,4 +83,5 @@ __all__ = [
     "UnitOfWork",
     "UptimeStore",
     "UrlSigner",
+    "WarmTrainers",
 ]

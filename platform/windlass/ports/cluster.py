@@ -1,8 +1,11 @@
 """Access to a cluster whose custom resources own pools and projects."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from windlass.domain.cluster_sync import ObservedClusterState, QuotaChange
+from windlass.domain.warm_trainers import Placement, WarmTrainer
+from windlass.runtime.context import WarmTrainerContext
 
 
 class ClusterView(Protocol):
@@ -53,4 +56,23 @@ class ProjectResources(Protocol):
 
     def apply(self, change: QuotaChange) -> None:
         """Apply the change; idempotent. Raises the errors of ``check``."""
+        ...
+
+
+class WarmTrainers(Protocol):
+    """The warm trainers of a control plane in all projects.
+
+    All methods raise UnavailableError when the API server does not answer.
+    """
+
+    def list(self) -> Sequence[WarmTrainer]:
+        """Return those that exist."""
+        ...
+
+    def create(self, place: Placement, name: str, context: WarmTrainerContext) -> None:
+        """Create one; no effect if the project is gone or does not accept it."""
+        ...
+
+    def delete(self, trainer: WarmTrainer) -> None:
+        """Delete one that no run has claimed meanwhile; no effect if it is gone."""
         ...

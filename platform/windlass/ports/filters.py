@@ -148,6 +148,7 @@ class RunFilter(TypedDict, total=False):
     job: AnyOf[str]
     name: AnyOf[str]
     state: AnyOf[RunState]
+    warm_trainer: AnyOf[str]
     ended_at: datetime | None
 
 

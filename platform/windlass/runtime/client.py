@@ -27,6 +27,7 @@ from windlass.wire.runs import (
     StepLogIn,
     StepState,
     StepStatusIn,
+    WarmTrainerIn,
 )
 
 RUN_ENDED_ERRORS = (FencedError, UnauthenticatedError, ForbiddenError, NotFoundError)
@@ -102,6 +103,14 @@ class RunApiClient:
         """Send a chunk of a step's log once."""
         chunk = StepLogIn(producer=producer, sequence=sequence, items=items)
         self._send("POST", f"/steps/{name}/logs", _body(chunk))
+
+    def assign_warm_trainer(self, name: str) -> None:
+        """Report that the run has claimed a warm trainer, which is waiting for the context of its run.
+
+        Raises:
+            FencedError: the run has ended.
+        """
+        self._send_with_retry("PUT", "/warm-trainer", WarmTrainerIn(name=name))
 
     def register(self) -> RegisteredModelOut:
         """Register the verified artifact of the run's result."""

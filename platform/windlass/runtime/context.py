@@ -32,6 +32,10 @@ TRANSFER_URL_VARIABLE = "WINDLASS_TRANSFER_URL"
 """Environment variable with the URL of the control plane, for a process that has no run."""
 TRANSFER_TOKEN_VARIABLE = "WINDLASS_TRANSFER_TOKEN_FILE"  # noqa: S105 - the name of a variable
 """Environment variable with the path of its token, which is read for every request: a Secret may be renewed."""
+WARM_TRAINER_VARIABLE = "WINDLASS_WARM_TRAINER"
+"""Environment variable with the path of the file with the ``WarmTrainerContext``."""
+WARM_TRAINER_FILE = "warm-trainer.json"
+"""Name of this file."""
 CONTEXT_NAME = "context.json"
 
 
@@ -100,6 +104,20 @@ class RunContext(_Part):
     def write(self, path: Path) -> None:
         """Write the context file, with mode 0600 because it holds the run token."""
         write_atomic(path, self.model_dump_json(), mode=0o600)
+
+
+class WarmTrainerContext(_Part):
+    """Which warm trainer this is, and where it asks for its run (docs/adr/0057)."""
+
+    api_url: str
+    token: str
+    project: str
+    name: str
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file."""
+        return cls.model_validate_json(path.read_bytes())
 
 
 @dataclass(frozen=True)

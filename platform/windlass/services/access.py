@@ -135,6 +135,15 @@ class AccessControl:
         if stored is None or (stored.ended_at and stored.ended_at + RUN_TOKEN_GRACE <= self.clock.now()):
             raise UnauthenticatedError("the run has ended, and its token with it")
 
+    def authenticate_warm_trainer(self, project: str, name: str, token: str) -> None:
+        """Verify the token of a warm trainer.
+
+        Raises:
+            UnauthenticatedError: it is not the token of this warm trainer.
+        """
+        if not hmac.compare_digest(self.hasher.warm_trainer_token(project, name).encode(), token.encode()):
+            raise UnauthenticatedError("the token of the warm trainer is not valid")
+
     def authenticate_transfer(self, token: str) -> TransferGrant:
         """Return what a transfer token grants.
 

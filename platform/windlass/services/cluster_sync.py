@@ -31,6 +31,7 @@ from windlass.services.base import SYSTEM, BaseService, ServiceDependencies, rec
 from windlass.services.gpu_reservations import reservation_changes
 from windlass.services.projects import discard_project
 from windlass.services.sync_lease import RowLease
+from windlass.services.warm_trainers import attribute_warm_trainers
 
 _log = logging.getLogger(__name__)
 E = TypeVar("E", bound=DomainModel)
@@ -61,6 +62,8 @@ class ClusterSync:
     resources: ProjectResources
     elector: RowLease
     monotonic: Callable[[], float] = boot_seconds
+    observed: ObservedClusterState | None = field(default=None, init=False)
+    """The state that was synced last by this worker."""
     _resync: bool = field(default=True, init=False)
     """Whether the last observed state was not written completely."""
     _synced_at: float = field(default=0.0, init=False)
@@ -104,7 +107,11 @@ class ClusterSync:
         changed = self._apply_pending_changes()
         if self.view.wait(0) or self._resync or self.elector.renewal_due:
             self._resync = True
-            changed |= self._apply_state(self.view.observe())
+            state = self.view.observe()
+            with self.deps.database.read() as uow:
+                state = attribute_warm_trainers(uow, state)
+            changed |= self._apply_state(state)
+            self.observed = state
             self._resync, self._synced_at = False, self.monotonic()
         return changed
 

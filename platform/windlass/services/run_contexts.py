@@ -1,7 +1,8 @@
 """Builds the input of a pipeline run from the stored job: resolves names, and turns keys into URIs."""
 
-from windlass.domain.jobs import RunState
+from windlass.domain.jobs import Run, RunState
 from windlass.domain.storage_layout import artifacts_prefix, checkpoints_prefix, dataset_version_prefix
+from windlass.ports import ReadUnitOfWork
 from windlass.runtime.context import RunContext, RunIdentity, RunInputs, RunLocations
 from windlass.services.base import ServiceDependencies
 from windlass.services.datasets import all_steps
@@ -16,10 +17,15 @@ def build_run_context(deps: ServiceDependencies, run_id: str, api_url: str) -> R
         run = uow.all_projects().runs.find({"id": run_id})
         if run is None or run.state is not RunState.PENDING or run.stop is not None:
             return None
-        job = uow.project(run.project).jobs.get({"id": run.job})
-        base = uow.base_models.get({"id": job.base_model})
-        project = uow.projects.get({"id": run.project}).name
-        steps = all_steps(uow.project(run.project), job.dataset_version)
+        return run_context(deps, uow, run, api_url)
+
+
+def run_context(deps: ServiceDependencies, uow: ReadUnitOfWork, run: Run, api_url: str) -> RunContext:
+    """Return the input of a run; it is the same whenever it is built."""
+    job = uow.project(run.project).jobs.get({"id": run.job})
+    base = uow.base_models.get({"id": job.base_model})
+    project = uow.projects.get({"id": run.project}).name
+    steps = all_steps(uow.project(run.project), job.dataset_version)
     uri = deps.store.uri
     return RunContext(
         api_url=api_url,

@@ -19,6 +19,10 @@ class SecretHasher:
         """Return the token of a run. It is derived from the run's id, so it is stable and not stored."""
         return "wlr_" + self._hmac(b"run:" + run.encode())
 
+    def warm_trainer_token(self, project: str, name: str) -> str:
+        """Return the token of a warm trainer of a project (by its name). It is derived and not stored."""
+        return "wlw_" + self._hmac(f"warm-trainer:{project}/{name}".encode())
+
     def transfer_signature(self, payload: str) -> str:
         """Return the signature of a transfer token."""
         return self._hmac(b"transfer:" + payload.encode())

@@ -13,10 +13,13 @@ from windlass.domain.jobs import JobState
 from windlass.domain.models import Decision
 from windlass.domain.reports import Command, LogItem, ResultItem
 from windlass.domain.text import StorableText
+from windlass.domain.warm_trainers import WARM_TRAINER_PATTERN
 from windlass.wire.base import In, Out
 
 RUNS_PATH = "/internal/v1/runs"
 """Path of all routes: ``<RUNS_PATH>/<run>/...``, authenticated with the run's token."""
+WARM_TRAINERS_PATH = "/internal/v1/warm-trainers"
+"""Path of ``<WARM_TRAINERS_PATH>/<project>/<name>/run``, where a warm trainer asks for its run, with its own token."""
 TRANSFERS_PATH = "/internal/v1/transfers"
 """Path of the transfer routes for a transfer token; those of a run are below ``<RUNS_PATH>/<run>/transfers``."""
 MAX_LOG_ITEMS = 200
@@ -47,6 +50,12 @@ class RunStatusOut(Out):
     def should_continue(self) -> bool:
         """Whether no stop was requested and the job has not ended."""
         return self.command is Command.CONTINUE and not self.state.terminal
+
+
+class WarmTrainerIn(In):
+    """The warm trainer that a run has claimed."""
+
+    name: str = Field(pattern=WARM_TRAINER_PATTERN)
 
 
 class StepStatusIn(In):

@@ -13,8 +13,8 @@ from tests.testcluster.node import GPU, POOL, POOL_LABEL
 NAMESPACE = "bench-start"
 _NAME = "bare"
 _IMAGE = "bed.local/windlass/ray:dev"
-_SCRIPT = Path(__file__).parent / "one_step.py"
-_FOLDER = "/bench"
+SCRIPT = Path(__file__).parent / "one_step.py"
+FOLDER = "/bench"
 _TIMEOUT_SECONDS = 300
 _RAY_JOB = f"/apis/ray.io/v1/namespaces/{NAMESPACE}/rayjobs/{_NAME}"
 
@@ -25,7 +25,7 @@ def seconds_to_first_step(cluster: LocalCluster, ray_version: str) -> float:
     Raises:
         AssertionError: it did not end within five minutes, or it failed.
     """
-    apply(cluster, [_namespace(), _script()])
+    prepare(cluster)
     began = time.time()
     apply(cluster, [_ray_job(ray_version)])
     try:
@@ -36,13 +36,23 @@ def seconds_to_first_step(cluster: LocalCluster, ray_version: str) -> float:
         output = kubectl(cluster, "-n", NAMESPACE, "logs", f"job/{_NAME}", "--tail=-1")
     finally:
         kubectl(cluster, "-n", NAMESPACE, "delete", "rayjob", _NAME, "--cascade=foreground")
+    return first_step(output) - began
+
+
+def first_step(output: str) -> float:
+    """The time of the first optimizer step, as printed by the program."""
     [line] = [line for line in output.splitlines() if line.startswith('{"first_step"')]
-    return float(json.loads(line)["first_step"]) - began
+    return float(json.loads(line)["first_step"])
 
 
 def _ended(api: ClusterApi) -> bool:
     status = (api.read(_RAY_JOB) or {}).get("status", {})
     return status.get("jobDeploymentStatus") in {"Complete", "Failed"}
+
+
+def prepare(cluster: LocalCluster) -> None:
+    """Create the namespace, and the program that both peers run."""
+    apply(cluster, [_namespace(), _script()])
 
 
 def _namespace() -> Json:
@@ -51,7 +61,7 @@ def _namespace() -> Json:
 
 def _script() -> Json:
     metadata = {"name": "script", "namespace": NAMESPACE}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {_SCRIPT.name: _SCRIPT.read_text()}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {SCRIPT.name: SCRIPT.read_text()}}
 
 
 def _ray_job(ray_version: str) -> Json:
@@ -60,10 +70,10 @@ def _ray_job(ray_version: str) -> Json:
         "kind": "RayJob",
         "metadata": {"name": _NAME, "namespace": NAMESPACE},
         "spec": {
-            "entrypoint": f"python {_FOLDER}/{_SCRIPT.name}",
+            "entrypoint": f"python {FOLDER}/{SCRIPT.name}",
             "rayClusterSpec": {
                 "rayVersion": ray_version,
-                "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": _template("ray-head", {})},
+                "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": pod_template("ray-head", {})},
                 "workerGroupSpecs": [
                     {
                         "groupName": "workers",
@@ -71,7 +81,7 @@ def _ray_job(ray_version: str) -> Json:
                         "minReplicas": 1,
                         "maxReplicas": 1,
                         "rayStartParams": {"num-cpus": "1"},
-                        "template": _template("ray-worker", {GPU: "1"}),
+                        "template": pod_template("ray-worker", {GPU: "1"}),
                     }
                 ],
             },
@@ -79,7 +89,8 @@ def _ray_job(ray_version: str) -> Json:
     }
 
 
-def _template(container: str, gpus: Json) -> Json:
+def pod_template(container: str, gpus: Json) -> Json:
+    """The template of a pod of the image on the real node, with the program at ``FOLDER``."""
     amounts = {"cpu": "200m", "memory": "3Gi"} | gpus
     return {
         "spec": {
@@ -91,7 +102,7 @@ def _template(container: str, gpus: Json) -> Json:
                     "imagePullPolicy": "Never",
                     "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - the pod's own
                     "resources": {"requests": amounts, "limits": {**amounts, "cpu": "2"}},
-                    "volumeMounts": [{"name": "script", "mountPath": _FOLDER}],
+                    "volumeMounts": [{"name": "script", "mountPath": FOLDER}],
                 }
             ],
             "volumes": [{"name": "script", "configMap": {"name": "script"}}],

@@ -1,10 +1,11 @@
-"""The user code of the bare RayJob: one optimizer step of a small encoder under Ray Train; prints when it happened."""
+"""The user code of both peers: one optimizer step of a small encoder; prints when it happened.
+
+With ``--plain`` it runs in this process, else under Ray Train.
+"""
 
 import json
+import sys
 import time
-
-from ray.train import ScalingConfig
-from ray.train.torch import TorchTrainer
 
 
 def train() -> float:
@@ -23,6 +24,15 @@ def train() -> float:
     return time.time()
 
 
-if __name__ == "__main__":
+def under_ray() -> float:
+    """Do one step in a process of Ray Train."""
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchTrainer
+
     trainer = TorchTrainer(train, scaling_config=ScalingConfig(num_workers=1))
-    print(json.dumps({"first_step": trainer.fit().return_value}), flush=True)  # noqa: T201 - read by the benchmark
+    return float(trainer.fit().return_value)
+
+
+if __name__ == "__main__":
+    step = train() if "--plain" in sys.argv else under_ray()
+    print(json.dumps({"first_step": step}), flush=True)  # noqa: T201 - read by the benchmark

@@ -11,6 +11,7 @@ from typing import Any, Self
 from windlass.kube.client import KubeClient
 from windlass.kube.errors import KubeApiError
 from windlass.kube.kinds import RAY_JOB, WORKLOAD
+from windlass.kube.names import JOB_LABEL
 from windlass.kube.objects import Kind, Object, WatchEvent
 
 _RUN = re.compile(r"job-([0-9a-z]{26})-r\d+$")
@@ -83,9 +84,9 @@ class RayJobLifetimes:
 
     def _take(self, change: WatchEvent) -> None:
         now, found = time.monotonic(), change.object
-        job = job_of(found["metadata"]["name"])
-        if job is None:
-            return
+        job = found["metadata"].get("labels", {}).get(JOB_LABEL, "").replace("-", "_")
+        if not job:
+            return  # a warm trainer without a run
         with self._lock:
             life = self._lives.setdefault((job, found["metadata"]["uid"]), _Life())
             lives = change.type != "DELETED" and is_alive(found, before=life.since is not None)

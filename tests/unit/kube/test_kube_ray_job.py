@@ -19,7 +19,9 @@ from windlass.kube.jobs.pipeline_backend import runner_job
 from windlass.kube.jobs.pod_spec import RestrictedPod, owned_secret
 from windlass.kube.jobs.ray_job import RayJobSettings, ray_job, trainer_status
 from windlass.kube.jobs.ray_job_launcher import RAY_JOB_SETTINGS_VARIABLE, RayJobLauncher
-from windlass.kube.objects import Kind, ObjectList, Ref
+from windlass.kube.kinds import RAY_JOB
+from windlass.kube.names import RUN_LABEL
+from windlass.kube.objects import Kind, ObjectList
 from windlass.ports import TrainerState
 from windlass.runtime.context import RunContext
 
@@ -156,11 +158,10 @@ class RayJobApi(KubeClient):
         self.ray_job, self.pods = ray_job, pods
         self.selectors: list[str] = []
 
-    def find(self, ref: Ref) -> Json:
-        del ref
-        return self.ray_job
-
     def list(self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = "") -> ObjectList:
+        if kind == RAY_JOB:
+            assert (namespace, labels) == ("wl-search", f"{RUN_LABEL}={RUN}")
+            return ObjectList([self.ray_job], "1")
         self.selectors.append(f"{kind} {namespace} {labels}{fields}")
         if self.pods is None:
             raise KubeUnavailableError("no reply")

@@ -10,7 +10,14 @@ from windlass.domain.errors import UnavailableError
 from windlass.kube import workloads
 from windlass.kube.jobs.pod_spec import owner_references
 from windlass.kube.kinds import BATCH_JOB, DEPLOYMENT, ENDPOINT, NAMESPACE, POD, RAY_JOB, RAY_SERVICE, SECRET
-from windlass.kube.names import BATCH_JOB_LABEL, CONTROL_PLANE_LABEL, PROJECT_LABEL, TASK_LABEL
+from windlass.kube.names import (
+    BATCH_JOB_LABEL,
+    CONTROL_PLANE_LABEL,
+    PROJECT_LABEL,
+    RUN_LABEL,
+    TASK_LABEL,
+    WARM_TRAINER_LABEL,
+)
 from windlass.kube.objects import Kind, Object, Ref
 from windlass.kube.workloads import ControlPlaneWorkloads, EndedWorkloads
 
@@ -53,11 +60,13 @@ def test_the_worker_is_stopped_before_the_jobs_and_endpoints_of_this_control_pla
     add(server, DEPLOYMENT, SYSTEM, workloads.WORKER_DEPLOYMENT)
     add(server, POD, SYSTEM, "worker", labels=WORKER_LABELS)
     add_task(server, "run", "job-a-r1")
-    add(server, RAY_JOB, PROJECT, "job-a-r1")
+    add(server, RAY_JOB, PROJECT, "job-a-r1", labels={RUN_LABEL: "job-a-r1"})
     add_task(server, "data", "dsv-b")
     add_endpoint(server, "live", "this")
     add(server, BATCH_JOB, SYSTEM, "windlass-uninstall")
     add(server, RAY_JOB, PROJECT, "of-others")
+    add(server, RAY_JOB, PROJECT, "warm-ours", labels={WARM_TRAINER_LABEL: "digest", CONTROL_PLANE_LABEL: "this"})
+    add(server, RAY_JOB, PROJECT, "warm-theirs", labels={WARM_TRAINER_LABEL: "digest", CONTROL_PLANE_LABEL: "another"})
     add_endpoint(server, "theirs", "another")
     before = names(server)
     ended: list[EndedWorkloads] = []
@@ -76,6 +85,7 @@ def test_the_worker_is_stopped_before_the_jobs_and_endpoints_of_this_control_pla
         f"Deployment {workloads.WORKER_DEPLOYMENT}",
         "Job windlass-uninstall",
         "RayJob of-others",
+        "RayJob warm-theirs",
         "ModelEndpoint theirs",
         "RayService ep-theirs",
     }

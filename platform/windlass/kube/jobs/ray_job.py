@@ -1,10 +1,14 @@
 """RunContext -> RayJob: one Ray cluster for the trainer of a run; and the trainer's status from the RayJob.
 
+A warm trainer is a RayJob too, which gets its run later: its labels are then those of the run.
+
 The format is KubeRay's ray.io/v1 (1.6.2). KubeRay submits the trainer to the head's dashboard (``HTTPMode``), so no pod
 is needed to submit it. Fields that Kueue writes are not set: ``suspend``, and the flavor's node selector and
 tolerations.
 """
 
+import hashlib
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +17,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
+from windlass.domain.specs import ResourcesSpec
+from windlass.domain.warm_trainers import WARM_TRAINER_GPUS, WARM_TRAINER_PRIORITY, Placement
 from windlass.kube.explain_job import exit_code
 from windlass.kube.jobs.pod_spec import (
     CONTEXT_PATH,
@@ -24,12 +30,14 @@ from windlass.kube.jobs.pod_spec import (
 from windlass.kube.kinds import RAY_JOB
 from windlass.kube.kueue.cluster_objects import RayJob
 from windlass.kube.names import (
+    CONTROL_PLANE_LABEL,
     JOB_LABEL,
     PRIORITY_LABEL,
     QUEUE_LABEL,
     RUN_LABEL,
     START_ANNOTATION,
     TRAINER_ACCOUNT,
+    WARM_TRAINER_LABEL,
     labels,
     local_queue_of,
     namespace_of,
@@ -43,6 +51,8 @@ from windlass.runtime.context import (
     CONTEXT_VARIABLE,
     DRAIN_VARIABLE,
     THREADS_VARIABLE,
+    WARM_TRAINER_FILE,
+    WARM_TRAINER_VARIABLE,
     WORKSPACE_VARIABLE,
     RunContext,
 )
@@ -52,6 +62,7 @@ _STARTUP_SECONDS: Final = 3600
 _KEPT_SECONDS: Final = 3600
 """How long an ended RayJob is kept if no pipeline run deletes it."""
 _MAX_MESSAGE: Final = 1000
+_DIGEST_DIGITS: Final = 16
 
 
 class RayJobSettings(BaseModel):
@@ -72,6 +83,9 @@ class RayJobSettings(BaseModel):
     drain_seconds: float
     """How long a trainer waits for the control plane to accept its last reports before it exits without them."""
     entrypoint: tuple[str, ...] = ("python", "-m", "windlass_pipelines.train")
+    warm_entrypoint: tuple[str, ...] = ("python", "-m", "windlass_pipelines.train.warm")
+    control_plane: str = ""
+    """Id of the control plane: a run claims only its warm trainers."""
     managed_by: str = ""
     """The controller of the RayJobs if it is not KubeRay (RayJob's ``spec.managedBy``)."""
 
@@ -83,32 +97,92 @@ def ray_job_ref(project: str, run_name: str) -> Ref:
 
 def ray_job(context: RunContext, start: int, resource: str, settings: RayJobSettings) -> Object:
     """Return the RayJob for the ``start``-th start of a run's trainer. ``resource``: what the pool's queue counts."""
-    spec, identity = context.spec, context.identity
+    identity = context.identity
+    pods = _PodSettings(secret_name(identity.name, start), f"{CONTEXT_PATH}/{CONTEXT_NAME}", {}, resource, settings)
+    manifest = _manifest(identity.project, identity.name, settings.entrypoint, context.spec.resources, pods)
+    claim = claim_fields(context, start)
+    manifest["metadata"]["labels"] |= claim["metadata"]["labels"]
+    manifest["metadata"]["annotations"] = claim["metadata"]["annotations"]
+    manifest["spec"] |= claim["spec"]
+    return manifest
+
+
+def warm_ray_job(place: Placement, name: str, resource: str, settings: RayJobSettings) -> Object:
+    """Return the RayJob of a warm trainer. It has no deadline: that begins when a run claims it."""
+    resources = ResourcesSpec(pool=place.pool, workers=1, gpus_per_worker=WARM_TRAINER_GPUS)
+    variables = {WARM_TRAINER_VARIABLE: f"{CONTEXT_PATH}/{WARM_TRAINER_FILE}"}
+    context_file = f"{WORKSPACE_PATH}/{CONTEXT_NAME}"  # written by the program when it gets its run
+    pods = _PodSettings(secret_name(name, 1), context_file, variables, resource, settings)
+    manifest = _manifest(place.project, name, settings.warm_entrypoint, resources, pods)
+    manifest["metadata"]["labels"] |= labels(place.project, place.pool) | {
+        CONTROL_PLANE_LABEL: settings.control_plane,
+        WARM_TRAINER_LABEL: warm_trainer_digest(resource, settings),
+        PRIORITY_LABEL: priority_class_name(WARM_TRAINER_PRIORITY),
+    }
+    return manifest
+
+
+def warm_trainer_digest(resource: str, settings: RayJobSettings) -> str:
+    """Return the value of ``WARM_TRAINER_LABEL``: it changes with the image and all other settings."""
+    content = f"{resource}\0{settings.model_dump_json()}"
+    return hashlib.sha256(content.encode()).hexdigest()[:_DIGEST_DIGITS]
+
+
+def can_be_warm(context: RunContext) -> bool:
+    """Return whether a warm trainer can train a run."""
+    resources = context.spec.resources
+    return resources.workers == 1 and resources.gpus_per_worker == WARM_TRAINER_GPUS
+
+
+def claim_fields(context: RunContext, start: int, age_seconds: float = 0.0) -> Object:
+    """Return the fields that a RayJob has because it trains a run.
+
+    ``age_seconds``: of a RayJob that a run claims; KubeRay counts the deadline from its creation.
+    """
+    return {
+        "metadata": {
+            "labels": run_labels(context) | {PRIORITY_LABEL: priority_class_name(context.spec.priority)},
+            "annotations": {START_ANNOTATION: str(start)},
+        },
+        "spec": {
+            "activeDeadlineSeconds": context.spec.max_duration_seconds + _STARTUP_SECONDS + math.ceil(age_seconds)
+        },
+    }
+
+
+@dataclass(frozen=True)
+class _PodSettings:
+    """What the pods of a RayJob get. ``resource``: what the pool's queue counts."""
+
+    secret: str
+    context_file: str
+    variables: Mapping[str, str]
+    resource: str
+    settings: RayJobSettings
+
+
+def _manifest(
+    project: str, name: str, entrypoint: tuple[str, ...], resources: ResourcesSpec, pods: _PodSettings
+) -> Object:
     manifest: Object = {
         "apiVersion": RAY_JOB.api_version,
         "kind": RAY_JOB.kind,
         "metadata": {
-            "name": identity.name,
-            "namespace": namespace_of(identity.project),
-            "labels": {
-                **run_labels(context),
-                QUEUE_LABEL: local_queue_of(spec.resources.pool),
-                PRIORITY_LABEL: priority_class_name(spec.priority),
-            },
-            "annotations": {START_ANNOTATION: str(start)},
+            "name": name,
+            "namespace": namespace_of(project),
+            "labels": {QUEUE_LABEL: local_queue_of(resources.pool)},
         },
         "spec": {
-            "entrypoint": shlex.join(settings.entrypoint),
+            "entrypoint": shlex.join(entrypoint),
             "submissionMode": "HTTPMode",
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": _KEPT_SECONDS,
-            "activeDeadlineSeconds": spec.max_duration_seconds + _STARTUP_SECONDS,
             "backoffLimit": 0,
-            "rayClusterSpec": _cluster(context, start, resource, settings),
+            "rayClusterSpec": _cluster(resources, pods),
         },
     }
-    if settings.managed_by:
-        manifest["spec"]["managedBy"] = settings.managed_by
+    if pods.settings.managed_by:
+        manifest["spec"]["managedBy"] = pods.settings.managed_by
     return manifest
 
 
@@ -124,15 +198,14 @@ def secret_name(run_name: str, start: int) -> str:
     return f"{run_name}-context-{start}"
 
 
-def _cluster(context: RunContext, start: int, resource: str, settings: RayJobSettings) -> Object:
+def _cluster(resources: ResourcesSpec, pods: _PodSettings) -> Object:
     """Return the Ray cluster. The only worker of a job trains in the head pod: no second pod must start first."""
-    resources, secret = context.spec.resources, secret_name(context.identity.name, start)
-    gpus = resources.gpus_per_worker
+    settings, gpus = pods.settings, resources.gpus_per_worker
     trainer = _Amounts(millicpus(settings.worker_cpu) * gpus, settings.worker_memory_mib * gpus)
     head = _Amounts(millicpus(settings.head_cpu), settings.head_memory_mib)
     # A training process for each GPU. The head has the variable too: the driver sends it to the workers.
-    render = partial(_template, secret=secret, threads=cpu_threads(settings.worker_cpu), gpus=gpus, settings=settings)
-    gpu_amounts = {resource: str(gpus)}
+    render = partial(_template, gpus=gpus, pods=pods)
+    gpu_amounts = {pods.resource: str(gpus)}
     cluster: Object = {
         "rayVersion": settings.ray_version,
         "enableInTreeAutoscaling": False,
@@ -172,23 +245,23 @@ def _head(template: Object, *, cpus: int, gpus: int) -> Object:
     return {"rayStartParams": parameters, "template": template}
 
 
-def _template(
-    container: str, amounts: Mapping[str, str], secret: str, threads: int, gpus: int, settings: RayJobSettings
-) -> Object:
+def _template(container: str, amounts: Mapping[str, str], gpus: int, pods: _PodSettings) -> Object:
+    settings = pods.settings
     template = RestrictedPod(
         container=container,
         image=settings.image,
         amounts=amounts,
-        secret=secret,
+        secret=pods.secret,
         shared_memory=f"{settings.shared_memory_mib * gpus}Mi",
         readiness_probe=RAY_READINESS_PROBE,
         service_account=TRAINER_ACCOUNT,
         variables={
-            CONTEXT_VARIABLE: f"{CONTEXT_PATH}/{CONTEXT_NAME}",
+            CONTEXT_VARIABLE: pods.context_file,
             WORKSPACE_VARIABLE: WORKSPACE_PATH,
             DRAIN_VARIABLE: f"{settings.drain_seconds:g}",
             # Ray would set it to the logical CPUs of a task, which are one at most and not those of the pod.
-            THREADS_VARIABLE: str(threads),
+            THREADS_VARIABLE: str(cpu_threads(settings.worker_cpu)),
+            **pods.variables,
         },
     )
     return {"spec": template.spec()}

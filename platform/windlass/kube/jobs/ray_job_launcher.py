@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
-from windlass.domain.errors import InvalidError, UnavailableError
+from windlass.domain.errors import FencedError, InvalidError, UnavailableError
 from windlass.kit.ca_bundle import ca_bundle_files
 from windlass.kube.client import KubeClient
 from windlass.kube.errors import (
@@ -12,20 +13,30 @@ from windlass.kube.errors import (
     KubeForbiddenError,
     KubeInvalidError,
     KubeNotFoundError,
+    NoKindMatchError,
 )
 from windlass.kube.explain_job import explain_trainer_failure
 from windlass.kube.jobs.pod_spec import owned_secret
 from windlass.kube.jobs.ray_job import (
     RayJobSettings,
+    can_be_warm,
+    claim_fields,
     ray_job,
-    ray_job_ref,
     secret_name,
     start_of,
     trainer_status,
+    warm_trainer_digest,
 )
-from windlass.kube.kinds import NAMESPACE, POD, POOL
+from windlass.kube.kinds import NAMESPACE, POD, POOL, RAY_JOB
 from windlass.kube.kueue.cluster_objects import Pod, RayJob
-from windlass.kube.names import RAY_CLUSTER_LABEL, RUNNER_ACCOUNT, namespace_of
+from windlass.kube.names import (
+    POOL_LABEL,
+    RAY_CLUSTER_LABEL,
+    RUN_LABEL,
+    RUNNER_ACCOUNT,
+    WARM_TRAINER_LABEL,
+    namespace_of,
+)
 from windlass.kube.objects import Object, Ref
 from windlass.kube.resources import GPUPool
 from windlass.ports.launcher import RunLostError, TrainerState, TrainerStatus
@@ -44,7 +55,8 @@ _KILL_POLL_SECONDS = 0.2
 class RayJobLauncher:
     """Implements ``ports.Launcher`` for the runs of one project.
 
-    The RayJob of a run has the name of the run; a further start replaces it. While Kueue has not admitted it, or has
+    The RayJob of a run is new and has the name of the run, or is that of a warm trainer, which the run has claimed; a
+    further start replaces it. While Kueue has not admitted it, or has
     preempted it, the trainer is pending. A trainer ships its own output to the control plane, so ``read_log`` is empty.
     ``stop`` deletes the RayJob in the background: KubeRay then sends SIGTERM to the trainer. A control plane that wants
     a checkpoint first asks for it in its replies to the reports of the trainer.
@@ -54,6 +66,7 @@ class RayJobLauncher:
         project: name of the project.
         settings: what the installation sets for trainers.
         clock: seconds; limits how often the API server is asked.
+        assign: tells the control plane that the run has claimed the warm trainer of this name; None: none is claimed.
     """
 
     def __init__(
@@ -62,14 +75,18 @@ class RayJobLauncher:
         project: str,
         settings: RayJobSettings,
         clock: Callable[[], float] = time.monotonic,
+        assign: Callable[[str], None] | None = None,
     ) -> None:
         self._client, self._project, self._settings, self._clock = client, project, settings, clock
+        self._assign = assign
         self._launched: dict[str, int] = {}
         """The newest start of each run that this process has launched or adopted."""
         self._polled: dict[str, tuple[float, TrainerStatus]] = {}
 
     def launch(self, context: RunContext, start: int) -> None:
-        """Create the RayJob and the Secret with the context of the run; adopt both if they exist.
+        """Claim a warm trainer, or create the RayJob and the Secret with the context of the run.
+
+        Whatever exists of this start is adopted.
 
         Raises:
             RunLostError: the project is being deleted, or Windlass may not create objects in it.
@@ -78,13 +95,16 @@ class RayJobLauncher:
         """
         name = context.identity.name
         try:
-            existing = self._client.find(self._ref(name))
+            existing = find_ray_job(self._client, self._project, name)
             if existing is not None and start_of(existing) < start:
                 delete_ray_job(self._client, self._project, name)
                 existing = None
-            live = existing or self._create(ray_job(context, start, self._resource(context), self._settings))
-            files = {CONTEXT_NAME: context.model_dump_json(), **ca_bundle_files()}
-            self._create_if_missing(owned_secret(secret_name(name, start), files, live))
+            live = existing or self._claim_warm_trainer(context, start)
+            if live is None:
+                live = self._create(ray_job(context, start, self._resource(context), self._settings))
+            self._hand_over(context, start, live)
+        except FencedError as error:
+            raise RunLostError(error.message) from error
         except (KubeForbiddenError, KubeNotFoundError) as error:
             raise RunLostError(f"the RayJob cannot be created: {error.message}") from error
         except KubeInvalidError as error:
@@ -117,7 +137,9 @@ class RayJobLauncher:
     def stop(self, run_name: str) -> None:
         """Delete the RayJob in the background; errors are ignored, because a kill follows."""
         try:
-            self._client.delete(self._ref(run_name))
+            found = find_ray_job(self._client, self._project, run_name)
+            if found is not None:
+                self._client.delete(Ref.of(found), uid=found["metadata"]["uid"])
         except KubeApiError:
             return
 
@@ -130,8 +152,34 @@ class RayJobLauncher:
         self._polled.pop(run_name, None)
         delete_ray_job(self._client, self._project, run_name)
 
-    def _ref(self, run_name: str) -> Ref:
-        return ray_job_ref(self._project, run_name)
+    def _hand_over(self, context: RunContext, start: int, live: Object) -> None:
+        """Let the trainer get the context of the run: from the control plane, or from a Secret."""
+        if self._assign is not None and WARM_TRAINER_LABEL in live["metadata"]["labels"]:
+            self._assign(live["metadata"]["name"])
+            return
+        files = {CONTEXT_NAME: context.model_dump_json(), **ca_bundle_files()}
+        self._create_if_missing(owned_secret(secret_name(context.identity.name, start), files, live))
+
+    def _claim_warm_trainer(self, context: RunContext, start: int) -> Object | None:
+        """Let the run have the warm trainer that was started first; None if there is none for it.
+
+        Each change names the version of the RayJob that was read, so only one run can claim it.
+        """
+        if self._assign is None or not can_be_warm(context):
+            return None
+        digest = warm_trainer_digest(self._resource(context), self._settings)
+        selector = f"{WARM_TRAINER_LABEL}={digest},{POOL_LABEL}={context.spec.resources.pool},!{RUN_LABEL}"
+        found = self._client.list(RAY_JOB, namespace_of(self._project), labels=selector).items
+        for each in sorted(found, key=lambda item: str(item["metadata"]["name"])):
+            if trainer_status(each).state is not TrainerState.RUNNING or "deletionTimestamp" in each["metadata"]:
+                continue
+            fields = claim_fields(context, start, _age_seconds(each))
+            fields["metadata"]["resourceVersion"] = each["metadata"]["resourceVersion"]
+            try:
+                return self._client.patch(Ref.of(each), fields, manager=_MANAGER)
+            except (KubeConflictError, KubeNotFoundError):
+                continue
+        return None
 
     def _resource(self, context: RunContext) -> str:
         """Return the resource that the queue of the job's pool counts."""
@@ -173,14 +221,24 @@ class RayJobLauncher:
         return TrainerStatus(state=TrainerState.LOST, start=start, message="its RayJob was deleted")
 
 
+def _age_seconds(subject: Object) -> float:
+    created_at = RayJob.parse(subject).metadata.creation_timestamp
+    return 0.0 if created_at is None else max(0.0, (datetime.now(UTC) - created_at).total_seconds())
+
+
 def find_ray_job(client: KubeClient, project: str, run_name: str) -> Object | None:
     """Return the RayJob of a run, or None; also if its project is gone, with the permission to read RayJobs in it.
+
+    It has the name of the run, or was that of a warm trainer.
 
     Raises:
         KubeApiError: the request failed.
     """
     try:
-        return client.find(ray_job_ref(project, run_name))
+        found = client.list(RAY_JOB, namespace_of(project), labels=f"{RUN_LABEL}={run_name}").items
+        return max(found, key=start_of, default=None)
+    except NoKindMatchError:
+        return None
     except KubeForbiddenError:
         if client.find(Ref(NAMESPACE, namespace_of(project))) is not None:
             raise
@@ -193,10 +251,12 @@ def delete_ray_job(client: KubeClient, project: str, run_name: str) -> None:
     Raises:
         UnavailableError: the API server cannot be reached, or a pod does not end.
     """
-    ref, deadline = ray_job_ref(project, run_name), time.monotonic() + _KILL_SECONDS
+    deadline = time.monotonic() + _KILL_SECONDS
     try:
-        while find_ray_job(client, project, run_name) is not None and client.delete(ref, foreground=True):
-            while find_ray_job(client, project, run_name) is not None:
+        while (found := find_ray_job(client, project, run_name)) is not None:
+            ref, uid = Ref.of(found), found["metadata"]["uid"]
+            client.delete(ref, uid=uid, foreground=True)
+            while (left := find_ray_job(client, project, run_name)) is not None and left["metadata"]["uid"] == uid:
                 if time.monotonic() > deadline:
                     raise UnavailableError(f"the pods of {ref} do not end; they may be on a node that is not ready")
                 time.sleep(_KILL_POLL_SECONDS)

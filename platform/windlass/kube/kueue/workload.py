@@ -6,11 +6,13 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from windlass.domain.warm_trainers import warm_trainer_key
 from windlass.kube.kueue.models import KubeCondition, KubeModel, KubeObject, find_condition, parse_quantity
+from windlass.kube.names import project_of
 
 _REQUEUED_BEHIND = frozenset({"AdmissionCheck", "PodsReadyTimeout"})
 """Evictions after which Kueue queues a workload by the time of the eviction."""
-_RUN_NAME = re.compile(r"^job-([0-9a-hjkmnp-tv-z]{26})-r[0-9]+$")
+_TRAINER_NAME = re.compile(r"^(job-(?P<job>[0-9a-hjkmnp-tv-z]{26})-r[0-9]+|warm-[0-9a-hjkmnp-tv-z]{26})$")
 
 
 class ContainerResources(KubeModel):
@@ -165,16 +167,17 @@ class Workload(KubeObject):
 
     @cached_property
     def of_job(self) -> bool:
-        """Whether it belongs to the RayJob of a Windlass job."""
-        return self.metadata.owner is not None and _RUN_NAME.match(self.metadata.owner.name) is not None
+        """Whether it belongs to the RayJob of a Windlass job, or of a warm trainer."""
+        return self.metadata.owner is not None and _TRAINER_NAME.match(self.metadata.owner.name) is not None
 
     @cached_property
     def job(self) -> str:
-        """The id of the Windlass job, else ``namespace/name`` of its owner or of itself."""
+        """The id of its job, or the key of its warm trainer; else ``namespace/name`` of its owner or of itself."""
         owner = self.metadata.owner
         name = owner.name if owner else self.metadata.name
-        if run := _RUN_NAME.match(name):
-            return f"job_{run[1]}"
+        if trainer := _TRAINER_NAME.match(name):
+            job, project = trainer["job"], project_of(self.metadata.namespace)
+            return f"job_{job}" if job else warm_trainer_key(project or self.metadata.namespace, name)
         return f"{self.metadata.namespace}/{name}" if self.metadata.namespace else name
 
     def requested(self, resource: str) -> int:

@@ -53,6 +53,15 @@ class JobPolicy(SpecModel):
     """Maximum priority of the project's jobs: bounds how far they can get ahead of others in the cohort."""
 
 
+class ProjectWarmTrainers(SpecModel):
+    """Trainers of one GPU that wait for jobs in idle quota of a pool, so that a job begins to train at once."""
+
+    pool: ResourceName
+    """Name of the GPUPool."""
+    count: Annotated[int, Field(ge=0, le=100)] = 1
+    """How many wait. They are created when GPUs are idle, and are the first to be preempted."""
+
+
 class EndpointPolicy(SpecModel):
     """Limits for the project's endpoints."""
 
@@ -79,6 +88,11 @@ class ProjectSpec(SpecModel):
     ] = ()
     """One entry per pool. The project cannot use other pools."""
     jobs: JobPolicy = JobPolicy()
+    warm_trainers: Annotated[
+        tuple[ProjectWarmTrainers, ...],
+        Field(max_length=64, json_schema_extra=map_list("pool")),
+    ] = ()
+    """Trainers that wait for jobs, per pool."""
     endpoints: EndpointPolicy = EndpointPolicy()
     when_deleted: Literal["Wait", "Cancel"] = "Wait"
     """How a deletion treats running jobs: wait until they end, or cancel them."""
@@ -164,6 +178,11 @@ class Project(CustomResource):
             "has(self.spec.cohort) || self.spec.quotas.all(q, !has(q.borrowingLimit) && !has(q.lendingLimit))",
             "borrowingLimit and lendingLimit require a cohort",
             ".spec.quotas",
+        ),
+        CelRule(
+            "self.spec.warmTrainers.all(w, self.spec.quotas.exists(q, q.pool == w.pool))",
+            "warmTrainers needs a quota of the same pool",
+            ".spec.warmTrainers",
         ),
     )
 
