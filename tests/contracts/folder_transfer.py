@@ -21,7 +21,7 @@ class TransferDriver(Protocol):
         """The parent of everything that the test publishes."""
         ...
 
-    def file_uri(self, uri: str, path: str) -> str:
+    def file_uri(self, uri: str, path: str, digest: str | None = None) -> str:
         """Return the URI of a file of a published folder."""
         ...
 
@@ -54,10 +54,14 @@ class FolderTransferContract:
         assert (folder / "deep/a file.txt").read_text() == "hello"
 
     def test_one_file_is_fetched_alone(self, driver: TransferDriver) -> None:
-        driver.transfer().publish(draft(driver), f"{driver.uri}/1")
+        digest = driver.transfer().publish(draft(driver), f"{driver.uri}/1").digest()
         for name, content in (("empty", ""), ("deep/a file.txt", "hello")):
             uri = driver.file_uri(f"{driver.uri}/1", name)
+            assert driver.file_uri(f"{driver.uri}/1", name, digest) == uri
             assert driver.transfer().fetch_file(uri, driver.work / "one").read_text() == content
+        unpublished = driver.file_uri(f"{driver.uri}/2", "empty", digest)  # known without a request to the store
+        with pytest.raises(NotFoundError):
+            driver.transfer().fetch_file(unpublished, driver.work / "one")
         with pytest.raises(NotFoundError):
             driver.transfer().fetch_file(driver.file_uri(f"{driver.uri}/1", "deep"), driver.work / "one")
         uploaded = driver.put_file("0", b"text,label\n")

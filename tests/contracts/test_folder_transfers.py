@@ -26,8 +26,8 @@ from windlass.storage.local import LocalObjectStore
 OTHER_DISK = Path("/dev/shm")  # noqa: S108 - a file system of its own; the folder in it is private
 
 
-def published_file_uri(store: ObjectStore, uri: str, path: str) -> str:
-    return store.uri(store.published_file(store.key(uri), path))
+def published_file_uri(store: ObjectStore, uri: str, path: str, digest: str | None) -> str:
+    return store.uri(store.published_file(store.key(uri), path, digest))
 
 
 @dataclass
@@ -44,8 +44,8 @@ class FolderDriver:
     def transfer(self) -> FolderTransfer:
         return FileTransfer()
 
-    def file_uri(self, uri: str, path: str) -> str:
-        return published_file_uri(LocalObjectStore(self.store), uri, path)
+    def file_uri(self, uri: str, path: str, digest: str | None = None) -> str:
+        return published_file_uri(LocalObjectStore(self.store), uri, path, digest)
 
     def put_file(self, name: str, content: bytes) -> str:
         path = self.store / "a project" / name
@@ -82,8 +82,8 @@ class BucketDriver:
     def transfer(self) -> FolderTransfer:
         return self.server.transfer()
 
-    def file_uri(self, uri: str, path: str) -> str:
-        return published_file_uri(self.server.store, uri, path)
+    def file_uri(self, uri: str, path: str, digest: str | None = None) -> str:
+        return published_file_uri(self.server.store, uri, path, digest)
 
     def put_file(self, name: str, content: bytes) -> str:
         key = f"projects/p/{name}"

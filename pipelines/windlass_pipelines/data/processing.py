@@ -7,6 +7,7 @@ After a read error the result contains only findings: ``rows`` is empty and ``di
 import errno
 import shutil
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,6 +23,7 @@ from windlass.domain.datasets import (
     SplitRows,
     ValidationReport,
 )
+from windlass.domain.errors import NotFoundError
 from windlass.domain.ingest import FileReport
 from windlass.kit.files import write_atomic
 from windlass.orchestration.task_result import RESULT_NAME
@@ -84,7 +86,10 @@ def _fetched(request: DataRequest, work: Path, transfer: FolderTransfer) -> Data
         for number, (uri, split) in enumerate(request.inputs)
     )
     names = request.names or tuple(PurePosixPath(uri).name for uri, _ in request.inputs)
-    tokenizer = str(transfer.fetch_file(request.tokenizer, work / "tokenizer.json")) if request.tokenizer else None
+    tokenizer = None
+    if request.tokenizer is not None:
+        with suppress(NotFoundError):  # the base model was deleted after the request was made
+            tokenizer = str(transfer.fetch_file(request.tokenizer, work / "tokenizer.json"))
     return request.model_copy(update={"inputs": inputs, "names": names, "tokenizer": tokenizer})
 
 

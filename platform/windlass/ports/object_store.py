@@ -62,8 +62,10 @@ class ObjectStore(Protocol):
         """Yield the keys below a prefix, sorted. A staging file may have several keys below its own."""
         ...
 
-    def published_file(self, folder: str, path: str) -> str:
+    def published_file(self, folder: str, path: str, digest: str | None = None) -> str:
         """Return the key of a file of a published folder; whether the folder has such a file is not checked.
+
+        ``digest``: that of the folder's manifest, if the caller knows it; then the store is not asked.
 
         Raises:
             NotFoundError: the store cannot tell the key, because no folder is published there.

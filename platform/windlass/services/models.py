@@ -137,7 +137,8 @@ class Models(ProjectService):
         entry = version.manifest.files.get(path)
         if entry is None:
             raise NotFoundError(f"{name}@{number} has no file {path}")
-        return self.deps.store.open(self.deps.store.published_file(version.prefix, path)), entry.bytes
+        key = self.deps.store.published_file(version.prefix, path, version.manifest.digest())
+        return self.deps.store.open(key), entry.bytes
 
     def delete_version(self, name: str, number: int, *, dry_run: bool = False) -> Deletion:
         """Delete a version and its files; ``dry_run`` only returns what that would remove.

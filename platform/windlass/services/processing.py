@@ -213,6 +213,9 @@ class Processing:
             upload = repos.uploads.get({"id": version.upload or ""}) if version.origin == "upload" else None
             parent = None if upload else repos.dataset_versions.get({"id": version.parent or ""})
             base_model = _base_model_of(uow, version.task)
+        tokenizer = None
+        if base_model is not None:
+            tokenizer = store.uri(store.published_file(base_model.prefix, "tokenizer.json", base_model.digest))
         if upload is not None:
             inputs = tuple((store.uri(upload_key(upload, f.name)), f.split) for f in upload.files)
             names = tuple(file.name for file in upload.files)
@@ -231,18 +234,10 @@ class Processing:
             entries=entries,
             steps=version.steps,
             output=store.uri(version.prefix),
-            tokenizer=self._tokenizer(base_model) if base_model else None,
+            tokenizer=tokenizer,
             max_labels=self.max_labels,
             min_free_disk_bytes=self.min_free_disk_bytes,
         )
-
-    def _tokenizer(self, base_model: CatalogueModel) -> str | None:
-        """Return the URI of a model's tokenizer, None if the model was deleted after it was read."""
-        store = self.deps.store
-        try:
-            return store.uri(store.published_file(base_model.prefix, "tokenizer.json"))
-        except NotFoundError:
-            return None
 
     def _update_version(self, version: DatasetVersion, update: Mapping[str, object]) -> None:
         with self.deps.database.write() as uow:

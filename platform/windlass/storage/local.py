@@ -145,7 +145,8 @@ class LocalObjectStore:
         path = self._path(key)
         return path.stat().st_size if path.is_file() else 0
 
-    def published_file(self, folder: str, path: str) -> str:
+    def published_file(self, folder: str, path: str, digest: str | None = None) -> str:
+        del digest  # a folder is renamed as a whole, so publishers cannot mix their files
         return f"{folder}/{path}"
 
     def total_bytes(self, prefix: str) -> int:

@@ -165,9 +165,11 @@ class S3ObjectStore:
         except NotFoundError:
             return 0
 
-    def published_file(self, folder: str, path: str) -> str:
-        with self.open(f"{folder}/{MANIFEST_NAME}") as stream:
-            return published_file_key(folder, Manifest.read(stream, folder).digest(), path)
+    def published_file(self, folder: str, path: str, digest: str | None = None) -> str:
+        if digest is None:
+            with self.open(f"{folder}/{MANIFEST_NAME}") as stream:
+                digest = Manifest.read(stream, folder).digest()
+        return published_file_key(folder, digest, path)
 
     def total_bytes(self, prefix: str) -> int:
         return sum(item["Size"] for item in self._list(f"{prefix}/"))

@@ -12,9 +12,8 @@ from tests.fakes.backends import MemoryImporter, MemoryProcessor
 from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.domain.datasets import DatasetVersion, VersionState
-from windlass.domain.errors import NotFoundError, UnavailableError
+from windlass.domain.errors import UnavailableError
 from windlass.settings import LimitSettings
-from windlass.storage.local import LocalObjectStore
 
 CLEAN = {"steps": [{"op": "deduplicate"}]}
 
@@ -262,25 +261,15 @@ def test_an_outage_fails_no_import_and_a_deleted_model_ends_it(tmp_path: Path) -
     harness.close()
 
 
-@pytest.mark.parametrize("is_deleted", [False, True])
-def test_a_base_model_that_is_deleted_meanwhile_fails_no_version(
-    busy: ControlPlaneHarness, processor: MemoryProcessor, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
+def test_tokens_of_a_version_are_counted_by_the_tokenizer_of_a_base_model(
+    busy: ControlPlaneHarness, processor: MemoryProcessor
 ) -> None:
-    """A version is then processed as if there was no base model for its task."""
     busy.create_base_model()
-    published_file = LocalObjectStore.published_file
-
-    def deleted(store: LocalObjectStore, folder: str, path: str) -> str:
-        if folder.startswith("base-models/"):
-            raise NotFoundError(f"no object {folder}")
-        return published_file(store, folder, path)
-
-    if is_deleted:
-        monkeypatch.setattr(LocalObjectStore, "published_file", deleted)
+    with busy.database.read() as uow:
+        (base,) = uow.base_models.all()
     created = clean(busy, "ours")
     busy.run_worker_once()
-    assert (processor.requests[created["id"]].tokenizer is None) == is_deleted
-    assert busy.client.get(url("ours", 2)).json()["state"] == "processing"
+    assert processor.requests[created["id"]].tokenizer == busy.store.uri(f"{base.prefix}/tokenizer.json")
 
 
 def test_deleting_a_dataset_deletes_its_uploaded_files(busy: ControlPlaneHarness) -> None:

@@ -156,6 +156,12 @@ def test_tokens_are_counted_with_the_given_tokenizer_without_truncation(tmp_path
     assert (unusable.report.tokenizer, "tokenizer-unreadable" in codes(unusable)) == ("whitespace", True)
 
 
+def test_words_are_counted_when_the_base_model_of_the_tokenizer_was_deleted_meanwhile(tmp_path: Path) -> None:
+    result = ingest(tmp_path, {"r.csv": csv_rows(ROWS)}, tokenizer=(tmp_path / "tokenizer.json").as_uri())
+    assert (result.accepted, result.report.tokenizer) == (True, "whitespace")
+    assert "tokenizer-unreadable" not in codes(result)
+
+
 def test_a_clean_request_reads_the_internal_form_of_its_parent(tmp_path: Path) -> None:
     chat = [
         {"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": "a"}]} for n in range(5)
