@@ -4,6 +4,7 @@ import argparse
 import platform
 import tempfile
 from pathlib import Path
+from statistics import median
 
 from tests.bench.control_plane.history import history_rows
 from tests.bench.control_plane.measurements import (
@@ -14,6 +15,7 @@ from tests.bench.control_plane.measurements import (
 )
 
 _REPORT = Path("build/bench-control-plane.md")
+_ADMISSIONS = 100
 
 
 def _measure(folder: Path, many: int, requests: int, idle_seconds: float) -> list[tuple[str, str, str]]:
@@ -22,15 +24,16 @@ def _measure(folder: Path, many: int, requests: int, idle_seconds: float) -> lis
     for queued in (0, 450, 940, many):
         with server(folder, queued) as (process, submitter):
             idle = idle_percent(process, idle_seconds)
-            rows.append((f"idle server, {queued} queued jobs", f"{idle:.2f} % of a core", "< 1 %"))
+            rows.append((f"idle server, {queued:,} queued jobs", f"{idle:.2f} % of a core", "< 1 %"))
             if queued in {0, many}:
                 submit[queued] = submit_milliseconds(process, submitter, requests)
-                rows.append((f"submission, {queued} queued jobs", f"{submit[queued]:.1f} CPU ms", ""))
-    rows.append((f"submission, {many} queued jobs against none", f"{submit[many] / submit[0]:.2f}x", "<= 1.5x"))
+                rows.append((f"submission, {queued:,} queued jobs", f"{submit[queued]:.1f} CPU ms", ""))
+    rows.append((f"submission, {many:,} queued jobs against none", f"{submit[many] / submit[0]:.2f}x", "<= 1.5x"))
     for queued in (20, many):
-        median, maximum = admission_milliseconds(folder, queued, jobs=10)
-        value = f"{median:.0f} ms, at most {maximum:.0f} ms"
-        rows.append((f"end of a job to the next admission, {queued} queued jobs", value, "< 50 ms"))
+        wall, cpu = admission_milliseconds(folder, queued, jobs=min(queued - 1, _ADMISSIONS))
+        work = f"end of a job to the next admission, {queued:,} queued jobs"
+        rows.append((work, f"{median(wall):.0f} ms, at most {max(wall):.0f} ms", "median < 50 ms"))
+        rows.append((f"{work}, CPU time", f"{median(cpu):.0f} ms, at most {max(cpu):.0f} CPU ms", "< 50 CPU ms"))
     return rows
 
 

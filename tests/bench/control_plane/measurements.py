@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,11 +75,11 @@ def submit_milliseconds(process: psutil.Process, submitter: Submitter, requests:
 
 
 class _AdmissionTimes:
-    """A commit hook that records when runs end and when runs are created."""
+    """A commit hook that records when runs end and when runs are created: wall and CPU time of this process."""
 
     def __init__(self) -> None:
-        self.ended: list[float] = []
-        self.admitted: list[float] = []
+        self.ended: list[tuple[float, float]] = []
+        self.admitted: list[tuple[float, float]] = []
 
     def prepare(self, uow: UnitOfWork, changes: Changes) -> Callable[[], None] | None:
         del uow
@@ -89,7 +88,7 @@ class _AdmissionTimes:
         admitted = any(run.ended_at is None and run.version == 1 for run in runs)
 
         def record() -> None:
-            now = time.perf_counter()
+            now = time.perf_counter(), time.process_time()
             self.ended += [now] if ended else []
             self.admitted += [now] if admitted else []
 
@@ -100,8 +99,11 @@ def _running(harness: ControlPlaneHarness) -> list[str]:
     return [name for name, run in list(harness.pipelines.states.items()) if run.state is BackendState.RUNNING]
 
 
-def admission_milliseconds(folder: Path, queued: int, jobs: int) -> tuple[float, float]:
-    """Return median and maximum of the time from the commit of a job's end to the commit of the next admission."""
+def admission_milliseconds(folder: Path, queued: int, jobs: int) -> tuple[list[float], list[float]]:
+    """Return the times from the commit of a job's end to the commit of the next admission, and the CPU times in them.
+
+    The CPU time does not depend on what else the machine executes.
+    """
     harness = seed(folder / f"admission-{queued}", queued, blocked=False)
     times = _AdmissionTimes()
     harness.database.add_commit_hook(times)
@@ -116,5 +118,6 @@ def admission_milliseconds(folder: Path, queued: int, jobs: int) -> tuple[float,
                 harness.pipelines.end(name, BackendState.FAILED)
     finally:
         harness.close()
-    latencies = [1000 * (start - end) for end, start in zip(times.ended, times.admitted[1:], strict=False)]
-    return statistics.median(latencies), max(latencies)
+    pairs = list(zip(times.ended, times.admitted[1:], strict=False))
+    wall = [1000 * (admitted[0] - ended[0]) for ended, admitted in pairs]
+    return wall, [1000 * (admitted[1] - ended[1]) for ended, admitted in pairs]
