@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,6 @@ from tests.unit.sdk.stub_server import StubResponse, StubServer, events, problem
 
 CHAT = "/v1/projects/default/endpoints/desk/chat/completions"
 DONE = "data: [DONE]\n\n"
-_WINDLASS = (sys.executable, "-c", "from windlass.cli.main import main; main()")
-
 
 # A shell that starts the tests in the background lets them ignore SIGINT, and programs inherit that.
 _PROGRAM = """
@@ -38,15 +36,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         environment = {"WINDLASS_URL": url, "WINDLASS_KEY": "wlk_test_secret", "HOME": str(home), "TERM": "dumb"}
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                _PROGRAM,
-                "chat",
-                "desk",
-                "--system",
-                "Be kind.",
-            ],
+            [sys.executable, "-c", _PROGRAM, "chat", "desk", "--system", "Be kind."],
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -75,24 +65,33 @@ class Terminal:
     def type_keys(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
-    def press_ctrl_c_until(self, text: str) -> None:
-        """Press Ctrl-C, and again if the screen does not show ``text`` soon, as a person does.
-
-        A signal between Python's last check and the system call that waits has an effect only after that call.
-        """
-        for _ in range(3):
-            self.process.send_signal(signal.SIGINT)
-            if self._shows(text, 8):
-                break
-        self.wait_for(text)
+    def stop_answer_with_ctrl_c(self) -> None:
+        """Press Ctrl-C until the chat shows that it has stopped the answer."""
+        self._press_ctrl_c_until(lambda: self._shows("stopped", 8))
+        self.wait_for("stopped")
 
     def leave_with_ctrl_c(self) -> int:
         """Press Ctrl-C at the prompt until the chat ends, and return its exit code."""
+
+        def has_ended() -> bool:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(8)
+            return self.process.returncode is not None
+
+        self._press_ctrl_c_until(has_ended)
+        return self.process.returncode
+
+    def _press_ctrl_c_until(self, has_effect: Callable[[], bool]) -> None:
+        """Press Ctrl-C, and again if it has no effect soon, as a person does.
+
+        A signal between Python's last check and the system call that waits has an effect only after that call. At the
+        prompt of a busy machine that is one of thirty.
+        """
         for _ in range(7):
             self.process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return self.process.wait(8)
-        raise AssertionError(f"the chat goes on; the screen shows {self.screen!r}")
+            if has_effect():
+                return
+        raise AssertionError(f"Ctrl-C has no effect; the screen shows {self.screen!r}")
 
     def close(self) -> None:
         self.process.kill()
@@ -150,7 +149,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_it_out_of_the_history(desk: StubServer
     terminal.wait_for("> ")
     terminal.type_keys("Tell me everything\n")
     terminal.wait_for("I could go on")
-    terminal.press_ctrl_c_until("stopped")
+    terminal.stop_answer_with_ctrl_c()
     hold.set()
     terminal.wait_for("> ")
     terminal.type_keys("In short?\n")
