@@ -1,9 +1,12 @@
 """Prometheus metrics of the API, in base units. Labels have low cardinality."""
 
 import time
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from windlass.services.rollouts import ObservedReplicas
 
 REGISTRY = CollectorRegistry()
 REQUESTS = Counter(
@@ -67,6 +70,25 @@ ENDPOINT_REPLICAS = Gauge(
 )
 for _lease in ("attempt", "intent", "leader"):
     LOST_LEASES.labels(_lease)  # a counter that starts with its first event has no increase
+
+
+ReplicaLabels = tuple[str, str, str]
+"""Project, endpoint, and whether the replicas are desired or ready."""
+
+
+def publish_replicas(
+    observed: Sequence[ObservedReplicas], before: frozenset[ReplicaLabels]
+) -> frozenset[ReplicaLabels]:
+    """Set the numbers of replicas, and remove those of ``before`` that are not observed; return what is published."""
+    numbers: dict[ReplicaLabels, int] = {}
+    for each in observed:
+        numbers[each.project, each.endpoint, "desired"] = each.desired
+        numbers[each.project, each.endpoint, "ready"] = each.ready
+    for labels, number in numbers.items():
+        ENDPOINT_REPLICAS.labels(*labels).set(number)
+    for labels in before - numbers.keys():  # of deleted endpoints
+        ENDPOINT_REPLICAS.remove(*labels)
+    return frozenset(numbers)
 
 
 class MetricsMiddleware:

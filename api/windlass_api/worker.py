@@ -28,7 +28,13 @@ from windlass.services.warm_trainers import WarmTrainerReconciler
 from windlass.settings import WorkerSettings
 from windlass_api.background_loops import BackgroundLoops, Loop
 from windlass_api.job_runner import JobRunner, TrainingPorts
-from windlass_api.metrics import CLUSTER_SYNC_AGE, ENDPOINT_REPLICAS, LOST_LEASES
+from windlass_api.metrics import (
+    CLUSTER_SYNC_AGE,
+    ENDPOINT_REPLICAS,
+    LOST_LEASES,
+    ReplicaLabels,
+    publish_replicas,
+)
 from windlass_api.outbox_dispatcher import OutboxDispatcher
 
 _log = logging.getLogger(__name__)
@@ -62,6 +68,7 @@ class Worker:
     jobs: JobRunner | None = field(init=False)
     dispatcher: OutboxDispatcher = field(init=False)
     loops: BackgroundLoops = field(init=False)
+    _published_replicas: frozenset[ReplicaLabels] = field(default=frozenset(), init=False)
 
     def __post_init__(self) -> None:
         """Create the loops."""
@@ -103,7 +110,7 @@ class Worker:
             if self.queue is None:
                 triggers["admission"] = {Job}
         if self.rollouts is not None:
-            functions["endpoints"] = self._polled(self.reconciling(self.rollouts))
+            functions["endpoints"] = self._polled(partial(self.reconcile_endpoints, self.rollouts))
             triggers["endpoints"] = {Endpoint, Model, ModelVersion, RequestLoad}
         if self.warm_trainers is not None:
             functions["warm trainers"] = self.warm_trainers.step
@@ -133,30 +140,12 @@ class Worker:
         """Return the loop that repeats ``step`` while it has something to poll."""
         return lambda: self.settings.tick_seconds if step() else None
 
-    @staticmethod
-    def reconciling(rollouts: Rollouts) -> Callable[[], bool]:
-        """Return the step of the rollouts that also publishes the replicas as metrics."""
-        published: set[tuple[str, str, str]] = set()
-
-        def publish() -> None:
-            nonlocal published
-            values = {}
-            for each in rollouts.observed:
-                values[each.project, each.endpoint, "desired"] = each.desired
-                values[each.project, each.endpoint, "ready"] = each.ready
-            for labels, value in values.items():
-                ENDPOINT_REPLICAS.labels(*labels).set(value)
-            for labels in published - values.keys():  # of deleted endpoints
-                ENDPOINT_REPLICAS.remove(*labels)
-            published = set(values)
-
-        def step() -> bool:
-            try:
-                return rollouts.step()
-            finally:
-                publish()
-
-        return step
+    def reconcile_endpoints(self, rollouts: Rollouts) -> bool:
+        """Do a step of the rollouts, and publish the replicas that it observed, also when it failed afterwards."""
+        try:
+            return rollouts.step()
+        finally:
+            self._published_replicas = publish_replicas(rollouts.observed, self._published_replicas)
 
     @property
     def is_leader(self) -> bool:

@@ -39,10 +39,9 @@ class ScaledEndpoint:
         """Report the load of this replica of the API, and reconcile as the leader of the workers."""
         worker = self.harness.worker
         assert worker.rollouts is not None
-        reconcile = worker.reconciling(worker.rollouts)
         for _ in range(times):
             self.harness.app_context.request_loads.step()
-            reconcile()
+            worker.reconcile_endpoints(worker.rollouts)
 
     def load(self, ongoing: float, instance: str = "api-2") -> None:
         """Report a load of another replica of the API."""
