@@ -119,8 +119,8 @@ class ControlPlaneHarness:
             serving=serving,
             cluster=cluster_ports,
         )
-        application = compose(ApplicationSettings(self.limits, WorkerSettings(), hasher, "worker-1"), ports)
-        self.app_context, self.worker = application.app_context, application.worker
+        self.application = compose(ApplicationSettings(self.limits, WorkerSettings(), hasher, "worker-1"), ports)
+        self.app_context, self.worker = self.application.app_context, self.application.worker
         self.deps, self.access_control = self.app_context.deps, self.app_context.access_control
         self.processing, self.retention = self.worker.processing, self.worker.retention
         if self.worker.cluster_sync is not None:

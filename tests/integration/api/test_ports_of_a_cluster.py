@@ -5,6 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -12,8 +15,11 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from tests.architecture.tree import ROOT
+from tests.fakes.backends import MemoryServing
+from tests.fakes.cluster import MemoryView
 from tests.fakes.harness import ControlPlaneHarness
 
+from windlass.domain.endpoints import ServingStatus
 from windlass_api.app import INTERNAL_ROUTERS, PUBLIC_ROUTERS, WORKER_ROUTERS, create_app
 from windlass_api.routing import RepeatedRoute
 
@@ -54,6 +60,36 @@ def test_a_run_protocol_request_on_the_public_port_finds_no_route(tmp_path: Path
         client = TestClient(create_app(harness.app_context, routers), headers=token)
         answers.append(client.get(f"/internal/v1/runs/{run.id}").status_code)
     assert answers == [404, 200]
+    harness.close()
+
+
+class UnsyncedServing(MemoryServing):
+    """Its first status takes until the watches have listed what they watch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.synced = threading.Event(), threading.Event()
+
+    def status(self) -> ServingStatus:
+        self.asked.set()
+        assert self.synced.wait(60)
+        return super().status()
+
+
+def test_a_replica_of_the_api_has_started_when_it_knows_what_serves(tmp_path: Path) -> None:
+    """Otherwise its first predictions would find no endpoint ready."""
+    serving = UnsyncedServing()
+    harness = ControlPlaneHarness(tmp_path, cluster=MemoryView(), serving=serving, serves=True)
+    replica = replace(harness.application, runs_worker=False)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            start = pool.submit(replica.start)
+            assert serving.asked.wait(60)
+            assert not start.done()
+        finally:
+            serving.synced.set()
+        start.result(60)
+    replica.stop()
     harness.close()
 
 
