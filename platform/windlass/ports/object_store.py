@@ -150,6 +150,14 @@ class UrlSigner(Protocol):
         """
         ...
 
+    def unfinished_multiparts(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yield key and id of each upload at and below a prefix that was neither completed nor aborted."""
+        ...
+
+    def abort_multipart(self, key: str, upload: str) -> None:
+        """Delete the parts of an upload; no error when it was completed or aborted."""
+        ...
+
     def stage(self, key: str, offset: int, size: int) -> SignedPut:
         """Sign the PUT by which a client outside appends ``size`` bytes to a staging file."""
         ...

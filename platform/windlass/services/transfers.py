@@ -152,10 +152,18 @@ class Transfers:
             except ConflictError as error:
                 if self._manifest(key) != manifest:
                     raise _taken(uri) from error
-        names = {stored.removeprefix(f"{key}/").partition("/")[0] for stored in store.keys(key)}
-        for name in names - {manifest.digest()}:
-            if re.fullmatch(SHA256_PATTERN, name):  # not a folder that is published below this one
-                store.delete(f"{key}/{name}")
+        self._delete_other_files(key, manifest.digest())
+
+    def _delete_other_files(self, folder: str, digest: str) -> None:
+        """Delete what other publishers have stored for a published folder, and what they have not stored completely."""
+        store = self.deps.store
+        for name in {_name_below(folder, key) for key in store.keys(folder)} - {digest}:
+            if _is_digest(name):
+                store.delete(f"{folder}/{name}")
+        # Also those of the same content, of a publisher that died: the files of this manifest are stored.
+        for key, upload in self.signer.unfinished_multiparts(folder):
+            if _is_digest(_name_below(folder, key)):
+                self.signer.abort_multipart(key, upload)
 
     def _manifest(self, key: str) -> Manifest | None:
         try:
@@ -184,6 +192,16 @@ def _file_keys(folder: str, manifest: Manifest) -> dict[str, str]:
     """Return the keys of the files by their path."""
     digest = manifest.digest()
     return {path: published_file_key(folder, digest, path) for path in manifest.files}
+
+
+def _name_below(folder: str, key: str) -> str:
+    """Return the name that follows a folder in a key below it."""
+    return key.removeprefix(f"{folder}/").partition("/")[0]
+
+
+def _is_digest(name: str) -> bool:
+    """Return whether files of a folder are below this name; else it may be a folder that is published below it."""
+    return re.fullmatch(SHA256_PATTERN, name) is not None
 
 
 def _taken(uri: str) -> ConflictError:

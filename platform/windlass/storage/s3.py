@@ -190,7 +190,8 @@ class S3ObjectStore:
                 self._delete_objects(batch)
                 batch = []
         self._delete_objects(batch)
-        self._abort_multiparts(prefix)
+        for key, upload in self.unfinished_multiparts(prefix):  # of writers that died
+            self.abort_multipart(key, upload)
 
     def _delete_objects(self, keys: list[str]) -> None:
         for start in range(0, len(keys), _DELETE_BATCH):
@@ -203,18 +204,20 @@ class S3ObjectStore:
                 amount = count(len(errors), "object")
                 raise OSError(f"{amount} could not be deleted: {errors[0].get('Key')}: {errors[0].get('Code')}")
 
-    def _abort_multiparts(self, prefix: str) -> None:
-        """Delete the parts that writers left behind which died."""
+    def unfinished_multiparts(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yield key and id of each multipart upload at and below a prefix that was neither completed nor aborted."""
         with translated_errors(prefix):
             pages = self.bucket.client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self.bucket.name, Prefix=prefix
             )
             for upload in (upload for page in pages for upload in page.get("Uploads", [])):
                 if upload["Key"] == prefix or upload["Key"].startswith(f"{prefix}/"):
-                    with suppress(NotFoundError), translated_errors(prefix):
-                        self.bucket.client.abort_multipart_upload(
-                            Bucket=self.bucket.name, Key=upload["Key"], UploadId=upload["UploadId"]
-                        )
+                    yield upload["Key"], upload["UploadId"]
+
+    def abort_multipart(self, key: str, upload: str) -> None:
+        """Delete the parts of an upload; no error when it was completed or aborted."""
+        with suppress(NotFoundError), translated_errors(key):
+            self.bucket.client.abort_multipart_upload(Bucket=self.bucket.name, Key=key, UploadId=upload)
 
     def _list(self, prefix: str) -> Iterator[dict[str, Any]]:
         with translated_errors(prefix):

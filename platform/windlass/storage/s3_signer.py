@@ -1,6 +1,6 @@
 """Presigned requests for the objects of an S3 bucket, signature version 4 in the query."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,12 @@ class S3UrlSigner:
                 MultipartUpload={"Parts": parts},
                 IfNoneMatch=IF_ABSENT,
             )
+
+    def unfinished_multiparts(self, prefix: str) -> Iterator[tuple[str, str]]:
+        return self.store.unfinished_multiparts(prefix)
+
+    def abort_multipart(self, key: str, upload: str) -> None:
+        self.store.abort_multipart(key, upload)
 
     def stage(self, key: str, offset: int, size: int) -> SignedPut:
         bucket = self.public or self.store.bucket

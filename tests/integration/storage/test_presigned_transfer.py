@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 from tests.contracts.object_store import content
-from tests.factories.s3_server import SMALL_PARTS, S3Server
+from tests.factories.s3_server import SMALL_PARTS, S3Server, signer
 from tests.factories.transfer_server import TransferServer
 
 from windlass.domain.artifacts import Manifest, manifest_of
@@ -277,6 +277,20 @@ def test_publishers_of_other_contents_change_nothing_in_a_published_folder(
     assert verify(transfer.fetch(f"{uri}/below", tmp_path / "fetched")) == below
     server.store.delete(FOLDER)
     assert list(server.store.keys(FOLDER)) == []
+
+
+def test_the_commit_of_a_folder_ends_the_uploads_that_its_other_publishers_have_begun(
+    tmp_path: Path, server: TransferServer
+) -> None:
+    uri, folder = server.store.uri(FOLDER), draft(tmp_path, large=SMALL_PARTS + 1)
+    others = [manifest_of(folder), manifest_of(draft(tmp_path, "other", large=SMALL_PARTS + 1))]
+    with server.client() as client:
+        uploads = [client.write_file(uri, folder_file(manifest, "large")).upload for manifest in others]
+        below = client.write_file(f"{uri}/below", folder_file(others[0], "large")).upload
+    assert None not in (*uploads, below)
+    manifest = server.transfer().publish(folder, uri)
+    assert [upload for _, upload in signer(server.store).unfinished_multiparts(FOLDER)] == [below]
+    assert verify(server.transfer().fetch(uri, tmp_path / "fetched")) == manifest
 
 
 def test_one_of_several_publishers_of_a_folder_succeeds(tmp_path: Path, server: TransferServer) -> None:

@@ -101,6 +101,20 @@ def test_a_client_appends_to_a_staging_file(store: S3ObjectStore) -> None:
         assert stream.read() == b"12345678"
 
 
+def test_unfinished_multipart_uploads_are_listed_until_they_are_aborted(store: S3ObjectStore) -> None:
+    urls = signer(store)
+    uploads = [(key, urls.start_multipart(key, ENTRY)) for key in ("jobs/1/a", "jobs/1/b", "jobs/10/a")]
+    assert sorted(urls.unfinished_multiparts("jobs/1")) == uploads[:2]
+    for _ in range(2):
+        urls.abort_multipart(*uploads[1])
+    assert list(urls.unfinished_multiparts("jobs/1")) == uploads[:1]
+    etag = httpx2.put(urls.write_parts(*uploads[0], (1,))[0].url, content=b"hello").headers["etag"]
+    urls.complete_multipart(*uploads[0], [etag])
+    assert list(urls.unfinished_multiparts("jobs/1")) == []
+    urls.abort_multipart(*uploads[0])
+    assert store.size("jobs/1/a") == ENTRY.bytes
+
+
 def test_deletion_ends_multipart_uploads_too(store: S3ObjectStore) -> None:
     urls = signer(store)
     upload = urls.start_multipart("jobs/1/large", ENTRY)
