@@ -16,6 +16,7 @@ from tests.testcluster import (
     components,
     configuration,
     control_plane,
+    database_schema,
     fake_nodes,
     images,
     namespaces,
@@ -75,6 +76,9 @@ def up(
 
     ``bare`` leaves out the fake nodes, Kueue and KubeRay; ``project_image_names`` are images of this repository to
     load. Images and backing services are added to a running cluster that has everything else.
+
+    Raises:
+        LocalClusterError: a component does not start, or the database of the running cluster has another schema.
     """
     built, optional = build(
         cluster,
@@ -91,10 +95,12 @@ def up(
     for name in optional.keys() - _running(cluster):
         images.add(cluster, optional[name])
         _mark_ready(cluster, {name})
-    if with_backing_services and backing_services.NAMESPACE not in _running(cluster):
-        components.start_all(cluster, [backing_services.COMPONENT], report_progress)
-        reset.add_to_baseline(cluster, f"/api/v1/namespaces/{backing_services.NAMESPACE}")
-        _mark_ready(cluster, {backing_services.NAMESPACE})
+    if with_backing_services:
+        database_schema.check_and_record(cluster)
+        if backing_services.NAMESPACE not in _running(cluster):
+            components.start_all(cluster, [backing_services.COMPONENT], report_progress)
+            reset.add_to_baseline(cluster, f"/api/v1/namespaces/{backing_services.NAMESPACE}")
+            _mark_ready(cluster, {backing_services.NAMESPACE})
 
 
 def _start(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.testcluster import builds, oci, prerequisites, relay, versions
+from tests.testcluster import builds, database_schema, oci, prerequisites, relay, versions
 from tests.testcluster.components import Component, start_all
 from tests.testcluster.errors import LocalClusterError, UnsupportedHostError
 from tests.testcluster.layout import PACKAGE_DIR, LocalCluster
@@ -49,6 +49,25 @@ def test_a_component_that_never_becomes_ready_is_reported_with_its_log_tail(clus
     stuck = Component("stuck", lambda _: None, lambda _: False, timeout_seconds=0.1)
     with pytest.raises(LocalClusterError, match=r"(?s)stuck is not ready after 0 s.*it cannot bind"):
         start_all(cluster, [stuck], ignore_progress)
+
+
+def test_a_database_that_other_migrations_have_made_is_refused(cluster: LocalCluster, tmp_path: Path) -> None:
+    cluster.run_dir.mkdir(parents=True)
+    migrations = tmp_path / "versions"
+    migrations.mkdir()
+    for name in ("0001_tables.py", "0002_column.py"):
+        (migrations / name).write_text(f"# {name}")
+        database_schema.check_and_record(cluster, migrations)
+    (migrations / "notes.py").write_text("no migration")
+    database_schema.check_and_record(cluster, migrations)
+    (migrations / "0002_column.py").write_text("# changed")
+    (migrations / "0001_tables.py").unlink()
+    for _ in range(2):
+        with pytest.raises(LocalClusterError, match=r"0001_tables.py, 0002_column.py changed .* make cluster-down"):
+            database_schema.check_and_record(cluster, migrations)
+    shutil.rmtree(cluster.run_dir)  # the cluster was stopped, and its database deleted
+    cluster.run_dir.mkdir()
+    database_schema.check_and_record(cluster, migrations)
 
 
 def test_every_go_module_has_the_version_of_versions_toml() -> None:
