@@ -37,5 +37,8 @@ LastEventId = Annotated[
     Annotated[str, TextConstraints(max_length=20)] | None,
     Header(alias="Last-Event-ID", description="resume a stream after this event"),
 ]
+UploadOffset = Annotated[
+    int, Header(alias="Upload-Offset", ge=0, le=1 << 40, description="position of the first byte of the body")
+]
 DryRun = Annotated[bool, Query(description="validate and return the effects; change nothing")]
 Limit = Annotated[int, Query(ge=1, le=200, description="maximum number of items of the page")]

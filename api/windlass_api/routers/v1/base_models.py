@@ -1,28 +1,27 @@
 """Routes of the catalogue of base models, and of the upload of their files."""
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import Header, Request, Response
+from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from windlass.domain.artifacts import FileEntry
-from windlass.domain.errors import BadRequestError
 from windlass.domain.models import CatalogueModel, DeclaredFile
 from windlass.domain.projects import Permission
 from windlass.services.base_models import BaseModels
 from windlass.wire.base import DeletionOut, Page
 from windlass.wire.jobs import BaseModelIn, BaseModelOut
 from windlass_api import routing
-from windlass_api.dependencies import RequestContext, content_length, require_global
+from windlass_api.dependencies import RequestContext, require_global
+from windlass_api.file_bodies import BINARY_BODY, append_body
 from windlass_api.mapping import base_model_out, deletion_out
 from windlass_api.paging import paginate
-from windlass_api.parameters import BaseModelFilePath, BaseModelName, CursorText, DryRun, Limit
+from windlass_api.parameters import BaseModelFilePath, BaseModelName, CursorText, DryRun, Limit, UploadOffset
 
 router = routing.router(prefix="/v1/base-models", tags=["base models"])
 Read = Annotated[RequestContext, require_global(Permission.BASE_MODELS_READ)]
 Write = Annotated[RequestContext, require_global(Permission.BASE_MODELS_WRITE)]
-_CHUNK_BYTES = 1 << 20
-"""Bytes of a file that are written and synced to disk at a time."""
 
 
 def _out(models: BaseModels, entry: CatalogueModel) -> BaseModelOut:
@@ -59,36 +58,16 @@ def create_base_model(body: BaseModelIn, response: Response, ctx: Write) -> Base
 @router.put(
     "/{name}/files/{path:path}",
     operation_id="putBaseModelFile",
-    openapi_extra={
-        "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
-    },
+    openapi_extra=BINARY_BODY,
 )
 async def put_base_model_file(
-    name: BaseModelName,
-    path: BaseModelFilePath,
-    request: Request,
-    ctx: Write,
-    offset: Annotated[
-        int, Header(alias="Upload-Offset", ge=0, le=1 << 40, description="position of the first byte of the body")
-    ] = 0,
+    name: BaseModelName, path: BaseModelFilePath, request: Request, ctx: Write, offset: UploadOffset = 0
 ) -> BaseModelOut:
     """Upload a file's bytes from ``Upload-Offset``. After a disconnect, get the model and resume at ``received``."""
     models = ctx.service(BaseModels)
     key, declared = await run_in_threadpool(models.target, name, path)
-    length = content_length(request.headers.get("content-length", ""))
-    if offset + length > declared.bytes:
-        raise BadRequestError(
-            f"offset {offset} plus {length} bytes exceed the declared length of {declared.bytes} bytes",
-            hint="send the declared file, or delete the model and add it again",
-        )
-    buffer = bytearray()
-    async for chunk in request.stream():
-        buffer += chunk
-        if len(buffer) >= _CHUNK_BYTES:
-            offset = await run_in_threadpool(models.append, key, declared, offset, bytes(buffer))
-            buffer.clear()
-    if buffer:
-        await run_in_threadpool(models.append, key, declared, offset, bytes(buffer))
+    hint = "send the declared file, or delete the model and add it again"
+    await append_body(request, declared, offset, partial(models.append, key, declared), hint)
     return await run_in_threadpool(lambda: _out(models, models.get(name)))
 
 

@@ -1,14 +1,14 @@
 """Routes of datasets, dataset versions and uploads."""
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import Header, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
 from windlass.domain.artifacts import FileEntry
 from windlass.domain.datasets import Split, UploadFile
-from windlass.domain.errors import BadRequestError
 from windlass.domain.projects import Permission
 from windlass.services.datasets import Datasets
 from windlass.services.uploads import Uploads
@@ -29,7 +29,8 @@ from windlass.wire.datasets import (
     UploadPartsOut,
 )
 from windlass_api import routing
-from windlass_api.dependencies import IdempotencyKey, IfMatch, RequestContext, content_length, require_project
+from windlass_api.dependencies import IdempotencyKey, IfMatch, RequestContext, require_project
+from windlass_api.file_bodies import BINARY_BODY, append_body
 from windlass_api.mapping import dataset_out, dataset_version_out, deletion_out, upload_out
 from windlass_api.paging import paginate
 from windlass_api.parameters import (
@@ -41,14 +42,12 @@ from windlass_api.parameters import (
     ProjectName,
     UploadFileName,
     UploadId,
+    UploadOffset,
     VersionNumber,
 )
 from windlass_api.routers.v1.pages import html_page
 
 router = routing.router(prefix="/v1/projects/{project}")
-
-_CHUNK_BYTES = 4 << 20
-"""Bytes of an upload that are written and synced to disk at a time."""
 
 Read = Annotated[RequestContext, require_project(Permission.DATASETS_READ)]
 Write = Annotated[RequestContext, require_project(Permission.DATASETS_WRITE)]
@@ -224,9 +223,7 @@ def get_upload(project: ProjectName, upload: UploadId, ctx: Read) -> UploadOut:
     "/uploads/{upload}/files/{name}",
     operation_id="putUploadFile",
     tags=["uploads"],
-    openapi_extra={
-        "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
-    },
+    openapi_extra=BINARY_BODY,
 )
 async def put_upload_file(
     project: ProjectName,
@@ -234,27 +231,13 @@ async def put_upload_file(
     name: UploadFileName,
     request: Request,
     ctx: Write,
-    offset: Annotated[
-        int, Header(alias="Upload-Offset", ge=0, le=1 << 40, description="position of the first byte of the body")
-    ] = 0,
+    offset: UploadOffset = 0,
 ) -> UploadFileOut:
     """Upload a file's bytes from ``Upload-Offset``. After a disconnect, get the upload and resume at ``received``."""
     uploads = ctx.project_service(Uploads)
     key, declared = await run_in_threadpool(uploads.target, upload, name)
-    length = content_length(request.headers.get("content-length", ""))
-    if offset + length > declared.bytes:
-        raise BadRequestError(
-            f"offset {offset} plus {length} bytes exceed the declared length of {declared.bytes} bytes",
-            hint="send the declared file, or create a new upload",
-        )
-    buffer = bytearray()
-    async for chunk in request.stream():
-        buffer += chunk
-        if len(buffer) >= _CHUNK_BYTES:
-            offset = await run_in_threadpool(uploads.append, upload, key, declared, offset, bytes(buffer))
-            buffer.clear()
-    if buffer:
-        offset = await run_in_threadpool(uploads.append, upload, key, declared, offset, bytes(buffer))
+    hint = "send the declared file, or create a new upload"
+    await append_body(request, declared, offset, partial(uploads.append, upload, key, declared), hint)
     found = await run_in_threadpool(uploads.get, upload)
     stored = upload_out(project, *found, takes_parts=uploads.takes_parts)
     return next(file for file in stored.files if file.name == name)
