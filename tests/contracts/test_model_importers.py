@@ -16,7 +16,7 @@ from tests.fakes.backends import MemoryImporter
 from windlass.domain.errors import InvalidError, UnavailableError
 from windlass.domain.models import ImportedModel, ImportRequest
 from windlass.orchestration.model_import import EmbeddedModelImporter
-from windlass.ports import ModelImporter, TaskFailedError
+from windlass.ports import ModelImporter
 
 IMPORT_PROGRAM = f"""#!{sys.executable}
 import json, sys, time
@@ -57,7 +57,7 @@ class InMemoryImporterDriver:
         self.memory.results[NAME] = InvalidError(refused) if refused else model
 
     def crash(self) -> None:
-        self.memory.results[NAME] = TaskFailedError("the import process was killed by signal 9")
+        self.memory.crash(NAME)
 
     def restart_machine(self) -> None:
         self.memory.interrupt(NAME)

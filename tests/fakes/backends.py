@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from windlass.domain.datasets import DataRequest, DataResult, Split, ValidationReport
 from windlass.domain.endpoints import AppState, AppStatus, ProbeRequest, ServedApp, ServingStatus
@@ -13,6 +14,9 @@ from windlass.domain.jobs import Reason
 from windlass.domain.models import ImportedModel, ImportRequest
 from windlass.ports import BackendRun, BackendState, TaskFailedError
 from windlass.runtime.context import RunContext
+
+_Request = TypeVar("_Request")
+_Result = TypeVar("_Result")
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -168,17 +172,17 @@ class ImmediateProber:
 
 
 @dataclass
-class MemoryProcessor:
-    """``ports.DataProcessor`` in memory: tests set the results; ``start_error`` is raised by every start."""
+class _MemoryTasks(Generic[_Request, _Result]):
+    """Tasks in memory: tests set the results; ``start_error`` is raised by every start."""
 
-    requests: dict[str, DataRequest] = field(default_factory=dict)
-    results: dict[str, DataResult | Exception] = field(default_factory=dict)
+    requests: dict[str, _Request] = field(default_factory=dict)
+    results: dict[str, _Result | Exception] = field(default_factory=dict)
     starts: Counter[str] = field(default_factory=Counter)
     deleted: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
     start_error: OSError | UnavailableError | None = None
 
-    def start(self, name: str, request: DataRequest) -> None:
+    def start(self, name: str, request: _Request) -> None:
         if name in self.requests:
             return
         if self.start_error is not None:
@@ -186,9 +190,9 @@ class MemoryProcessor:
         self.requests[name] = request
         self.starts[name] += 1
 
-    def poll(self, name: str) -> DataResult | None:
+    def poll(self, name: str) -> _Result | None:
         if name not in self.requests:
-            raise NotFoundError(f"no data process {name}")
+            raise NotFoundError(f"no task {name}")
         result = self.results.get(name)
         if isinstance(result, Exception):
             raise result
@@ -202,63 +206,32 @@ class MemoryProcessor:
         self.requests.pop(name, None)
         self.results.pop(name, None)
 
+    def crash(self, name: str) -> None:
+        """End a task without a result."""
+        self.results[name] = TaskFailedError("the process was killed by signal 9")
+
+    def interrupt(self, name: str) -> None:
+        """Lose a task without a result, as a restart of the machine does."""
+        if name not in self.results:
+            self.requests.pop(name, None)
+
+
+class MemoryProcessor(_MemoryTasks[DataRequest, DataResult]):
+    """``ports.DataProcessor`` in memory."""
+
     def finish(self, name: str) -> None:
         """End a process with rows in both splits."""
         rows = {Split.TRAIN: 4, Split.VALIDATION: 4}
         report = ValidationReport(findings=(), splits={})
         self.results[name] = DataResult(accepted=True, report=report, rows=rows, labels=("a", "b"), digest="0" * 64)
 
-    def crash(self, name: str) -> None:
-        """End a process without a result."""
-        self.results[name] = TaskFailedError("the data process was killed by signal 9")
 
-    def interrupt(self, name: str) -> None:
-        """Lose a process without a result, as a restart of the machine does."""
-        if name not in self.results:
-            self.requests.pop(name, None)
-
-
-@dataclass
-class MemoryImporter:
-    """``ports.ModelImporter`` in memory: tests set the results."""
-
-    requests: dict[str, ImportRequest] = field(default_factory=dict)
-    results: dict[str, ImportedModel | Exception] = field(default_factory=dict)
-    starts: Counter[str] = field(default_factory=Counter)
-    problems: dict[str, str] = field(default_factory=dict)
-    start_error: OSError | UnavailableError | None = None
+class MemoryImporter(_MemoryTasks[ImportRequest, ImportedModel]):
+    """``ports.ModelImporter`` in memory."""
 
     def check_source(self, source: Path) -> None:
         if not source.exists():
             raise InvalidError.field("/path", f"there is no {source}")
-
-    def start(self, name: str, request: ImportRequest) -> None:
-        if name in self.requests:
-            return
-        if self.start_error is not None:
-            raise self.start_error
-        self.requests[name] = request
-        self.starts[name] += 1
-
-    def poll(self, name: str) -> ImportedModel | None:
-        if name not in self.requests:
-            raise NotFoundError(f"no import {name}")
-        result = self.results.get(name)
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def problem(self, name: str) -> str:
-        return self.problems.get(name, "")
-
-    def delete(self, name: str) -> None:
-        self.requests.pop(name, None)
-        self.results.pop(name, None)
-
-    def interrupt(self, name: str) -> None:
-        """Lose a process without a result, as a restart of the machine does."""
-        if name not in self.results:
-            self.requests.pop(name, None)
 
 
 class AlwaysUpRay:

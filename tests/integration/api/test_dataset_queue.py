@@ -176,9 +176,7 @@ def test_upload_is_kept_and_its_process_repeated_until_it_has_died_three_times(
         assert processor.starts[version["id"]] == death  # it waits before the next start
         shown = busy.client.get(url("ours", 2)).json()
         assert shown["state"] == "processing"
-        assert (
-            shown["problem"] == f"attempt {death} of 3 failed and is repeated: the data process was killed by signal 9"
-        )
+        assert shown["problem"] == f"attempt {death} of 3 failed and is repeated: the process was killed by signal 9"
         assert staged_files(busy)
         busy.clock.advance(120)
         busy.processing.poll()
@@ -186,7 +184,7 @@ def test_upload_is_kept_and_its_process_repeated_until_it_has_died_three_times(
     processor.crash(version["id"])
     busy.processing.poll()
     shown = busy.client.get(url("ours", 2)).json()
-    assert (shown["state"], shown["problem"]) == ("failed", "the data process was killed by signal 9")
+    assert (shown["state"], shown["problem"]) == ("failed", "the process was killed by signal 9")
     busy.run_worker_once()
     assert staged_files(busy) == []
 
