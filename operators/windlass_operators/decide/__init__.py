@@ -3,13 +3,14 @@
 They read no clock, call no server and keep no state, so that a reconciliation can be repeated at any time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from pydantic import ValidationError
 
-from windlass.kube.resources import Condition
+from windlass.kube.resources import Condition, condition
 from windlass_operators.children import ApplyFailure
 
 READY = "Ready"
@@ -36,17 +37,34 @@ class ConditionResult:
 
 def events(before: Sequence[Condition], after: Sequence[Condition]) -> list[EventMessage]:
     """Return an Event for each condition that is new or whose status or reason changed."""
-    known = {(condition.type, condition.status, condition.reason) for condition in before}
+    known = {(each.type, each.status, each.reason) for each in before}
     return [
-        EventMessage("Normal" if _is_good(condition) else "Warning", condition.reason, condition.message)
-        for condition in after
-        if (condition.type, condition.status, condition.reason) not in known
-        and not (_is_good(condition) and condition.type != READY)
+        EventMessage("Normal" if _is_good(each) else "Warning", each.reason, each.message)
+        for each in after
+        if (each.type, each.status, each.reason) not in known and not (_is_good(each) and each.type != READY)
     ]
 
 
-def _is_good(condition: Condition) -> bool:
-    return (condition.status == "True") == (condition.type == READY)
+def _is_good(observed: Condition) -> bool:
+    return (observed.status == "True") == (observed.type == READY)
+
+
+def conditions(
+    before: Sequence[Condition], results: Mapping[str, ConditionResult], generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """Return the conditions of results by type; ``before``: those of the object until now."""
+    return tuple(
+        condition(
+            before,
+            kind,
+            status=result.status,
+            reason=result.reason,
+            message=result.message,
+            generation=generation,
+            now=now,
+        )
+        for kind, result in results.items()
+    )
 
 
 def apply_failed(failures: Sequence[ApplyFailure]) -> ConditionResult | None:

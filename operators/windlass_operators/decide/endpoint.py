@@ -5,9 +5,9 @@ from datetime import datetime
 
 from windlass.kube.names import namespace_of, project_of
 from windlass.kube.objects import Object, condition_status
-from windlass.kube.resources import GPUPool, ModelEndpoint, Project, condition
+from windlass.kube.resources import GPUPool, ModelEndpoint, Project
 from windlass_operators.children import ApplyFailure
-from windlass_operators.decide import READY, ConditionResult, apply_failed
+from windlass_operators.decide import READY, ConditionResult, apply_failed, conditions
 from windlass_operators.render.model_endpoint import gpus_by_pool
 
 
@@ -43,15 +43,7 @@ def status(
     """Return the status. ``services``: the RayServices of the endpoint."""
     result = blocker or apply_failed(failures) or _serving_condition(endpoint, services)
     generation = endpoint.metadata.generation
-    ready = condition(
-        endpoint.status.conditions,
-        READY,
-        status=result.status,
-        reason=result.reason,
-        message=result.message,
-        generation=generation,
-        now=now,
-    )
+    (ready,) = conditions(endpoint.status.conditions, {READY: result}, generation, now)
     replicas = sum(int(service.get("status", {}).get("numServeEndpoints") or 0) for service in services)
     return {"readyReplicas": replicas, "observedGeneration": generation, "conditions": [ready.wire()]}
 

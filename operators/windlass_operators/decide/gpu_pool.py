@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from windlass.kube.kueue.cluster_objects import Node, Toleration
-from windlass.kube.resources import GPUPool, GPUPoolStatus, Project, condition
+from windlass.kube.resources import GPUPool, GPUPoolStatus, Project
 from windlass.kube.resources.gpu_pool import PoolUse
 from windlass_operators.children import ApplyFailure
-from windlass_operators.decide import READY, ConditionResult, apply_failed, join_limited
+from windlass_operators.decide import READY, ConditionResult, apply_failed, conditions, join_limited
 
 GPU_MEMORY_LABEL = "nvidia.com/gpu.memory"
 """Memory of one GPU in MiB, set by NVIDIA's GPU feature discovery."""
@@ -70,18 +70,7 @@ def status(
             for project, gpus in sorted(observation.used.items(), key=lambda item: (-item[1], item[0]))
         ),
         observed_generation=pool.metadata.generation,
-        conditions=tuple(
-            condition(
-                pool.status.conditions,
-                kind,
-                status=result.status,
-                reason=result.reason,
-                message=result.message,
-                generation=pool.metadata.generation,
-                now=now,
-            )
-            for kind, result in results.items()
-        ),
+        conditions=conditions(pool.status.conditions, results, pool.metadata.generation, now),
     )
 
 

@@ -7,10 +7,10 @@ from datetime import datetime
 from windlass.domain.quota import LedgerRow, PoolState, Quota, ResourceDemand, Snapshot, ledger
 from windlass.kube.names import cluster_queue_of, namespace_of
 from windlass.kube.objects import Object
-from windlass.kube.resources import GPUPool, Project, ProjectStatus, condition
+from windlass.kube.resources import GPUPool, Project, ProjectStatus
 from windlass.kube.resources.project import Loan, QuotaUse
 from windlass_operators.children import ApplyFailure
-from windlass_operators.decide import READY, ConditionResult, apply_failed, join_limited
+from windlass_operators.decide import READY, ConditionResult, apply_failed, conditions, join_limited
 
 OVERCOMMITTED = "Overcommitted"
 
@@ -52,18 +52,7 @@ def build_status(
         nominal=sum(row.nominal for row in rows),
         pending=sum(row.pending for row in rows),
         observed_generation=generation,
-        conditions=tuple(
-            condition(
-                project.status.conditions,
-                kind,
-                status=result.status,
-                reason=result.reason,
-                message=result.message,
-                generation=generation,
-                now=now,
-            )
-            for kind, result in results.items()
-        ),
+        conditions=conditions(project.status.conditions, results, generation, now),
     )
 
 

@@ -10,12 +10,12 @@ from windlass.kube.client import KubeClient
 from windlass.kube.errors import KubeNotFoundError
 from windlass.kube.names import FIELD_MANAGER, FINALIZER
 from windlass.kube.objects import Kind, Object, Ref
-from windlass.kube.resources import Condition, CustomResource, condition
+from windlass.kube.resources import Condition, CustomResource
 from windlass_operators import metrics
 from windlass_operators.apply import ChildReconciler
 from windlass_operators.children import ApplyResult, Owner
 from windlass_operators.cluster_cache import ClusterCache
-from windlass_operators.decide import READY, ConditionResult, events
+from windlass_operators.decide import READY, ConditionResult, conditions, events
 from windlass_operators.event_recorder import EventRecorder
 from windlass_operators.kinds import MODELS
 
@@ -73,10 +73,7 @@ class StatusWriter:
         self, subject: CustomResource, before: Sequence[Condition], results: Mapping[str, ConditionResult]
     ) -> list[Object]:
         """Return results as the conditions of a status."""
-        return [
-            _condition(before, kind, result, subject.metadata.generation, self.now()).wire()
-            for kind, result in results.items()
-        ]
+        return [each.wire() for each in conditions(before, results, subject.metadata.generation, self.now())]
 
     def mark_malformed(self, raw: Object, result: ConditionResult) -> None:
         """Set the condition Ready of an object that our models reject; its children stay unchanged.
@@ -87,7 +84,7 @@ class StatusWriter:
         metadata = raw["metadata"]
         generation = int(metadata.get("generation", 0))
         known = _valid_conditions(raw)
-        ready = _condition(known, READY, result, generation, self.now())
+        (ready,) = conditions(known, {READY: result}, generation, self.now())
         if [condition for condition in known if condition.type == READY] != [ready]:
             owner = Owner(Kind.of(raw), metadata["name"], metadata["uid"])
             rest = _own_status(raw)
@@ -116,13 +113,6 @@ def owner_of(subject: CustomResource) -> Owner:
     return Owner(kind, metadata.name, metadata.uid, metadata.namespace, metadata.generation)
 
 
-def _condition(
-    before: Sequence[Condition], kind: str, result: ConditionResult, generation: int, now: datetime
-) -> Condition:
-    status, reason, message = result.status, result.reason, result.message
-    return condition(before, kind, status=status, reason=reason, message=message, generation=generation, now=now)
-
-
 def _own_status(raw: Object) -> Object:
     """Return the stored status, which an apply must repeat to keep."""
     status = raw.get("status")
@@ -131,11 +121,11 @@ def _own_status(raw: Object) -> Object:
 
 def _valid_conditions(raw: Object) -> list[Condition]:
     """Return the valid conditions of an object."""
-    conditions = []
+    valid = []
     status = raw.get("status")
     for item in status.get("conditions", ()) if isinstance(status, dict) else ():
         try:
-            conditions.append(Condition.model_validate(item))
+            valid.append(Condition.model_validate(item))
         except ValidationError:
             continue
-    return conditions
+    return valid
