@@ -2,10 +2,7 @@
 
 import errno
 import itertools
-import os
 import shutil
-import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.contracts.folder_transfer import FolderTransferContract, TransferDriver, draft
+from tests.factories.processes import is_killed_at
 from tests.factories.s3_server import S3Server
 from tests.factories.transfer_server import TransferServer
 
@@ -147,24 +145,7 @@ _FILE_SYSTEM_EVENTS = frozenset({"open", "os.mkdir", "os.rename", "shutil.copytr
 def publish_and_die(driver: FolderDriver, kill_at: int) -> bool:
     """Publish in a child that is killed at its n-th access to the file system; return whether it was killed."""
     folder = draft(driver)
-    child = os.fork()
-    if child == 0:
-        events = 0
-
-        def hook(event: str, _arguments: object) -> None:
-            nonlocal events
-            if event in _FILE_SYSTEM_EVENTS:
-                events += 1
-                if events == kill_at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        try:
-            sys.addaudithook(hook)
-            FileTransfer().publish(folder, f"{driver.uri}/1")
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
+    return is_killed_at(_FILE_SYSTEM_EVENTS, kill_at, lambda: FileTransfer().publish(folder, f"{driver.uri}/1"))
 
 
 @pytest.mark.processes

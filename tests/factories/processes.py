@@ -1,7 +1,10 @@
-"""Faults of supervised processes: a failing fork, a killed process, a restart of the machine."""
+"""Faults of processes: a failing fork, a killed process, a restart of the machine."""
 
 import errno
 import os
+import signal
+import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +44,25 @@ class Forks:
             return spawn(*args, **kwargs)
 
         monkeypatch.setattr(os, "posix_spawn", counted)
+
+
+def is_killed_at(audit_events: Collection[str], number: int, action: Callable[[], object]) -> bool:
+    """Call ``action`` in a child that is killed at its n-th of these audit events; return whether it was killed."""
+    child = os.fork()
+    if child == 0:
+        seen = 0
+
+        def hook(event: str, _arguments: object) -> None:
+            nonlocal seen
+            if event in audit_events:
+                seen += 1
+                if seen == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(hook)
+            action()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)

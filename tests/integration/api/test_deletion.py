@@ -26,6 +26,12 @@ def end_job(harness: ControlPlaneHarness, key: str = "1") -> tuple[str, Simulate
     return job["id"], run
 
 
+def end_run(harness: ControlPlaneHarness, run: SimulatedRun) -> None:
+    """Let the worker see that the run has ended."""
+    harness.pipelines.end(run.name, BackendState.STOPPED)
+    harness.run_worker_once(2)
+
+
 def add_events(harness: ControlPlaneHarness, project: str, job: str, count: int) -> None:
     rows = [{"job": job, "sequence": 1000 + number, "project": project} for number in range(count)]
     with harness.engine.begin() as connection:
@@ -54,11 +60,20 @@ def delete_project(harness: ControlPlaneHarness) -> None:
     assert harness.client.delete("/v1/projects/ours", headers={"If-Match": etag}).status_code == 200
 
 
+def delete_project_with_events(harness: ControlPlaneHarness, count: int) -> tuple[str, str]:
+    """Delete a project with a job that has many events; return the uid of the project and the id of the job."""
+    job, run = end_job(harness)
+    end_run(harness, run)
+    with harness.database.read() as uow:
+        uid = uow.projects.get({"name": "ours"}).id
+    add_events(harness, uid, job, count)
+    delete_project(harness)
+    return uid, job
+
+
 @pytest.mark.database("sqlite", "postgresql")
 def test_a_deleted_project_is_gone_at_once_and_its_rows_and_files_later(ready: ControlPlaneHarness) -> None:
-    _, run = end_job(ready)
-    ready.pipelines.end(run.name, BackendState.STOPPED)
-    ready.run_worker_once(2)
+    end_run(ready, end_job(ready)[1])
     bob = ready.client_for_user("bob", project="ours")
     with ready.database.read() as uow:
         uid = uow.projects.get({"name": "ours"}).id
@@ -77,13 +92,7 @@ def test_a_deleted_project_is_gone_at_once_and_its_rows_and_files_later(ready: C
 
 
 def test_each_chunk_of_a_large_project_is_small_and_a_restart_continues(ready: ControlPlaneHarness) -> None:
-    job, run = end_job(ready)
-    ready.pipelines.end(run.name, BackendState.STOPPED)
-    ready.run_worker_once(2)
-    with ready.database.read() as uow:
-        uid = uow.projects.get({"name": "ours"}).id
-    add_events(ready, uid, job, 100_000)
-    delete_project(ready)
+    uid, job = delete_project_with_events(ready, 100_000)
     chunks = []
     for _ in range(8):
         with ready.database.write() as uow:
@@ -97,13 +106,7 @@ def test_each_chunk_of_a_large_project_is_small_and_a_restart_continues(ready: C
 
 
 def test_another_writer_waits_for_at_most_one_chunk(ready: ControlPlaneHarness) -> None:
-    job, run = end_job(ready)
-    ready.pipelines.end(run.name, BackendState.STOPPED)
-    ready.run_worker_once(2)
-    with ready.database.read() as uow:
-        uid = uow.projects.get({"name": "ours"}).id
-    add_events(ready, uid, job, 60_000)
-    delete_project(ready)
+    uid, _ = delete_project_with_events(ready, 60_000)
     chunks: list[int] = []
 
     def delete_all() -> None:
@@ -128,8 +131,7 @@ def test_an_ended_job_is_deleted_with_all_rows_and_files(ready: ControlPlaneHarn
     job, run = end_job(ready)
     url = f"{JOBS}/{job}"
     assert ready.client.delete(url).status_code == 409, "its run has not ended"
-    ready.pipelines.end(run.name, BackendState.STOPPED)
-    ready.run_worker_once(2)
+    end_run(ready, run)
     planned = ready.client.delete(url, params={"dry_run": True}).json()
     assert planned["stored_bytes"] > 0
     assert ready.client.get(url).status_code == 200

@@ -5,14 +5,13 @@ import itertools
 import math
 import os
 import shutil
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tests.factories.processes import is_killed_at
 from tests.factories.run_contexts import run_locations
 from tests.factories.training_runs import job_spec, store_folder
 from tests.fakes.recording_reporter import RecordingReporter
@@ -265,24 +264,7 @@ _FILE_SYSTEM_EVENTS = frozenset({"open", "os.mkdir", "os.rename"})
 
 def save_and_die(root: Path, kill_at: int) -> bool:
     """Save step 20 in a child that is killed at its n-th access to the file system; return whether it was killed."""
-    child = os.fork()
-    if child == 0:
-        events = 0
-
-        def hook(event: str, _arguments: object) -> None:
-            nonlocal events
-            if event in _FILE_SYSTEM_EVENTS:
-                events += 1
-                if events == kill_at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        try:
-            sys.addaudithook(hook)
-            checkpoints_of(root, 2).save(snapshot(20), {})
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
+    return is_killed_at(_FILE_SYSTEM_EVENTS, kill_at, lambda: checkpoints_of(root, 2).save(snapshot(20), {}))
 
 
 @pytest.mark.processes
