@@ -2,25 +2,10 @@
 
 import pytest
 from tests.contracts.serving_backend import ServingBackendContract
+from tests.factories.served_apps import make_served_app
 from tests.fakes.backends import MemoryServing
 
-from windlass.domain.endpoints import ReplicaRange, ServedApp
-from windlass.domain.specs import Task
-
-
-def _app(key: str) -> ServedApp:
-    return ServedApp(
-        key=key,
-        project="ours",
-        endpoint=key,
-        task=Task.CHAT,
-        artifact_uri="file:///nowhere",
-        digest="0" * 64,
-        model_name=key,
-        replicas=ReplicaRange(),
-        max_batch_size=1,
-        batch_wait_ms=0,
-    )
+from windlass.domain.endpoints import ServedApp
 
 
 class TestMemoryServing(ServingBackendContract):
@@ -30,8 +15,8 @@ class TestMemoryServing(ServingBackendContract):
 
     @pytest.fixture
     def good(self) -> ServedApp:
-        return _app("good")
+        return make_served_app("good")
 
     @pytest.fixture
     def bad(self) -> ServedApp:
-        return _app("bad")
+        return make_served_app("bad")

@@ -1,5 +1,6 @@
 """Endpoints that are served, without a model and a rollout."""
 
+from tests.factories.served_apps import make_served_app
 from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.domain.endpoints import (
@@ -7,8 +8,6 @@ from windlass.domain.endpoints import (
     EndpointSpec,
     EndpointState,
     LiveTarget,
-    ReplicaRange,
-    ServedApp,
     TrafficTarget,
 )
 from windlass.domain.specs import Task
@@ -36,16 +35,5 @@ def add_live_endpoint(
                 changed_at=now,
             )
         )
-    served = ServedApp(
-        key=live.app,
-        project="ours",
-        endpoint=name,
-        task=task,
-        artifact_uri="file:///nowhere",
-        digest="0" * 64,
-        model_name="m@1",
-        replicas=ReplicaRange(),
-        max_batch_size=1,
-        batch_wait_ms=0,
-    )
+    served = make_served_app(live.app, endpoint=name, task=task)
     harness.serving.apply([*harness.serving.apps.values(), served])

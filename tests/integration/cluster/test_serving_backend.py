@@ -6,20 +6,19 @@ from dataclasses import dataclass, field
 
 import pytest
 from tests.contracts.serving_backend import ServingBackendContract
+from tests.factories.served_apps import kube_serving, make_served_app
 from tests.integration.cluster.installed import admin_client, install_crds
 from tests.testcluster.layout import LocalCluster
 from tests.unit.operators import desired_objects
 
-from windlass.domain.endpoints import ReplicaRange, ServedApp
-from windlass.domain.specs import Task
+from windlass.domain.endpoints import ServedApp
 from windlass.kube.client import KubeClient
 from windlass.kube.errors import KubeApiError
 from windlass.kube.kinds import ENDPOINT, RAY_SERVICE
 from windlass.kube.names import ENDPOINT_LABEL, namespace_of
 from windlass.kube.objects import Kind, Object, Ref
 from windlass.kube.resources import ModelEndpoint
-from windlass.kube.resources.model_endpoint import HeadResources, ReplicaResources
-from windlass.kube.serving.backend import KubernetesServing, ServingSettings
+from windlass.kube.serving.backend import KubernetesServing
 from windlass.kube.serving.names import credentials_of
 from windlass_operators.children import Owner, with_owner
 from windlass_operators.render import model_endpoint
@@ -28,16 +27,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 PROJECT = "srv-contract"
 NAMESPACE = namespace_of(PROJECT)
 TESTER = "serving-test"
-
-
-class FixedCredentials:
-    """``ServingCredentials`` without a pepper."""
-
-    def authorization(self, key: str) -> str:
-        return f"Bearer {key}"
-
-    def token(self, endpoint: str, artifact_uri: str) -> str:
-        return f"{endpoint} {artifact_uri}"
 
 
 @dataclass
@@ -88,30 +77,11 @@ def _service_status(key: str, *, failed: bool) -> Object:
 
 
 def served(key: str) -> ServedApp:
-    return ServedApp(
-        key=key,
-        project=PROJECT,
-        endpoint=key,
-        task=Task.TEXT_CLASSIFICATION,
-        artifact_uri="s3://bucket/model",
-        digest="a" * 64,
-        model_name="m@1",
-        replicas=ReplicaRange(),
-        max_batch_size=8,
-        batch_wait_ms=2.5,
-    )
+    return make_served_app(key, project=PROJECT)
 
 
 def serving(client: KubeClient, image: str = "windlass/ray:1") -> KubernetesServing:
-    settings = ServingSettings(
-        control_plane="srv-contract",
-        image=image,
-        ray_version="2.60.0",
-        internal_url="http://windlass-internal.windlass-system.svc:8742",
-        replica=ReplicaResources(),
-        head=HeadResources(),
-    )
-    return KubernetesServing(client, settings, FixedCredentials())
+    return kube_serving(client, "srv-contract", image)
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,10 @@ import httpx2
 import pytest
 from tests.factories.replicas import ControlPlaneReplica, ControlPlaneReplicas, add_project, replicas, wait_until
 from tests.factories.s3_server import S3Server
+from tests.factories.served_apps import make_served_app
 from tests.factories.stub_pods import BATCHES, POINTS, StubPods
 
-from windlass.domain.endpoints import ReplicaRange, ServedApp
 from windlass.domain.jobs import JobState
-from windlass.domain.specs import Task
 from windlass.kube.kinds import BATCH_JOB, ENDPOINT
 from windlass.ports.leadership import NotLeaderError
 from windlass.wire.jobs import JobOut
@@ -204,20 +203,8 @@ def test_only_the_leader_writes_endpoints(outcome: Outcome, monkeypatch: pytest.
         monkeypatch.setenv(name, value)
     application = build(ProcessOptions(ProcessRole.WORKER, None))
     assert application.ports.serving
-    endpoint = ServedApp(
-        key="live-1",
-        project="ours",
-        endpoint="live",
-        task=Task.TEXT_CLASSIFICATION,
-        artifact_uri="s3://bucket/model",
-        digest="a" * 64,
-        model_name="m@1",
-        replicas=ReplicaRange(),
-        max_batch_size=8,
-        batch_wait_ms=2.5,
-    )
     with pytest.raises(NotLeaderError):
-        application.ports.serving.backend.apply([endpoint])
+        application.ports.serving.backend.apply([make_served_app("live-1", endpoint="live")])
     assert outcome.replicas.kube.api.of_kind(ENDPOINT) == []
     application.ports.serving.backend.stop()
     application.ports.serving.prober.close()

@@ -4,28 +4,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from tests.factories.served_apps import kube_serving, make_served_app
 from tests.fakes.kube_api import KubeApiServer, serve_kube_api
 
-from windlass.domain.endpoints import AppState, ReplicaRange, ServedApp
-from windlass.domain.specs import Task
+from windlass.domain.endpoints import AppState, ServedApp
 from windlass.kube.kinds import ENDPOINT, POD, RAY_SERVICE, SECRET
 from windlass.kube.names import namespace_of
 from windlass.kube.objects import Object, Ref
-from windlass.kube.resources.model_endpoint import HeadResources, ReplicaResources
-from windlass.kube.serving.backend import KubernetesServing, ServingSettings
+from windlass.kube.serving.backend import KubernetesServing
 from windlass.ports.leadership import NotLeaderError
 
 NAMESPACE = namespace_of("ours")
-
-
-class Credentials:
-    """``ServingCredentials`` without a pepper."""
-
-    def authorization(self, key: str) -> str:
-        return f"Bearer {key}"
-
-    def token(self, endpoint: str, artifact_uri: str) -> str:
-        return f"{endpoint} {artifact_uri}"
 
 
 @dataclass
@@ -46,30 +35,11 @@ def server() -> Iterator[KubeApiServer]:
 
 
 def serving(server: KubeApiServer, control_plane: str, leadership: Leadership | None = None) -> KubernetesServing:
-    settings = ServingSettings(
-        control_plane=control_plane,
-        image="windlass/ray:1",
-        ray_version="2.60.0",
-        internal_url="http://windlass-internal.windlass-system.svc:8742",
-        replica=ReplicaResources(),
-        head=HeadResources(),
-    )
-    return KubernetesServing(server.client(guard=(leadership or Leadership()).ensure_leader), settings, Credentials())
+    return kube_serving(server.client(guard=(leadership or Leadership()).ensure_leader), control_plane)
 
 
 def app(endpoint: str, key: str = "") -> ServedApp:
-    return ServedApp(
-        key=key or f"{endpoint}-1",
-        project="ours",
-        endpoint=endpoint,
-        task=Task.TEXT_CLASSIFICATION,
-        artifact_uri="s3://bucket/model",
-        digest="a" * 64,
-        model_name="m@1",
-        replicas=ReplicaRange(),
-        max_batch_size=8,
-        batch_wait_ms=2.5,
-    )
+    return make_served_app(key or f"{endpoint}-1", endpoint=endpoint)
 
 
 def endpoints(server: KubeApiServer) -> dict[str, Object]:

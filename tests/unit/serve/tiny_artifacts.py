@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from tests.factories.served_apps import make_served_app
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -14,7 +15,7 @@ from transformers import (
 )
 
 from windlass.domain.artifacts import MANIFEST_NAME, manifest_of
-from windlass.domain.endpoints import ReplicaRange, ServedApp
+from windlass.domain.endpoints import ServedApp
 from windlass.domain.specs import Task
 
 LABELS = ("negative", "neutral", "positive")
@@ -98,19 +99,8 @@ def seal(folder: Path) -> str:
 
 
 def served_app(key: str, folder: Path, task: Task, digest: str | None = None, **changes: object) -> ServedApp:
-    app = ServedApp(
-        key=key,
-        project="ours",
-        endpoint=key,
-        task=task,
-        artifact_uri=folder.as_uri(),
-        digest=digest or seal(folder),
-        model_name=f"{key}-model",
-        replicas=ReplicaRange(),
-        max_batch_size=8,
-        batch_wait_ms=2.0,
-    )
-    return app.model_copy(update=changes)
+    artifact = {"task": task, "artifact_uri": folder.as_uri(), "digest": digest or seal(folder)}
+    return make_served_app(key, model_name=f"{key}-model", **artifact, **changes)
 
 
 def _finish(folder: Path, tokenizer: PreTrainedTokenizerFast, task: Task, labels: tuple[str, ...]) -> Path:
