@@ -110,13 +110,13 @@ class MetricChunks:
 
     def points(self, job: str, name: str, after: int, limit: int) -> list[MetricSample]:
         """Return at most ``limit`` points of a series after a step."""
-        found: list[MetricSample] = []
+        samples: list[MetricSample] = []
         series: tuple[ColumnElement[bool], ...] = (_CHUNKS.c.job == job, _CHUNKS.c.name == name)
         position = self._start(series, after)
-        while len(found) < limit:
+        while len(samples) < limit:
             query = select(_CHUNKS).where(*series, _CHUNKS.c.first_step >= position).order_by(_CHUNKS.c.first_step)
             rows = self._connection.execute(query.limit(_READ_CHUNKS)).mappings().all()
-            found += [
+            samples += [
                 MetricSample(job=job, name=name, step=point.step, attempt=point.attempt, value=point.value)
                 for row in rows
                 for point in _unpack(row)
@@ -125,7 +125,7 @@ class MetricChunks:
             if len(rows) < _READ_CHUNKS:
                 break
             position = rows[-1]["last_step"] + 1
-        return found[:limit]
+        return samples[:limit]
 
 
 def _put_newest(points: dict[int, _Point], point: _Point) -> None:

@@ -29,9 +29,9 @@ def migrate(engine: Engine) -> None:
     Raises:
         InvalidError: the database has a newer schema.
     """
-    found = current_revision(engine)
-    _require_not_newer(found)
-    if found == head_revision():
+    revision = current_revision(engine)
+    _require_not_newer(revision)
+    if revision == head_revision():
         return
     from windlass.db import schema  # noqa: PLC0415 - Alembic is slow to import and rarely needed
 
@@ -44,18 +44,18 @@ def require_current(engine: Engine) -> None:
     Raises:
         InvalidError: the database has an older or a newer schema, or none.
     """
-    found, expected = current_revision(engine), head_revision()
-    if found is None or found < expected:
+    revision, expected = current_revision(engine), head_revision()
+    if revision is None or revision < expected:
         raise InvalidError(
-            f"the database has schema {found or 'none'}, this version of Windlass needs {expected}",
+            f"the database has schema {revision or 'none'}, this version of Windlass needs {expected}",
             hint="run `python -m windlass.db upgrade` of this version first",
         )
-    _require_not_newer(found)
+    _require_not_newer(revision)
 
 
-def _require_not_newer(found: str | None) -> None:
-    if found is not None and found > (expected := head_revision()):
+def _require_not_newer(revision: str | None) -> None:
+    if revision is not None and revision > (expected := head_revision()):
         raise InvalidError(
-            f"the database has schema {found}, which is newer than {expected} of this version of Windlass",
+            f"the database has schema {revision}, which is newer than {expected} of this version of Windlass",
             hint="start the version of Windlass that migrated the database, or a newer one",
         )

@@ -21,9 +21,13 @@ def project_prefix(project: str) -> str:
     return f"projects/{project}"
 
 
+BASE_MODELS = "base-models"
+"""Prefix of all base models, which belong to no project."""
+
+
 def base_model_prefix(model: str) -> str:
-    """Return the prefix of a base model, which belongs to no project."""
-    return f"base-models/{model}"
+    """Return the prefix of a base model."""
+    return f"{BASE_MODELS}/{model}"
 
 
 def base_model_upload_key(model: str, number: int) -> str:

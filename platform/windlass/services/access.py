@@ -96,8 +96,8 @@ class AccessControl:
             key = uow.keys.find({"id": principal.key})
         if key is None or not self._is_valid(key):
             raise UnauthenticatedError("the API key is not valid any more")
-        found, granted = self.authorize_project(principal, name, permission)
-        if found.id != project:
+        current, granted = self.authorize_project(principal, name, permission)
+        if current.id != project:
             raise NotFoundError(f"no project {name}")
         if not granted:
             raise ForbiddenError(f"your role in project {name} does not allow {permission} any more")

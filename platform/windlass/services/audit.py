@@ -36,6 +36,6 @@ class AuditTrail(BaseService):
             where["action"] = action
         with self.deps.database.read() as uow:
             if project is not None:
-                found = uow.projects.find({"name": project})
-                where["project"] = found.id if found else project
+                named = uow.projects.find({"name": project})
+                where["project"] = named.id if named else project
             return uow.audit.page(limit, after, where, newest_first=True)

@@ -13,6 +13,7 @@ from windlass.domain.records import Deletion
 from windlass.domain.storage_layout import base_model_prefix, base_model_upload_key
 from windlass.ports import ReadUnitOfWork
 from windlass.services.base import BaseService, stored_bytes
+from windlass.services.uploads import incomplete_file
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,7 @@ class BaseModels(BaseService):
             return entry
         for number, (file, received) in enumerate(zip(entry.files, self.received(entry), strict=True)):
             if received < file.entry.bytes:
-                raise ConflictError(
-                    f"{file.path} is not complete: {received} of {file.entry.bytes} bytes have arrived",
-                    hint=f"send the rest with the header Upload-Offset: {received}",
-                    fields=[FieldProblem(f"/files/{number}", "is not complete")],
-                    context={"received": received},
-                )
+                raise incomplete_file(number, file.path, received, file.entry.bytes)
         with self.deps.database.write() as uow:
             current = uow.base_models.get({"id": entry.id})
             if current.state is not BaseModelState.UPLOADING:

@@ -332,7 +332,7 @@ def check_pending_limit(repos: ReadProjectData, max_pending_versions: int) -> No
 
 
 def new_version(
-    self: ProjectService,
+    service: ProjectService,
     uow: UnitOfWork,
     dataset: Dataset,
     origin: Literal["upload", "clean"],
@@ -343,12 +343,12 @@ def new_version(
     steps: tuple[CleaningStep, ...] = (),
 ) -> DatasetVersion:
     """Store the next version of a dataset with its lineage, and the intent to process it."""
-    repos = uow.project(self.project)
-    key = self.deps.new_id("dsv")
+    repos = uow.project(service.project)
+    key = service.deps.new_id("dsv")
     dataset = repos.datasets.save(dataset.model_copy(update={"last_number": dataset.last_number + 1}))
     version = DatasetVersion(
         id=key,
-        project=self.project,
+        project=service.project,
         dataset=dataset.id,
         number=dataset.last_number,
         state=VersionState.PROCESSING,
@@ -358,19 +358,19 @@ def new_version(
         parent=parent.id if parent else None,
         options=options,
         steps=steps,
-        prefix=dataset_version_prefix(self.project, key),
-        created_by=self.caller.principal.user,
-        created_at=self.deps.clock.now(),
+        prefix=dataset_version_prefix(service.project, key),
+        created_by=service.caller.principal.user,
+        created_at=service.deps.clock.now(),
     )
     repos.dataset_versions.add(version)
     source = f"dataset-version:{parent.id}" if parent else f"upload:{upload.id if upload else ''}"
     repos.lineage.add(
         LineageEdge(
-            project=self.project,
+            project=service.project,
             subject=f"dataset-version:{key}",
             relation="cleaned-from" if parent else "ingested-from",
             object=source,
         )
     )
-    uow.outbox.put("dataset.process", self.project, key)
+    uow.outbox.put("dataset.process", service.project, key)
     return version

@@ -50,8 +50,7 @@ class Endpoints(ProjectService):
     def update(self, name: str, version: int, spec: EndpointSpec) -> Endpoint:
         """Change the spec; the live targets keep serving until the new ones are healthy."""
         with self.deps.database.write() as uow:
-            endpoint = uow.project(self.project).endpoints.get({"name": name})
-            check_version("endpoint", endpoint.version, version)
+            _current(uow.project(self.project), name, version)
             saved = set_endpoint_spec(self.deps, uow, self.project, name, spec, self.caller.principal.user)
             self.audit(uow, "endpoint.update", saved.id, name, self.project)
         return saved
@@ -214,10 +213,10 @@ def most_gpus(uow: ReadUnitOfWork, project: str, pool_name: str) -> int:
 
 
 def _most_gpus(uow: ReadUnitOfWork, pool: Pool, quota: StoredQuota) -> int:
-    own = quota.nominal
+    limit = quota.nominal
     if uow.projects.get({"id": quota.project}).cohort is not None:
-        own = pool.capacity if quota.borrowing_limit is None else quota.nominal + quota.borrowing_limit
-    return min(own, pool.capacity)
+        limit = pool.capacity if quota.borrowing_limit is None else quota.nominal + quota.borrowing_limit
+    return min(limit, pool.capacity)
 
 
 def _task_of(repos: ReadProjectData, spec: EndpointSpec) -> Task:

@@ -11,9 +11,9 @@ from windlass.domain.projects import QueueTimeSample
 from windlass.domain.quota import Decisions
 from windlass.ports import ReadUnitOfWork, UnitOfWork
 from windlass.services.admission_queue import AdmissionQueue
+from windlass.services.attempts import close_attempt, newest_attempt
 from windlass.services.base import ServiceDependencies
 from windlass.services.job_events import record_event
-from windlass.services.runs import close_attempt
 
 _HEARTBEAT_SECONDS = timedelta(seconds=10)
 """A trainer that has reported this recently runs, whatever an older observation of the cluster says."""
@@ -166,7 +166,7 @@ class KueueAdmission:
         if job.state not in (JobState.STARTING, JobState.RUNNING):
             return None
         status = uow.cluster_sync_status.find({"name": CLUSTER_SYNC_NAME})
-        attempt = repos.attempts.find({"job": job.id, "number": job.attempt}) if job.attempt else None
+        attempt = newest_attempt(repos, job)
         if status is None or status.synced_at is None or _has_reported_since(attempt, status.synced_at):
             return None
         return JobState.QUEUED
@@ -176,7 +176,7 @@ class KueueAdmission:
         job = repos.jobs.get({"id": run.job})
         demand: StoredDemand = uow.demands.get({"job": job.id})
         if state is JobState.QUEUED:
-            attempt = repos.attempts.find({"job": job.id, "number": job.attempt}) if job.attempt else None
+            attempt = newest_attempt(repos, job)
             if attempt is not None and attempt.state is AttemptState.LIVE:
                 close_attempt(repos, job, attempt, AttemptState.LOST, now)
             why = demand.reason.message if demand.reason is not None else "its resources are needed elsewhere"

@@ -197,8 +197,8 @@ def usable_base(uow: ReadUnitOfWork, spec: JobSpec) -> CatalogueModel:
             "/spec/base_model", f"base model {base.name} is {base.state}", hint=base.problem or "wait"
         )
     if spec.task not in base.tasks:
-        existing_id = ", ".join(base.tasks)
+        tasks = ", ".join(base.tasks)
         raise InvalidError.field(
-            "/spec/base_model", f"base model {base.name} can be tuned for {existing_id}, not for {spec.task}"
+            "/spec/base_model", f"base model {base.name} can be tuned for {tasks}, not for {spec.task}"
         )
     return base

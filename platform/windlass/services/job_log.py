@@ -97,11 +97,11 @@ def tail_offset(store: ObjectStore, telemetry: ReadJobTelemetryStore, job: str, 
         chunks = telemetry.log_chunks(job, start, _TAIL_BYTES)  # all of the block: a chunk has at least one byte
         block = read_log_chunks(store, chunks, start, end - start)
         end = len(block)
-        while (found := block.rfind(b"\n", 0, end)) >= 0:
+        while (line_break := block.rfind(b"\n", 0, end)) >= 0:
             left -= 1
             if left == 0:
-                return start + found + 1
-            end = found
+                return start + line_break + 1
+            end = line_break
         end = start
     return 0
 

@@ -277,10 +277,10 @@ class Jobs(ProjectService):
             jobs = uow.project(self.project).jobs
             # ids are ASCII, and "~" sorts after all of their characters
             below = jobs.page(limit, f"{reference}~", newest_first=True) if reference.isascii() else []
-            found = [job for job in below if job.id.startswith(reference)]
-            if not found:
-                found = jobs.page(limit, None, {"name": reference}, newest_first=True)
-            return self.deps.admission.with_reasons(uow, found)
+            matching = [job for job in below if job.id.startswith(reference)]
+            if not matching:
+                matching = jobs.page(limit, None, {"name": reference}, newest_first=True)
+            return self.deps.admission.with_reasons(uow, matching)
 
     def get(self, job_id: str) -> Job:
         """Return one job."""
@@ -312,7 +312,7 @@ class Jobs(ProjectService):
             cursor = cursor if newest is None else cursor.for_attempt(newest)
             return JobUpdate(
                 job=job,
-                finished=job.state.terminal and repos.runs.find({"job": job.id, "ended_at": None}) is None,
+                finished=_has_ended(repos, job),
                 events=repos.telemetry.events(job.id, events_after, _EVENTS),
                 series=repos.telemetry.series(job.id, [], cursor.step - 1, DEFAULT_POINTS),
                 cursor=cursor,
@@ -347,7 +347,7 @@ class Jobs(ProjectService):
             job = repos.jobs.get({"id": job_id})
             chunks = repos.telemetry.log_chunks(job.id, offset, MAX_LOG_CHUNKS)
             length = repos.telemetry.log_length(job.id)
-            ended = job.state.terminal and repos.runs.find({"job": job.id, "ended_at": None}) is None
+            ended = _has_ended(repos, job)
         # A chunk never ends within a character: readers decode each chunk separately.
         text = drop_partial_character(read_log_chunks(self.deps.store, chunks, offset, limit))
         next_offset = offset + len(text)
@@ -358,6 +358,11 @@ class Jobs(ProjectService):
         with self.deps.database.read() as uow:
             repos = uow.project(self.project)
             return tail_offset(self.deps.store, repos.telemetry, repos.jobs.get({"id": job_id}).id, lines)
+
+
+def _has_ended(repos: ReadProjectData, job: Job) -> bool:
+    """Return whether the job and its last run have ended."""
+    return job.state.terminal and repos.runs.find({"job": job.id, "ended_at": None}) is None
 
 
 def _deletable(repos: ReadProjectData, job_id: str) -> Job:

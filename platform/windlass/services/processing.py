@@ -312,8 +312,9 @@ class Processing:
 
     def _update_model(self, entry: CatalogueModel, update: Mapping[str, object]) -> None:
         with self.deps.database.write() as uow:
-            if uow.base_models.find({"id": entry.id}) is not None:
-                uow.base_models.save(entry.model_copy(update=update))
+            current = uow.base_models.find({"id": entry.id})
+            if current is not None:
+                uow.base_models.save(current.model_copy(update=update))
             if entry.files:
                 uow.outbox.put("artifact.purge", "", base_model_upload_prefix(entry.id))
         self.importer.delete(entry.id)

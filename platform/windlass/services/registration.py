@@ -12,10 +12,11 @@ from windlass.domain.reports import ResultItem, ResultStatus
 from windlass.domain.storage_layout import artifact_prefix
 from windlass.kit.failpoints import failpoint
 from windlass.ports import ProjectData, UnitOfWork
+from windlass.services.attempts import result_attempt, run_and_job
 from windlass.services.base import ServiceDependencies, record_audit
 from windlass.services.endpoints import set_endpoint_spec
 from windlass.services.job_events import record_event
-from windlass.services.runs import admitted, result_attempt, run_and_job
+from windlass.services.runs import admitted
 from windlass.services.storage_limit import excess_bytes, fail_for_storage
 
 

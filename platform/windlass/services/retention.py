@@ -12,7 +12,14 @@ from windlass.domain.errors import WindlassError
 from windlass.domain.jobs import Job
 from windlass.domain.models import BaseModelState
 from windlass.domain.records import Tombstone
-from windlass.domain.storage_layout import artifacts_prefix, checkpoints_prefix, job_prefix, log_key, project_prefix
+from windlass.domain.storage_layout import (
+    BASE_MODELS,
+    artifacts_prefix,
+    checkpoints_prefix,
+    job_prefix,
+    log_key,
+    project_prefix,
+)
 from windlass.ports import ProjectData, RunFolders, UnitOfWork
 from windlass.ports.filters import JobFilter
 from windlass.services.base import ServiceDependencies
@@ -213,8 +220,8 @@ class Retention:
 
     def _delete_import_drafts(self) -> None:
         """Delete ``base-models/.<id>.<hex>.tmp`` of imports that were killed; a running import keeps its draft."""
-        folder = "base-models/"
-        names = {key.removeprefix(folder).partition("/")[0] for key in self.deps.store.keys("base-models")}
+        folder = f"{BASE_MODELS}/"
+        names = {key.removeprefix(folder).partition("/")[0] for key in self.deps.store.keys(BASE_MODELS)}
         drafts = [name for name in names if name.startswith(".")]
         if not drafts:
             return

@@ -19,6 +19,7 @@ from windlass.domain.endpoints import (
     ReplicaRange,
     ServedApp,
     ServingStatus,
+    TrafficTarget,
 )
 from windlass.domain.errors import InvalidError, PreconditionFailedError, WindlassError
 from windlass.domain.jobs import ActionOwner, Reason
@@ -64,7 +65,7 @@ class Rollouts:
     timeout: timedelta
     autoscaler: Autoscaler | None = None
     """None where the back end scales applications itself."""
-    observed: tuple["ObservedReplicas", ...] = field(default=(), init=False)
+    observed: tuple[ObservedReplicas, ...] = field(default=(), init=False)
     """The replicas of all endpoints, as of the last step."""
     _listening_since: dict[str, datetime] = field(default_factory=dict, init=False)
     """By endpoint: since when this worker observes that the servers of its desired applications listen."""
@@ -254,24 +255,22 @@ def _ready(app: AppStatus | None) -> bool:
 def _desired_targets(repos: ReadProjectData, endpoint: Endpoint) -> tuple[LiveTarget, ...]:
     """Resolve the spec's targets; return the live targets when a version or alias no longer exists."""
     try:
-        return tuple(_target(repos, endpoint, number) for number in range(len(endpoint.spec.traffic)))
+        return tuple(_live_target(repos, endpoint, target) for target in endpoint.spec.traffic)
     except InvalidError:
         return endpoint.live
 
 
-def _target(repos: ReadProjectData, endpoint: Endpoint, number: int) -> LiveTarget:
-    traffic_target = endpoint.spec.traffic[number]
-    version = resolve(repos, traffic_target)
-    spec = endpoint.spec
+def _live_target(repos: ReadProjectData, endpoint: Endpoint, target: TrafficTarget) -> LiveTarget:
+    version, spec = resolve(repos, target), endpoint.spec
     # Changed settings make a new application: it starts next to the old one and replaces it when it is healthy.
     settings_text = f"{spec.replicas.model_dump_json()}{spec.max_batch_size}/{spec.batch_wait_ms}"
     variant = hashlib.sha256(settings_text.encode()).hexdigest()[:8]
     return LiveTarget(
         app=f"{_key(endpoint.id)}-{_key(version.id)}-{variant}",
         model_version=version.id,
-        model=traffic_target.model,
+        model=target.model,
         number=version.number,
-        weight=traffic_target.weight,
+        weight=target.weight,
     )
 
 

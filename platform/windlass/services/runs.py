@@ -23,7 +23,8 @@ from windlass.domain.reports import (
     ResumePoint,
 )
 from windlass.kit.failpoints import failpoint
-from windlass.ports import ProjectData, ReadProjectData, ReadUnitOfWork
+from windlass.ports import ProjectData, ReadProjectData
+from windlass.services.attempts import close_attempt, newest_attempt, newest_checkpoint, result_attempt, run_and_job
 from windlass.services.base import ServiceDependencies
 from windlass.services.job_events import record_event
 from windlass.services.job_log import LogText, index_log_text, store_log_text
@@ -94,7 +95,7 @@ class Runs:
             repos = uow.project(job.project)
             if job.state not in _TRAINABLE_STATES or run.state.ended or run.stop:
                 raise FencedError(f"job {job.id} is {job.state}; run {run.number} may not train")
-            last = repos.attempts.find({"job": job.id, "number": job.attempt}) if job.attempt else None
+            last = newest_attempt(repos, job)
             if last is not None and last.state is AttemptState.LIVE:
                 if last.trainer == trainer:
                     return self._reply(repos, job, last)
@@ -318,23 +319,6 @@ class Runs:
                 index_log_text(repos, job, stored, self.deps.clock.now())
 
 
-def run_and_job(uow: ReadUnitOfWork, run_id: str) -> tuple[Run, Job]:
-    """Return the run with this id and its job."""
-    run = uow.all_projects().runs.get({"id": run_id})
-    return run, uow.project(run.project).jobs.get({"id": run.job})
-
-
-def result_attempt(repos: ReadProjectData, run: Run, job: Job) -> Attempt | None:
-    """Return the newest attempt if it is of this run, or has finished the training in an earlier run of the job.
-
-    A run may end between the result and its registration. The next run registers that result instead of training again.
-    """
-    newest = repos.attempts.find({"job": job.id, "number": job.attempt}) if job.attempt else None
-    if newest is None or newest.run == run.id or newest.state is AttemptState.FINISHED:
-        return newest
-    return None
-
-
 def _started(run: Run) -> RunState:
     return RunState.RUNNING if run.state is RunState.PENDING else run.state
 
@@ -386,15 +370,3 @@ def _command(run: Run, job: Job) -> Command:
 def admitted(job: Job, now: datetime) -> Job:
     """Return a job whose run proves that it was admitted."""
     return move(job, JobState.STARTING, now) if job.state is JobState.QUEUED else job
-
-
-def close_attempt(repos: ProjectData, job: Job, attempt: Attempt, state: AttemptState, now: datetime) -> None:
-    """End a live attempt without a result."""
-    repos.attempts.save(attempt.model_copy(update={"state": state, "ended_at": now}))
-    record_event(repos, job, now, f"attempt_{state}", f"attempt {attempt.number} was {state}", attempt=attempt.number)
-
-
-def newest_checkpoint(repos: ReadProjectData, job: Job) -> Checkpoint | None:
-    """Return the checkpoint from which the next attempt of a job resumes."""
-    newest = repos.checkpoints.page(1, None, {"job": job.id}, newest_first=True)
-    return newest[0] if newest else None

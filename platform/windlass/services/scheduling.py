@@ -8,9 +8,9 @@ from windlass.domain.jobs import ActionOwner, AttemptState, Job, JobState, Reaso
 from windlass.domain.reasons import CATALOGUE
 from windlass.domain.reports import ResultItem, ResultStatus
 from windlass.ports import BackendRun, BackendState, PipelineBackend, ProjectData
+from windlass.services.attempts import close_attempt, newest_attempt, newest_checkpoint
 from windlass.services.base import ServiceDependencies
 from windlass.services.job_events import record_event
-from windlass.services.runs import close_attempt, newest_checkpoint
 
 _RUN_STATES = {
     BackendState.SUCCEEDED: RunState.SUCCEEDED,
@@ -187,7 +187,7 @@ class Scheduling:
             repos.runs.save(run.model_copy(update={"state": state, "ended_at": now}))
             if pending:
                 record_event(repos, job, now, "reports_lost", f"reports of run {run.number} are lost: {pending}")
-            attempt = repos.attempts.find({"job": job.id, "number": job.attempt}) if job.attempt else None
+            attempt = newest_attempt(repos, job)
             if attempt is not None and attempt.run == run.id and attempt.state is AttemptState.LIVE:
                 close_attempt(repos, job, attempt, AttemptState.STOPPED if run.stop else AttemptState.LOST, now)
             result = attempt.result if attempt is not None and attempt.run == run.id else None

@@ -20,8 +20,8 @@ from windlass.domain.storage_layout import (
 )
 from windlass.domain.transfers import FileReply, FileUploadReply, FolderFile, FolderReply, SignedPut, TransferGrant
 from windlass.ports import UrlSigner
+from windlass.services.attempts import run_and_job
 from windlass.services.base import ServiceDependencies
-from windlass.services.runs import run_and_job
 
 
 def run_grant(deps: ServiceDependencies, run_id: str) -> TransferGrant:
@@ -86,7 +86,7 @@ class Transfers:
         """Return the URIs of the folders that are published below a URI."""
         store, key = self.deps.store, self._allowed(uri, self.grant.read)
         suffix = f"/{MANIFEST_NAME}"
-        folders = (found.removesuffix(suffix) for found in store.keys(key) if found.endswith(suffix))
+        folders = (stored.removesuffix(suffix) for stored in store.keys(key) if stored.endswith(suffix))
         return tuple(sorted(store.uri(folder) for folder in folders if folder != key))
 
     def delete(self, uri: str) -> None:

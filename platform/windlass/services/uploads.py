@@ -195,12 +195,7 @@ class Uploads(ProjectService):
     def _check(self, number: int, file: UploadFile, key: str) -> None:
         received = self.deps.store.size(key)
         if received < file.entry.bytes:
-            raise ConflictError(
-                f"{file.name} is not complete: {received} of {file.entry.bytes} bytes have arrived",
-                hint=f"send the rest with the header Upload-Offset: {received}",
-                fields=[FieldProblem(f"/files/{number}", "is not complete")],
-                context={"received": received},
-            )
+            raise incomplete_file(number, file.name, received, file.entry.bytes)
         if not file.entry.bytes:
             with suppress(ConflictError):  # of an earlier commit
                 self.deps.store.put(key, io.BytesIO())  # no request has sent its bytes
@@ -230,6 +225,16 @@ class Uploads(ProjectService):
             uow.outbox.put("upload.purge", self.project, upload_id)
             name = repos.datasets.get({"id": upload.dataset}).name
             self.audit(uow, "upload.abort", upload_id, name, self.project)
+
+
+def incomplete_file(number: int, name: str, received: int, declared: int) -> ConflictError:
+    """Return the error for the n-th declared file, of which bytes are missing."""
+    return ConflictError(
+        f"{name} is not complete: {received} of {declared} bytes have arrived",
+        hint=f"send the rest with the header Upload-Offset: {received}",
+        fields=[FieldProblem(f"/files/{number}", "is not complete")],
+        context={"received": received},
+    )
 
 
 def _open_upload(repos: ReadProjectData, upload_id: str) -> Upload:

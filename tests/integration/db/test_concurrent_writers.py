@@ -18,8 +18,9 @@ from windlass.domain.errors import TransactionConflictError
 from windlass.domain.jobs import AttemptState, JobState
 from windlass.domain.projects import Permission, Role
 from windlass.ports import Changes, UnitOfWork
+from windlass.services.attempts import close_attempt, run_and_job
 from windlass.services.projects import Members
-from windlass.services.runs import Runs, close_attempt, run_and_job
+from windlass.services.runs import Runs
 from windlass.services.transactions import repeat_on_conflict
 from windlass.settings import LimitSettings
 from windlass_api.metrics import REGISTRY
