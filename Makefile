@@ -146,10 +146,11 @@ fmt: dev ## Format, and apply ruff's fixes
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
 
-docs: dev ## Generate pages of docs/reference, the CRDs and the blocking SDK
+docs: dev ## Generate pages of docs/reference, the CRDs, the blocking SDK and the compiled pipeline
 	@$(BIN)/python -m docs.generate_sync_sdk
 	@$(BIN)/python -m docs.generate
 	@$(BIN)/python -m windlass.kube helm/windlass-crds/templates
+	@$(BIN)/python -m windlass_pipelines.compile --on-server --image IMAGE platform/windlass/orchestration/kfp/fine_tune.yaml
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "windlass.examples": BASE | {"yaml"},
     "windlass.kube": BASE | {"kubernetes", "orjson", "urllib3", "yaml"},
     "windlass.orchestration": BASE | {"psutil"},
+    "windlass.orchestration.kfp": BASE | {"httpx2", "yaml"},
     "windlass.runtime": BASE | {"httpx2"},
     "windlass.sdk": BASE | {"httpx2", "platformdirs", "yaml"},
     "windlass.serving": BASE | {"httpx2", "psutil"},

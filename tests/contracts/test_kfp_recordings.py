@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 from tests.fakes.kfp.server import KfpServer, serve_kfp
-from tests.fakes.kfp.store import UNFINISHED, Settings
+from tests.fakes.kfp.store import UNFINISHED, KfpServerSettings
 from tests.fakes.kfp.workflow import NEVER, StepEnd
 
 _RECORDINGS = Path(__file__).parent / "kfp_recordings"
@@ -105,7 +105,7 @@ def start(server: KfpServer) -> Iterator[Start]:
 
 @pytest.fixture
 def server() -> Iterator[KfpServer]:
-    with serve_kfp(Settings(calls_per_change=0)) as server:
+    with serve_kfp(KfpServerSettings(calls_per_change=0)) as server:
         yield server
 
 

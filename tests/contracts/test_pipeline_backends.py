@@ -1,4 +1,7 @@
-"""Runs the pipeline backend contract on the in-memory backend and on real processes."""
+"""Runs the pipeline backend contract in memory, on real processes and on a fake Kubeflow Pipelines server.
+
+The pods of a cluster are in ``tests/integration/cluster/test_run_pods.py``.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from tests.contracts.pipeline_backend import PipelineBackendContract, RunDriver
+from tests.factories.kfp_runs import KfpRun, kfp_run
 from tests.factories.local_runs import LocalRun, spec
 from tests.factories.run_contexts import run_context
 from tests.factories.served_control_plane import ServedControlPlane
 from tests.fakes.backends import MemoryPipelines
 
+from windlass.orchestration.run_result import RunResult
 from windlass.ports import BackendState, PipelineBackend
 from windlass.runtime.context import RunContext
 
@@ -71,10 +76,42 @@ class LocalRunDriver:
         return self.run.trainer_starts()
 
 
+@dataclass
+class KfpRunDriver:
+    """A run on a fake Kubeflow Pipelines server, whose step the test ends."""
+
+    run: KfpRun
+
+    def backend(self) -> PipelineBackend:
+        return self.run.backend()
+
+    def context(self) -> RunContext:
+        return self.run.context
+
+    def finish(self, result: str) -> None:
+        self.run.finish(result)
+
+    def preempt(self) -> None:
+        self.run.end_step(RunResult(state="stopped"))
+
+    def wait_ended(self) -> BackendState:
+        return self.run.wait_ended().state
+
+    def starts(self) -> int:
+        return self.run.starts()
+
+
 class TestMemoryPipelines(PipelineBackendContract):
     @pytest.fixture
     def driver(self, tmp_path: Path) -> RunDriver:
         return InMemoryRunDriver(tmp_path)
+
+
+class TestKfpPipelineBackend(PipelineBackendContract):
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> Iterator[RunDriver]:
+        with kfp_run(tmp_path) as run:
+            yield KfpRunDriver(run)
 
 
 @pytest.mark.processes

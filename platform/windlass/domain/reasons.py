@@ -38,6 +38,9 @@ class ClusterCode(StrEnum):
     MAX_DURATION_EXCEEDED = "max_duration_exceeded"
     TRAINER_CRASHED = "trainer_crashed"
     RAY_CLUSTER_FAILED = "ray_cluster_failed"
+    PIPELINE_STEP_NOT_STARTED = "pipeline_step_not_started"
+    PIPELINE_STATE_UNKNOWN = "pipeline_state_unknown"
+    PIPELINE_RUN_TERMINATED = "pipeline_run_terminated"
     UNKNOWN = "unknown"
 
 
@@ -175,6 +178,15 @@ CATALOGUE: Mapping[str, CatalogueEntry] = {
     ),
     ClusterCode.RAY_CLUSTER_FAILED: CatalogueEntry(
         ActionOwner.ADMIN, "KubeRay or Ray ended it before its trainer had ended."
+    ),
+    ClusterCode.PIPELINE_STEP_NOT_STARTED: CatalogueEntry(
+        ActionOwner.ADMIN, "The pod of its run on the Kubeflow Pipelines server does not start."
+    ),
+    ClusterCode.PIPELINE_STATE_UNKNOWN: CatalogueEntry(
+        ActionOwner.ADMIN, "The Kubeflow Pipelines server reports a state of its run that Windlass does not know."
+    ),
+    ClusterCode.PIPELINE_RUN_TERMINATED: CatalogueEntry(
+        ActionOwner.USER, "Somebody has terminated its run on the Kubeflow Pipelines server."
     ),
     ClusterCode.UNKNOWN: CatalogueEntry(ActionOwner.ADMIN, "Kueue reports a cause that Windlass does not know."),
     "deploy_failed": CatalogueEntry(

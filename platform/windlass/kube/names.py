@@ -52,6 +52,17 @@ ADOPT_ANNOTATION = f"{GROUP_LABEL}/adopt"
 START_ANNOTATION = f"{GROUP_LABEL}/trainer-start"
 """On a RayJob: how often the trainer of its run has been started, this time included."""
 
+KFP_RUN_LABEL = "pipeline/runid"
+"""The label of Kubeflow Pipelines on the objects of a run: its id there."""
+KFP_TRIES_ANNOTATION = f"{GROUP_LABEL}/kfp-tries"
+"""On the record of a run: how many run ids have been used to create it in Kubeflow Pipelines."""
+KFP_REQUESTED_ANNOTATION = f"{GROUP_LABEL}/kfp-requested-at"
+"""On the record of a run: when its creation was requested last, in seconds since 1970."""
+KFP_NAMESPACE_ANNOTATION = f"{GROUP_LABEL}/kfp-namespace"
+"""On the record of a run: the namespace of its pods."""
+KILLED_ANNOTATION = f"{GROUP_LABEL}/killed"
+"""On the record of a run that the worker has killed."""
+
 PAUSED_ANNOTATION = f"{GROUP_LABEL}/paused"
 """On a suspended Job that is to be resumed; a suspended Job without it was stopped."""
 

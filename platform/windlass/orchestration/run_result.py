@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from windlass.domain.jobs import Reason
 from windlass.kit.files import write_atomic
 
 TERMINATION_LOG_VARIABLE = "WINDLASS_RUN_TERMINATION_LOG"
 """Environment variable with the path of a pod's termination message, by which a run in a pod returns its result."""
+RESULT_PREFIX = "windlass-run-result: "
+"""Begins the line of the log by which a run on a Kubeflow Pipelines server returns its result."""
 _NAME = "run.json"
 _TERMINATION_BYTES = 4096
 """Kubernetes truncates longer termination messages."""
@@ -40,6 +42,22 @@ class RunResult(BaseModel):
             )
             shortened = self.model_copy(update={"message": self.message[:length], "reason": reason})
         return text
+
+    def log_line(self) -> str:
+        """Return the line by which a run on a Kubeflow Pipelines server returns it."""
+        return f"{RESULT_PREFIX}{self.termination_message()}"
+
+    @classmethod
+    def of_log(cls, log: str) -> "RunResult | None":
+        """Return the result in the last line of a log that has one, None if there is none."""
+        for line in reversed(log.splitlines()):
+            _, prefix, text = line.partition(RESULT_PREFIX)
+            if prefix:
+                try:
+                    return cls.model_validate_json(text)
+                except ValidationError:
+                    continue  # a line that was cut off
+        return None
 
     @classmethod
     def load(cls, workspace: Path) -> "RunResult | None":

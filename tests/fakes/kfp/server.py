@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.fakes.kfp.store import KfpError, KfpStore, Settings, page
+from tests.fakes.kfp.store import KfpError, KfpServerSettings, KfpStore, page
 
 _RUN = re.compile(r"/apis/v2beta1/runs/([^/:]+)(?::(terminate|retry|archive))?")
 _V1_RUN = re.compile(r"/apis/v1beta1/runs/([^/]+)")
@@ -164,7 +164,7 @@ def _file(body: bytes) -> bytes:
 
 
 @contextmanager
-def serve_kfp(settings: Settings | None = None) -> Iterator[KfpServer]:
+def serve_kfp(settings: KfpServerSettings | None = None) -> Iterator[KfpServer]:
     """Serve an empty Kubeflow Pipelines until the block is left."""
     with KfpServer(KfpStore(settings)) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

@@ -61,7 +61,7 @@ class StoredRun:
 
 
 @dataclass
-class Settings:
+class KfpServerSettings:
     """How the server behaves; tests change it."""
 
     multi_user: bool = False
@@ -76,8 +76,8 @@ class Settings:
 class KfpStore:
     """Experiments, pipelines and runs. Each GET of a run lets its workflow make a change."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    def __init__(self, settings: KfpServerSettings | None = None) -> None:
+        self.settings = settings or KfpServerSettings()
         self.runs: dict[str, StoredRun] = {}
         self.orphans: list[Workflow] = []
         """Workflows without a row: of a creation that was answered with 500."""

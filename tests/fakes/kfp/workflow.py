@@ -16,7 +16,7 @@ _PHASES = {"PENDING": "Pending", "RUNNING": "Running", "SUCCEEDED": "Succeeded",
 
 
 @dataclass
-class Node:
+class ArgoNode:
     """One Argo node. A node that was omitted has the state ``""``."""
 
     id: str
@@ -98,7 +98,7 @@ class Workflow:
         unpullable: bool = False,
     ) -> None:
         self.name = f"{pipeline}-{uuid.uuid4().hex[:5]}"
-        self.nodes: list[Node] = []
+        self.nodes: list[ArgoNode] = []
         self.phase = ""
         """Empty until the controller has picked it up, then as the state of a run."""
         self.log_is_gone = False
@@ -154,13 +154,13 @@ class Workflow:
                 node.move("PENDING" if node.is_pod else "RUNNING", self._now())
         self.nodes = [node for node in self.nodes if node is not failed] + [failed]
 
-    def _start(self, pod: Node) -> None:
+    def _start(self, pod: ArgoNode) -> None:
         if self._unpullable and pod.display_name == "executor":
             pod.message = 'ErrImagePull: failed to pull and unpack image "no.such/image:1": not found'
             return
         pod.move("RUNNING", self._now())
 
-    def _end_driver(self, driver: Node) -> None:
+    def _end_driver(self, driver: ArgoNode) -> None:
         driver.move("SUCCEEDED", self._now())
         if driver.display_name == "root-driver":
             self._add("root", is_pod=False, state="RUNNING")
@@ -170,7 +170,7 @@ class Workflow:
         self._add(step, is_pod=False, state="RUNNING")
         self._add("executor", is_pod=True, state="PENDING", template="system-container-impl", below=step)
 
-    def _end_executor(self, executor: Node) -> None:
+    def _end_executor(self, executor: ArgoNode) -> None:
         step = self._step_of(executor)
         end = self._ends.get(step)
         if end is None:
@@ -189,7 +189,7 @@ class Workflow:
         else:
             self._close("SUCCEEDED")
 
-    def _kill(self, pod: Node) -> None:
+    def _kill(self, pod: ArgoNode) -> None:
         """First end the pod that runs, then close the workflow."""
         if pod.state in ("PENDING", "RUNNING"):
             pod.move("FAILED", self._now())
@@ -230,15 +230,15 @@ class Workflow:
         if display_name in ("root", "root-driver"):
             path = [self.name, display_name]
         name, number = ".".join(part for part in path if part), str(uuid.uuid4().int)[:10]
-        node = Node(f"{self.name}-{number}", name, display_name, is_pod, template)
+        node = ArgoNode(f"{self.name}-{number}", name, display_name, is_pod, template)
         node.move(state, self._now())
         if self.nodes:
             self.nodes[-1].child = node.id
         self.nodes.append(node)
 
-    def _named(self, display_name: str) -> Node:
+    def _named(self, display_name: str) -> ArgoNode:
         return next(node for node in self.nodes if node.display_name == display_name)
 
     @staticmethod
-    def _step_of(executor: Node) -> str:
+    def _step_of(executor: ArgoNode) -> str:
         return executor.name.split(".")[-2]

@@ -13,10 +13,11 @@ from windlass.kube.kueue.cluster_objects import (
     Pod,
 )
 
-_IMAGE_REASONS = frozenset(
+IMAGE_REASONS = frozenset(
     {"ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName"}
     | {"RegistryUnavailable", "SignatureValidationFailed"}
 )
+"""Reasons of a container whose image the node cannot pull."""
 _START_REASONS = frozenset(
     {"CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
@@ -63,7 +64,7 @@ def _quoted_end(text: str) -> str:
 
 def lacks_image(pod: Pod) -> bool:
     """Return whether a container of the pod waits for an image that the node cannot pull."""
-    return any(_waiting_containers([pod], _IMAGE_REASONS))
+    return any(_waiting_containers([pod], IMAGE_REASONS))
 
 
 def explain_pods(
@@ -207,7 +208,7 @@ def _waiting_containers(
 
 
 def _image_pull_failed(pods: Iterable[Pod], events: Sequence[KubeEvent]) -> Reason | None:
-    for pod, container, _, message in _waiting_containers(pods, _IMAGE_REASONS):
+    for pod, container, _, message in _waiting_containers(pods, IMAGE_REASONS):
         detail = quoted(_pull_error(pod, events) or message)
         return cluster_reason(
             ClusterCode.IMAGE_PULL_FAILED,

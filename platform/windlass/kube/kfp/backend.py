@@ -1,0 +1,229 @@
+"""Pipeline runs on a Kubeflow Pipelines server."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from windlass.domain.errors import UnavailableError
+from windlass.kube.client import KubeClient
+from windlass.kube.jobs.ray_job_launcher import delete_ray_job
+from windlass.kube.kfp.run_record import RunRecord, RunRecords, run_id_of
+from windlass.kube.kfp.run_report import RunReader, explain_undocumented
+from windlass.orchestration.kfp.client import Created, KfpClient
+from windlass.orchestration.kfp.package import PIPELINE_NAME, SECRET_PARAMETER, STEP, PipelinePackage
+from windlass.orchestration.kfp.runs import RunPhase, ServerRun
+from windlass.ports import BackendRun, BackendState
+from windlass.runtime.context import RunContext
+
+_SETTLE_SECONDS: Final = 30.0
+"""How long a creation whose reply was lost may take until the server shows the run."""
+_MAX_TRIES: Final = 5
+_KILL_SECONDS: Final = 120.0
+_KILL_POLL_SECONDS: Final = 0.5
+_EXPLAIN_SECONDS: Final = 30.0
+"""Time after which the manifest of a run whose step has not started is read for the cause."""
+_NOT_ENDED: Final = frozenset({RunPhase.ACTIVE, RunPhase.UNDOCUMENTED})
+_MAX_DISPLAY_NAME: Final = 128
+"""The server starts the workflow of a run with a long name, and replies with an error."""
+
+
+@dataclass(frozen=True)
+class KfpSettings:
+    """The installation's settings for a Kubeflow Pipelines server."""
+
+    package: PipelinePackage
+    multi_user: bool = False
+    """Whether runs, experiments and pipelines are in the namespaces of projects."""
+    service_account: str = ""
+    """Of the pods of runs; empty: the default of the server."""
+    start_seconds: float = 900.0
+    """Time after which a run is lost whose step has not started, as with an image that cannot be pulled."""
+
+
+class KfpPipelineBackend:
+    """Implements ``ports.PipelineBackend``.
+
+    The ids of a run on the server are derived from its name. A creation is never repeated with the same id: the server
+    would start a second workflow. One whose reply was lost is found by its id; if it does not appear, the next one has
+    another id, and the run with the first existing id counts. The others are deleted.
+
+    Args:
+        kube: with the permissions of the worker, for Secrets and RayJobs.
+        server: the server.
+        records: what is remembered about runs.
+        settings: of the installation.
+        clock: seconds since 1970.
+        sleep: waits between two observations of a run that is being killed.
+    """
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        server: KfpClient,
+        records: RunRecords,
+        settings: KfpSettings,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._kube, self._server, self._records, self._settings = kube, server, records, settings
+        self._clock, self._sleep = clock, sleep
+        self._reader = RunReader(server)
+        self._started: set[str] = set()
+        """Runs whose step was seen to run; surplus runs of them are deleted."""
+
+    # ------------------------------------------------------------ submit
+
+    def submit(self, context: RunContext) -> bool:
+        """Create the run; a no-op, and False, when it exists.
+
+        Raises:
+            UnavailableError: it cannot be created now, or it is not known whether it was; ``submit`` can be retried.
+        """
+        name = context.identity.name
+        record = self._records.create(context)
+        if record.killed or self._find(record) is not None:
+            return False
+        if record.requested_at is not None and self._clock() - record.requested_at < _SETTLE_SECONDS:
+            raise UnavailableError(f"Kubeflow Pipelines has not confirmed run {name}, and does not show it yet")
+        if record.tries >= _MAX_TRIES:
+            raise UnavailableError(f"Kubeflow Pipelines has lost {record.tries} requests to create run {name}")
+        body = self._body(context, record)
+        self._records.note_request(name, record.tries + 1, self._clock())
+        if self._create(name, record.tries + 1, body) is Created.YES:
+            return True
+        tried = self._records.find(name)
+        if tried is None or self._find(tried) is None:
+            raise UnavailableError(f"the reply to the creation of run {name} in Kubeflow Pipelines was lost")
+        return True
+
+    def _create(self, name: str, tries: int, body: dict[str, Any]) -> Created:
+        try:
+            return self._server.create_run(body)
+        except UnavailableError:
+            self._records.note_request(name, tries - 1, None)  # nothing was started: the id is free
+            raise
+
+    def _body(self, context: RunContext, record: RunRecord) -> dict[str, Any]:
+        identity, spec = context.identity, context.spec
+        namespace = record.namespace if self._settings.multi_user else ""
+        return {
+            "run_id": run_id_of(identity.name, record.tries + 1),
+            "display_name": f"{spec.model} ({identity.name})"[:_MAX_DISPLAY_NAME],
+            "description": f"Windlass: job {identity.job} of project {identity.project} trains {spec.model}",
+            "experiment_id": self._server.ensure_experiment(f"windlass-{identity.project}", namespace),
+            "pipeline_version_reference": self._server.ensure_version(PIPELINE_NAME, self._settings.package, namespace),
+            "runtime_config": {"parameters": {SECRET_PARAMETER: identity.name}},
+            **({"service_account": self._settings.service_account} if self._settings.service_account else {}),
+        }
+
+    # ------------------------------------------------------------ poll
+
+    def poll(self, run_name: str) -> BackendRun:
+        """Return the run.
+
+        Raises:
+            UnavailableError: the server cannot be reached.
+        """
+        record = self._records.find(run_name)
+        run = None if record is None else self._find(record)
+        if record is None or run is None:
+            return BackendRun(name=run_name, state=BackendState.UNKNOWN)
+        if run.phase is RunPhase.UNDOCUMENTED:
+            return BackendRun(name=run_name, state=BackendState.RUNNING, reason=explain_undocumented(run.state))
+        if run.phase is RunPhase.ACTIVE:
+            return self._active(record, run)
+        self._delete_surplus(record, run)
+        ended = self._reader.read_ended(run_name, run, killed=record.killed)
+        delete_ray_job(self._kube, record.project, run_name)
+        self._records.delete_context(record)
+        self._started.discard(run_name)
+        return ended
+
+    def _active(self, record: RunRecord, run: ServerRun) -> BackendRun:
+        """Return an active run; end one whose step does not start."""
+        running = BackendRun(name=record.name, state=BackendState.RUNNING)
+        if record.name in self._started:
+            return running
+        if run.has_started(STEP):
+            self._delete_surplus(record, run)
+            self._started.add(record.name)
+            return running
+        seconds = self._clock() - (record.requested_at or 0.0)
+        if seconds < min(_EXPLAIN_SECONDS, self._settings.start_seconds):
+            return running
+        reason = self._reader.explain_waiting(run)
+        if seconds < self._settings.start_seconds:
+            return running.model_copy(update={"reason": reason})
+        self.kill(record.name)
+        return BackendRun(name=record.name, state=BackendState.LOST, message=reason.message, reason=reason)
+
+    def _find(self, record: RunRecord) -> ServerRun | None:
+        """Return the run with the first id that exists."""
+        runs = (self._server.run(run_id) for run_id in record.run_ids)
+        return next((run for run in runs if run is not None), None)
+
+    def _delete_surplus(self, record: RunRecord, run: ServerRun) -> None:
+        for run_id in record.run_ids:
+            if run_id != run.run_id:
+                self._server.delete_run(run_id)
+
+    # ------------------------------------------------------------ pause and kill
+
+    def pause(self, run_name: str) -> None:
+        """Do nothing: a pod of the server cannot be ended without its run."""
+
+    def resume(self, run_name: str) -> None:
+        """Do nothing: no run is paused."""
+
+    def kill(self, run_name: str) -> None:
+        """Terminate the run and wait until it has ended, then delete its RayJob and wait until its pods are gone.
+
+        Raises:
+            UnavailableError: a server cannot be reached, or the run or a pod does not end.
+        """
+        record = self._records.find(run_name)
+        if record is None:
+            return
+        runs = [run for run_id in record.run_ids if (run := self._server.run(run_id)) is not None]
+        active = [run for run in runs if run.phase in _NOT_ENDED]
+        if active or not runs:
+            self._records.note_kill(run_name)
+        for run in active:
+            self._terminate(run.run_id)
+        delete_ray_job(self._kube, record.project, run_name)  # last, because the step would create it again
+
+    def _terminate(self, run_id: str) -> None:
+        """Terminate a run, and wait until its state is final. The server does not stop what its step has created."""
+        deadline = self._clock() + _KILL_SECONDS
+        self._server.terminate(run_id)
+        while (run := self._server.run(run_id)) is not None and run.phase in _NOT_ENDED:
+            if self._clock() > deadline:
+                raise UnavailableError(f"run {run_id} of Kubeflow Pipelines does not end after it was terminated")
+            self._sleep(_KILL_POLL_SECONDS)
+
+
+class KfpRunFolders:
+    """Implements ``ports.RunFolders``: the record and Secret of a run, surplus runs of it, and its RayJob.
+
+    The run itself stays in the history of the server.
+    """
+
+    def __init__(self, backend: KfpPipelineBackend, server: KfpClient, records: RunRecords) -> None:
+        self._backend, self._server, self._records = backend, server, records
+
+    def names(self) -> list[str]:
+        """Return the names of the runs that have a record."""
+        return self._records.names()
+
+    def delete(self, run_name: str) -> None:
+        """Kill what is left of a run, and delete what it has outside of the server."""
+        record = self._records.find(run_name)
+        if record is None:
+            return
+        self._backend.kill(run_name)
+        existing = [run_id for run_id in record.run_ids if self._server.run(run_id) is not None]
+        for run_id in existing[1:]:
+            self._server.delete_run(run_id)
+        self._records.delete(record)

@@ -1,0 +1,164 @@
+"""What the control plane remembers about its runs on a Kubeflow Pipelines server, and the Secrets of their pods.
+
+The record of a run is a Secret without data in the namespace of the control plane: the server has no place for the
+notes of a client, and the database belongs to the services. The context of the run is another Secret, in the namespace
+where the server starts pods, and is deleted when the run has ended.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+from windlass.domain.errors import UnavailableError
+from windlass.kit.ca_bundle import ca_bundle_files
+from windlass.kube.client import KubeClient
+from windlass.kube.errors import KubeApiError, KubeConflictError
+from windlass.kube.jobs.ray_job import run_labels
+from windlass.kube.kinds import SECRET
+from windlass.kube.names import (
+    KFP_NAMESPACE_ANNOTATION,
+    KFP_REQUESTED_ANNOTATION,
+    KFP_TRIES_ANNOTATION,
+    KILLED_ANNOTATION,
+    PROJECT_LABEL,
+    RUN_LABEL,
+    TASK_LABEL,
+)
+from windlass.kube.objects import Object, Ref
+from windlass.runtime.context import CONTEXT_NAME, RunContext
+
+_MANAGER: Final = "windlass-worker"
+_KIND: Final = "kfp-run"
+_RUN_IDS: Final = uuid.UUID("6d0f8b2e-5a53-4a86-9a34-3f4f6d7c1f0a")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The record of one run."""
+
+    name: str
+    project: str
+    namespace: str
+    """Of its pods."""
+    tries: int = 0
+    """How many run ids have been used: a creation whose reply was lost is repeated with another one."""
+    requested_at: float | None = None
+    """When its creation was requested last, in seconds since 1970; None if no request may have succeeded."""
+    killed: bool = False
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The ids of the runs that may exist on the server; the first one that exists is the run."""
+        return tuple(run_id_of(self.name, number) for number in range(1, self.tries + 1))
+
+    @classmethod
+    def of(cls, secret: Object) -> Self:
+        """Return the record that a Secret holds."""
+        metadata = secret["metadata"]
+        labels, notes = metadata["labels"], metadata.get("annotations") or {}
+        requested = notes.get(KFP_REQUESTED_ANNOTATION)
+        return cls(
+            name=labels[RUN_LABEL],
+            project=labels[PROJECT_LABEL],
+            namespace=notes[KFP_NAMESPACE_ANNOTATION],
+            tries=int(notes.get(KFP_TRIES_ANNOTATION, "0")),
+            requested_at=None if requested is None else float(requested),
+            killed=KILLED_ANNOTATION in notes,
+        )
+
+
+def run_id_of(name: str, number: int = 1) -> str:
+    """Return the id on the server of the ``number``-th try to create a run."""
+    return str(uuid.uuid5(_RUN_IDS, f"{name}/{number}"))
+
+
+class RunRecords:
+    """Creates, reads and deletes the records and the Secrets of runs.
+
+    Every method raises UnavailableError when the API server cannot be reached.
+    """
+
+    def __init__(self, client: KubeClient, system_namespace: str, namespace_of_runs: Callable[[str], str]) -> None:
+        self._client, self._system, self._namespace_of_runs = client, system_namespace, namespace_of_runs
+
+    def find(self, name: str) -> RunRecord | None:
+        """Return a record, None if the run was never submitted or is deleted."""
+        try:
+            secret = self._client.find(self._ref(name))
+        except KubeApiError as error:
+            raise _unavailable(name, error) from error
+        return None if secret is None else RunRecord.of(secret)
+
+    def names(self) -> list[str]:
+        """Return the names of the runs that have a record."""
+        try:
+            secrets = self._client.list(SECRET, self._system, labels=f"{TASK_LABEL}={_KIND}").items
+        except KubeApiError as error:
+            raise UnavailableError(f"the records of runs cannot be listed: {error.message}") from error
+        return sorted(secret["metadata"]["labels"][RUN_LABEL] for secret in secrets)
+
+    def create(self, context: RunContext) -> RunRecord:
+        """Create the record and the Secret of a run; return the record as it is if it exists."""
+        name, project = context.identity.name, context.identity.project
+        namespace = self._namespace_of_runs(project)
+        labels = run_labels(context) | {TASK_LABEL: _KIND}
+        record = _secret(f"{name}-record", self._system, labels)
+        record["metadata"]["annotations"] = {KFP_NAMESPACE_ANNOTATION: namespace}
+        # without the label of records: it may be in the same namespace
+        files = _secret(name, namespace, run_labels(context))
+        files |= {"immutable": True, "stringData": {CONTEXT_NAME: context.model_dump_json(), **ca_bundle_files()}}
+        try:
+            stored = self._create(record)
+            self._create(files)
+        except KubeApiError as error:
+            raise _unavailable(name, error) from error
+        return RunRecord.of(stored)
+
+    def _create(self, manifest: Object) -> Object:
+        try:
+            return self._client.create(manifest, manager=_MANAGER)
+        except KubeConflictError:
+            return self._client.get(Ref.of(manifest))
+
+    def note_request(self, name: str, tries: int, requested_at: float | None) -> None:
+        """Store that a creation is requested now, or (None) that it was refused."""
+        at = None if requested_at is None else repr(requested_at)
+        self._annotate(name, {KFP_TRIES_ANNOTATION: str(tries), KFP_REQUESTED_ANNOTATION: at})
+
+    def note_kill(self, name: str) -> None:
+        """Store that the worker kills the run."""
+        self._annotate(name, {KILLED_ANNOTATION: "true"})
+
+    def _annotate(self, name: str, annotations: Mapping[str, str | None]) -> None:
+        try:
+            self._client.patch(self._ref(name), {"metadata": {"annotations": annotations}}, manager=_MANAGER)
+        except KubeApiError as error:
+            raise _unavailable(name, error) from error
+
+    def delete_context(self, record: RunRecord) -> None:
+        """Delete the Secret with the context of an ended run."""
+        self._delete(record.name, Ref(SECRET, record.name, record.namespace))
+
+    def delete(self, record: RunRecord) -> None:
+        """Delete the Secret of a run, then its record."""
+        self.delete_context(record)
+        self._delete(record.name, self._ref(record.name))
+
+    def _delete(self, name: str, ref: Ref) -> None:
+        try:
+            self._client.delete(ref)
+        except KubeApiError as error:
+            raise _unavailable(name, error) from error
+
+    def _ref(self, name: str) -> Ref:
+        return Ref(SECRET, f"{name}-record", self._system)
+
+
+def _secret(name: str, namespace: str, labels: Mapping[str, str]) -> Object:
+    metadata: Object = {"name": name, "namespace": namespace, "labels": dict(labels)}
+    return {"apiVersion": SECRET.api_version, "kind": SECRET.kind, "metadata": metadata, "type": "Opaque"}
+
+
+def _unavailable(name: str, error: KubeApiError) -> UnavailableError:
+    return UnavailableError(f"the record of run {name} cannot be read or changed: {error.message}")

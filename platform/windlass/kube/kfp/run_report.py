@@ -1,0 +1,78 @@
+"""Reads how a run on a Kubeflow Pipelines server has ended, and why one does not start."""
+
+from typing import Final
+
+from windlass.domain.errors import UnavailableError
+from windlass.domain.jobs import Reason
+from windlass.domain.reasons import ClusterCode
+from windlass.kube.kueue.pods import IMAGE_REASONS, cluster_reason, quoted
+from windlass.orchestration.kfp.client import KfpClient
+from windlass.orchestration.kfp.runs import RunPhase, ServerRun, WorkflowNode, problem_of
+from windlass.orchestration.run_result import RunResult
+from windlass.ports import BackendRun, BackendState
+
+_MAX_LOG_FAILURES: Final = 5
+"""Polls after which a log counts as gone: the server replies to a missing log as to a failure."""
+_NO_CAUSE: Final = "Kubeflow Pipelines gives no cause"
+_TERMINATED: Final = "the run was terminated in Kubeflow Pipelines"
+
+
+class RunReader:
+    """Reads the reports of runs; v2beta1 has neither their errors nor their logs."""
+
+    def __init__(self, server: KfpClient) -> None:
+        self._server = server
+        self._log_failures: dict[str, int] = {}
+
+    def read_ended(self, name: str, run: ServerRun, *, killed: bool) -> BackendRun:
+        """Return how an ended run has ended. ``killed``: whether the worker has killed it.
+
+        Raises:
+            UnavailableError: this cannot be read now.
+        """
+        if run.phase is RunPhase.SUCCEEDED:
+            return BackendRun(name=name, state=BackendState.SUCCEEDED)
+        nodes = self._server.nodes(run.run_id)
+        result = self._result(run.run_id, nodes)
+        self._log_failures.pop(run.run_id, None)
+        if result is not None:
+            state = BackendState(result.state)
+            return BackendRun(name=name, state=state, message=result.message, reason=result.reason)
+        if killed:
+            return BackendRun(name=name, state=BackendState.LOST, message="the run was killed")
+        if run.was_terminated:
+            reason = cluster_reason(ClusterCode.PIPELINE_RUN_TERMINATED, _TERMINATED, "submit the job again")
+            return BackendRun(name=name, state=BackendState.FAILED, message=_TERMINATED, reason=reason)
+        message = f"the pod of the run ended without a result: {quoted(problem_of(nodes)) or _NO_CAUSE}"
+        return BackendRun(name=name, state=BackendState.LOST, message=message)
+
+    def _result(self, run_id: str, nodes: tuple[WorkflowNode, ...]) -> RunResult | None:
+        """Return the result that a try of the step has written to its log; the last one counts."""
+        for node in reversed([node for node in nodes if node.is_executor]):
+            try:
+                result = RunResult.of_log(self._server.node_log(run_id, node.id))
+            except UnavailableError:
+                failures = self._log_failures[run_id] = self._log_failures.get(run_id, 0) + 1
+                if failures < _MAX_LOG_FAILURES:
+                    raise
+                continue
+            if result is not None:
+                return result
+        return None
+
+    def explain_waiting(self, run: ServerRun) -> Reason:
+        """Return why the step of a run has not started. The text does not change while the cause is the same."""
+        problem = problem_of(self._server.nodes(run.run_id))
+        message = f"the pod of the run does not start: {quoted(problem) or _NO_CAUSE}"
+        if any(cause in problem for cause in IMAGE_REASONS):
+            action = "correct the name of the image or the access to its registry"
+            return cluster_reason(ClusterCode.IMAGE_PULL_FAILED, message, action)
+        action = "see the pods of the run in its namespace, and the workflow controller of Kubeflow Pipelines"
+        return cluster_reason(ClusterCode.PIPELINE_STEP_NOT_STARTED, message, action)
+
+
+def explain_undocumented(state: str) -> Reason:
+    """Return the reason of a run with a state that Windlass does not know."""
+    message = f"Kubeflow Pipelines reports the state {quoted(state)!r}, which Windlass does not know"
+    action = "see the run in Kubeflow Pipelines; cancel the job if it does not go on"
+    return cluster_reason(ClusterCode.PIPELINE_STATE_UNKNOWN, message, action)

@@ -1,0 +1,227 @@
+"""A client of the REST API of a Kubeflow Pipelines server, version v2beta1.
+
+Errors of runs and their logs are only in the older versions of the API, which 2.17 still serves.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum, auto
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+from pydantic import ValidationError
+
+from windlass.domain.errors import UnavailableError
+from windlass.orchestration.kfp.package import PipelinePackage
+from windlass.orchestration.kfp.runs import ServerRun, WorkflowNode
+from windlass.runtime.http import internal_client
+
+_V2: Final = "/apis/v2beta1"
+_PAGE: Final = "100"
+_MAX_MESSAGE: Final = 500
+
+Json = dict[str, Any]
+
+
+class Created(Enum):
+    """What is known after a request that creates a run."""
+
+    YES = auto()
+    UNKNOWN = auto()
+    """The reply was lost, or is an error after which the run may exist."""
+
+
+class KfpClient:
+    """Client of one server. Thread-safe.
+
+    Args:
+        host: URL of the API server.
+        token_file: projected token with the audience ``pipelines.kubeflow.org``, which a multi-user server requires;
+            read for every request, because the kubelet renews it.
+        transport: for tests.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        token_file: Path | None = None,
+        *,
+        timeout: float = 30.0,
+        connect: Callable[..., httpx2.Client] = internal_client,
+    ) -> None:
+        self._host, self._token_file = host.rstrip("/"), token_file
+        self._http = connect(timeout=timeout)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # ------------------------------------------------------------ server
+
+    def is_multi_user(self) -> bool:
+        """Return whether the server separates users by namespace.
+
+        Raises:
+            UnavailableError: it cannot be reached, or does not reply as Kubeflow Pipelines.
+        """
+        health = self._json("GET", f"{_V2}/healthz")
+        if not isinstance(health.get("multi_user", False), bool):
+            raise UnavailableError(f"{self._host} does not reply as a Kubeflow Pipelines server")
+        return bool(health.get("multi_user", False))
+
+    # ------------------------------------------------------------ runs
+
+    def run(self, run_id: str) -> ServerRun | None:
+        """Return a run; None if the server does not know it.
+
+        Raises:
+            UnavailableError: this cannot be determined now.
+        """
+        reply = self._send("GET", f"{_V2}/runs/{run_id}")
+        if reply.status_code == HTTPStatus.NOT_FOUND:
+            return None
+        try:
+            return ServerRun.model_validate(self._decoded(reply))
+        except ValidationError as error:
+            raise UnavailableError(f"run {run_id} cannot be read: {error.error_count()} validation errors") from error
+
+    def create_run(self, body: Json) -> Created:
+        """Create a run. Never repeat it with the same ``run_id``: the server would start a second workflow.
+
+        Raises:
+            UnavailableError: the server has rejected it, or was not reached; no run was started.
+        """
+        try:
+            reply = self._request("POST", f"{_V2}/runs", json=body)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise self._unreachable(error) from error
+        except httpx2.HTTPError:
+            return Created.UNKNOWN
+        if reply.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Created.UNKNOWN
+        self._decoded(reply)
+        return Created.YES
+
+    def terminate(self, run_id: str) -> None:
+        """Begin to stop a run; no error if it has ended, stops already or does not exist."""
+        reply = self._send("POST", f"{_V2}/runs/{run_id}:terminate")
+        if reply.status_code not in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):
+            self._decoded(reply)
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run with its workflow and pods; no error if it does not exist."""
+        reply = self._send("DELETE", f"{_V2}/runs/{run_id}")
+        if reply.status_code != HTTPStatus.NOT_FOUND:
+            self._decoded(reply)
+
+    def nodes(self, run_id: str) -> tuple[WorkflowNode, ...]:
+        """Return the nodes of the workflow of a run; none if the server does not know it."""
+        reply = self._send("GET", f"/apis/v1beta1/runs/{run_id}")
+        return () if reply.status_code == HTTPStatus.NOT_FOUND else WorkflowNode.of_manifest(self._decoded(reply))
+
+    def node_log(self, run_id: str, node: str) -> str:
+        """Return the log of a node, which may exist after its pod is gone; empty if there is none.
+
+        Raises:
+            UnavailableError: it cannot be read now, or not any more: the server does not distinguish them.
+        """
+        reply = self._send("GET", f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log")
+        if reply.status_code == HTTPStatus.NOT_FOUND:
+            return ""
+        self._check(reply)
+        return reply.text
+
+    # ------------------------------------------------------------ experiments and pipelines
+
+    def ensure_experiment(self, name: str, namespace: str) -> str:
+        """Return the id of an experiment; create it if it does not exist."""
+        path, query = f"{_V2}/experiments", {"namespace": namespace} if namespace else {}
+        for attempt in (1, 2):
+            for found in self._list(path, "experiments", query):
+                if found.get("display_name") == name:
+                    return str(found["experiment_id"])
+            reply = self._send("POST", path, json={"display_name": name, **query})
+            if reply.status_code != HTTPStatus.CONFLICT or attempt > 1:
+                return str(self._decoded(reply)["experiment_id"])
+        raise AssertionError("unreachable: the second attempt returns or raises")
+
+    def ensure_version(self, pipeline: str, package: PipelinePackage, namespace: str) -> Json:
+        """Return the reference of the pipeline version with this content; upload it if it does not exist."""
+        pipeline_id = self._ensure_pipeline(pipeline, package, namespace)
+        path = f"{_V2}/pipelines/{pipeline_id}/versions"
+        for attempt in (1, 2):
+            for found in self._list(path, "pipeline_versions", {}):
+                if found.get("display_name") == package.version:
+                    return {"pipeline_id": pipeline_id, "pipeline_version_id": found["pipeline_version_id"]}
+            query = {"name": package.version, "pipelineid": pipeline_id}
+            reply = self._upload(f"{_V2}/pipelines/upload_version", query, package)
+            if reply.status_code != HTTPStatus.CONFLICT or attempt > 1:
+                version = self._decoded(reply)["pipeline_version_id"]
+                return {"pipeline_id": pipeline_id, "pipeline_version_id": version}
+        raise AssertionError("unreachable: the second attempt returns or raises")
+
+    def _ensure_pipeline(self, name: str, package: PipelinePackage, namespace: str) -> str:
+        path, query = f"{_V2}/pipelines", {"namespace": namespace} if namespace else {}
+        for attempt in (1, 2):
+            for found in self._list(path, "pipelines", query):
+                if found.get("display_name") == name:
+                    return str(found["pipeline_id"])
+            reply = self._upload(f"{path}/upload", {"name": name, **query}, package)
+            if reply.status_code != HTTPStatus.CONFLICT or attempt > 1:
+                return str(self._decoded(reply)["pipeline_id"])
+        raise AssertionError("unreachable: the second attempt returns or raises")
+
+    def _upload(self, path: str, query: Mapping[str, str], package: PipelinePackage) -> httpx2.Response:
+        return self._send("POST", path, params=query, files={"uploadfile": ("pipeline.yaml", package.content)})
+
+    def _list(self, path: str, kind: str, query: Mapping[str, str]) -> Iterator[Json]:
+        """Yield the items of all pages."""
+        token = ""
+        while True:
+            page = self._json("GET", path, params={**query, "page_size": _PAGE, "page_token": token})
+            yield from page.get(kind) or ()
+            if not (token := page.get("next_page_token", "")):
+                return
+
+    # ------------------------------------------------------------ requests
+
+    def _json(self, method: str, path: str, **options: Any) -> Json:
+        return self._decoded(self._send(method, path, **options))
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        try:
+            return self._request(method, path, **options)
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        headers = {}
+        if self._token_file is not None:
+            try:
+                headers["Authorization"] = f"Bearer {self._token_file.read_text('ascii').strip()}"
+            except OSError as error:
+                raise UnavailableError(f"the token for Kubeflow Pipelines cannot be read: {error}") from error
+        return self._http.request(method, f"{self._host}{path}", headers=headers, **options)
+
+    def _unreachable(self, error: httpx2.HTTPError) -> UnavailableError:
+        return UnavailableError(f"Kubeflow Pipelines at {self._host} cannot be reached ({type(error).__name__})")
+
+    def _check(self, reply: httpx2.Response) -> None:
+        if reply.is_success:
+            return
+        try:
+            message = str(reply.json()["message"])
+        except (KeyError, TypeError, ValueError):
+            message = reply.text
+        raise UnavailableError(f"Kubeflow Pipelines replies {reply.status_code}: {message[:_MAX_MESSAGE]}")
+
+    def _decoded(self, reply: httpx2.Response) -> Json:
+        self._check(reply)
+        try:
+            decoded = reply.json()
+        except ValueError as error:
+            raise UnavailableError(f"{self._host} does not reply with JSON") from error
+        if not isinstance(decoded, dict):
+            raise UnavailableError(f"{self._host} does not reply with a JSON object")
+        return decoded

@@ -1,0 +1,90 @@
+"""The compiled pipeline for a Kubeflow Pipelines server, with the settings of an installation.
+
+``fine_tune.yaml`` is the output of the compiler, which ``make docs`` writes: the control plane has no kfp. The settings
+of the pod are those that kfp-kubernetes would write (its ``kubernetes_executor_config``).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Final
+
+import yaml
+
+from windlass import __version__
+from windlass.kit.ca_bundle import CA_BUNDLE_FILE, CA_BUNDLE_VARIABLE
+from windlass.runtime.context import CONTEXT_NAME, CONTEXT_VARIABLE, KFP_RUN_ID_VARIABLE, WORKSPACE_VARIABLE
+
+PIPELINE_NAME: Final = "windlass-fine-tune"
+STEP: Final = "fine-tune"
+SECRET_PARAMETER: Final = "secret"  # noqa: S105 - the name of a parameter
+_EXECUTOR: Final = f"exec-{STEP}"
+_USER: Final = "1000"
+"""The user of the project's images."""
+
+
+@dataclass(frozen=True)
+class StepPod:
+    """What an installation sets for the pod of the step."""
+
+    image: str
+    cpu_request: str = "250m"
+    cpu_limit: str = "2000m"
+    memory: str = "768Mi"
+    variables: Mapping[str, str] = field(default_factory=dict)
+    context_path: str = "/run/windlass/context"
+    workspace_path: str = "/workspace"
+
+
+@dataclass(frozen=True)
+class PipelinePackage:
+    """A package as it is uploaded."""
+
+    content: bytes
+
+    @property
+    def version(self) -> str:
+        """The name of the version: the release, and the hash of the content."""
+        return f"{__version__}-{hashlib.sha256(self.content).hexdigest()[:12]}"
+
+
+def render_package(pod: StepPod) -> PipelinePackage:
+    """Return the package: the same content for the same settings and release."""
+    template = resources.files(__package__).joinpath("fine_tune.yaml").read_text("utf-8")
+    spec = yaml.safe_load(template)
+    container = spec["deploymentSpec"]["executors"][_EXECUTOR]["container"]
+    container["image"] = pod.image
+    variables = {
+        "HOME": pod.workspace_path,
+        CONTEXT_VARIABLE: f"{pod.context_path}/{CONTEXT_NAME}",
+        WORKSPACE_VARIABLE: pod.workspace_path,
+        CA_BUNDLE_VARIABLE: f"{pod.context_path}/{CA_BUNDLE_FILE}",
+        **pod.variables,
+    }
+    container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
+    container["resources"] = {
+        "resourceCpuRequest": pod.cpu_request,
+        "resourceCpuLimit": pod.cpu_limit,
+        "resourceMemoryRequest": pod.memory,
+        "resourceMemoryLimit": pod.memory,
+    }
+    return PipelinePackage(yaml.safe_dump_all([spec, _platform(pod)], sort_keys=True).encode())
+
+
+def _platform(pod: StepPod) -> dict[str, Any]:
+    """Return the settings of the pod that the pipeline specification has no fields for."""
+    settings = {
+        "secretAsVolume": [
+            {
+                "mountPath": pod.context_path,
+                "optional": False,
+                "secretNameParameter": {"componentInputParameter": SECRET_PARAMETER},
+            }
+        ],
+        "emptyDirMounts": [{"volumeName": "workspace", "mountPath": pod.workspace_path}],
+        "fieldPathAsEnv": [{"name": KFP_RUN_ID_VARIABLE, "fieldPath": "metadata.labels['pipeline/runid']"}],
+        # The server drops all capabilities and forbids privilege escalation by itself.
+        "securityContext": {"runAsUser": _USER, "runAsGroup": _USER, "runAsNonRoot": True},
+    }
+    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {_EXECUTOR: settings}}}}}
