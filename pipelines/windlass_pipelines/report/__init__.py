@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from windlass.domain.training_report import REPORT_NAME, TrainingReport
+from windlass.domain.training_report import HTML_NAME, REPORT_NAME, TrainingReport
 from windlass.kit.files import write_atomic
 from windlass_pipelines.report import model_card, training
 
 __all__ = ["FILES", "TrainingReport", "write"]
 
-FILES = ("report.html", REPORT_NAME, "README.md")
+FILES = (HTML_NAME, REPORT_NAME, "README.md")
 """Names of the files that ``write`` writes."""
 
 

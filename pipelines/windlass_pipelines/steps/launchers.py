@@ -1,12 +1,14 @@
 """Chooses what runs the trainers of a pipeline run: processes of this machine, or RayJobs in a cluster."""
 
+import json
 import os
 from functools import partial
 
+from windlass.kube.names import KFP_RUN_LABEL
 from windlass.orchestration.local_launcher import LocalLauncher
 from windlass.ports import Launcher
 from windlass.runtime.client import RunApiClient
-from windlass.runtime.context import RAY_ADDRESS_VARIABLE, RunEnvironment
+from windlass.runtime.context import KFP_RUN_ID_VARIABLE, RAY_ADDRESS_VARIABLE, RunEnvironment
 from windlass_pipelines.steps.settings import StepSettings
 
 _RAY_JOB_SETTINGS_VARIABLE = "WINDLASS_RAY_JOB_SETTINGS"
@@ -39,3 +41,26 @@ def _assign_warm_trainer(environment: RunEnvironment, settings: StepSettings, na
 def trainers_outlive_run() -> bool:
     """Return whether trainers go on when the processes of their run end: another pod of the run adopts them."""
     return _RAY_JOB_SETTINGS_VARIABLE in os.environ
+
+
+def label_trainers() -> None:
+    """Let the RayJobs that this process and its children create carry the id of the run on its server."""
+    given, run_id = os.environ.get(_RAY_JOB_SETTINGS_VARIABLE), os.environ.get(KFP_RUN_ID_VARIABLE)
+    if given is not None and run_id:
+        os.environ[_RAY_JOB_SETTINGS_VARIABLE] = json.dumps(json.loads(given) | {"labels": {KFP_RUN_LABEL: run_id}})
+
+
+def delete_own_trainer(environment: RunEnvironment) -> None:
+    """Delete the RayJob of the run in the background, if the run with the id of this process has created it.
+
+    Best effort: the pod ends about a second after its SIGTERM. The worker deletes the RayJob in any case.
+    """
+    run_id = os.environ.get(KFP_RUN_ID_VARIABLE)
+    if not trainers_outlive_run() or not run_id:
+        return
+    from windlass.kube.client import KubeClient, load_configuration  # noqa: PLC0415 - as in new_launcher
+    from windlass.kube.jobs.ray_job_launcher import delete_labelled_ray_job  # noqa: PLC0415 - as in new_launcher
+
+    identity = environment.context.identity
+    client = KubeClient(load_configuration())
+    delete_labelled_ray_job(client, identity.project, identity.name, {KFP_RUN_LABEL: run_id})

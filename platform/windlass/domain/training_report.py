@@ -18,6 +18,7 @@ from windlass.domain.reports import JobWarning
 from windlass.domain.specs import Gate, Method, ResolvedTraining, Task
 
 REPORT_NAME = "report.json"
+HTML_NAME = "report.html"
 REPORT_FORMAT: Literal[1] = 1
 """Version of the format of ``report.json``; every change of the fields increases it."""
 

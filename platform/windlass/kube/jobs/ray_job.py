@@ -88,6 +88,8 @@ class RayJobSettings(BaseModel):
     """Id of the control plane: a run claims only its warm trainers."""
     managed_by: str = ""
     """The controller of the RayJobs if it is not KubeRay (RayJob's ``spec.managedBy``)."""
+    labels: Mapping[str, str] = {}
+    """Further labels of the RayJobs of runs."""
 
 
 def ray_job_ref(project: str, run_name: str) -> Ref:
@@ -100,7 +102,7 @@ def ray_job(context: RunContext, start: int, resource: str, settings: RayJobSett
     identity = context.identity
     pods = _PodSettings(secret_name(identity.name, start), f"{CONTEXT_PATH}/{CONTEXT_NAME}", {}, resource, settings)
     manifest = _manifest(identity.project, identity.name, settings.entrypoint, context.spec.resources, pods)
-    claim = claim_fields(context, start)
+    claim = claim_fields(context, start, settings)
     manifest["metadata"]["labels"] |= claim["metadata"]["labels"]
     manifest["metadata"]["annotations"] = claim["metadata"]["annotations"]
     manifest["spec"] |= claim["spec"]
@@ -123,8 +125,8 @@ def warm_ray_job(place: Placement, name: str, resource: str, settings: RayJobSet
 
 
 def warm_trainer_digest(resource: str, settings: RayJobSettings) -> str:
-    """Return the value of ``WARM_TRAINER_LABEL``: it changes with the image and all other settings."""
-    content = f"{resource}\0{settings.model_dump_json()}"
+    """Return the value of ``WARM_TRAINER_LABEL``: it changes with the image and all other settings of a warm trainer."""
+    content = f"{resource}\0{settings.model_dump_json(exclude={'labels'})}"
     return hashlib.sha256(content.encode()).hexdigest()[:_DIGEST_DIGITS]
 
 
@@ -134,14 +136,18 @@ def can_be_warm(context: RunContext) -> bool:
     return resources.workers == 1 and resources.gpus_per_worker == WARM_TRAINER_GPUS
 
 
-def claim_fields(context: RunContext, start: int, age_seconds: float = 0.0) -> Object:
+def claim_fields(context: RunContext, start: int, settings: RayJobSettings, age_seconds: float = 0.0) -> Object:
     """Return the fields that a RayJob has because it trains a run.
 
     ``age_seconds``: of a RayJob that a run claims; KubeRay counts the deadline from its creation.
     """
     return {
         "metadata": {
-            "labels": run_labels(context) | {PRIORITY_LABEL: priority_class_name(context.spec.priority)},
+            "labels": {
+                **settings.labels,
+                **run_labels(context),
+                PRIORITY_LABEL: priority_class_name(context.spec.priority),
+            },
             "annotations": {START_ANNOTATION: str(start)},
         },
         "spec": {

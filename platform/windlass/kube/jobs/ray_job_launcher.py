@@ -1,7 +1,7 @@
 """Trainers as RayJobs in the namespaces of projects, which Kueue admits."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from windlass.domain.errors import FencedError, InvalidError, UnavailableError
@@ -173,7 +173,7 @@ class RayJobLauncher:
         for each in sorted(found, key=lambda item: str(item["metadata"]["name"])):
             if trainer_status(each).state is not TrainerState.RUNNING or "deletionTimestamp" in each["metadata"]:
                 continue
-            fields = claim_fields(context, start, _age_seconds(each))
+            fields = claim_fields(context, start, self._settings, _age_seconds(each))
             fields["metadata"]["resourceVersion"] = each["metadata"]["resourceVersion"]
             try:
                 return self._client.patch(Ref.of(each), fields, manager=_MANAGER)
@@ -262,3 +262,13 @@ def delete_ray_job(client: KubeClient, project: str, run_name: str) -> None:
                 time.sleep(_KILL_POLL_SECONDS)
     except KubeApiError as error:
         raise UnavailableError(f"the RayJob of {run_name} cannot be deleted: {error.message}") from error
+
+
+def delete_labelled_ray_job(client: KubeClient, project: str, run_name: str, labels: Mapping[str, str]) -> None:
+    """Delete the RayJob of a run in the background if it has these labels; errors are ignored."""
+    try:
+        found = find_ray_job(client, project, run_name)
+        if found is not None and labels.items() <= found["metadata"].get("labels", {}).items():
+            client.delete(Ref.of(found), uid=found["metadata"]["uid"])
+    except KubeApiError:
+        return

@@ -1,0 +1,133 @@
+"""The step of the pipeline on a Kubeflow Pipelines server: executes the pipeline of the run in its pod.
+
+The pipeline runs in a process of its own, as in a runner pod. Its result is a line of the log of this step, because the
+server stores only whether a step has failed.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
+
+from windlass.domain.errors import WindlassError
+from windlass.domain.reports import ResultStatus
+from windlass.domain.training_report import HTML_NAME
+from windlass.orchestration.run_result import RunResult
+from windlass.runtime.client import RunApiClient
+from windlass.runtime.context import RunEnvironment
+from windlass.wire.runs import RunStatusOut
+from windlass_pipelines.steps.launchers import delete_own_trainer, label_trainers
+
+_PROGRAM = (sys.executable, "-m", "windlass_pipelines.run")
+_REPORT_SECONDS = 60.0
+"""How long the step retries to read the result of an ended run, for the artifacts of the server."""
+
+
+class ServerArtifact(Protocol):
+    """An output artifact of kfp."""
+
+    uri: str
+    metadata: dict[str, Any]
+
+    @property
+    def path(self) -> str:
+        """The local file that is uploaded when the step has succeeded."""
+        ...
+
+
+class PipelineRunError(Exception):
+    """The pipeline has not succeeded. It fails the step; the control plane reads the cause from the log."""
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM was received: the run was terminated, or the pod is evicted."""
+
+
+def run_pipeline(evaluation: ServerArtifact, report: ServerArtifact, model: ServerArtifact) -> None:
+    """Run the pipeline of the run, print its result, and describe it in the artifacts.
+
+    Raises:
+        PipelineRunError: it has not succeeded.
+    """
+    environment = RunEnvironment.load()
+    with _api_client(environment) as client:
+        run = client.get_run()
+    if run.result is not None and run.result.outcome is ResultStatus.FAILED:
+        # the server repeats a failed step; the job has failed already
+        result = RunResult(state="failed", message=f"train: {run.result.message}")
+    else:
+        result = _run(environment)
+    sys.stdout.write(f"{result.log_line()}\n")
+    sys.stdout.flush()
+    if result.state != "succeeded":
+        raise PipelineRunError(f"the run has {result.state}: {result.message}".rstrip(": "))
+    with suppress(WindlassError), _api_client(environment) as client:  # the result is registered already
+        describe(environment, client.get_run(), evaluation, report, model)
+
+
+def _api_client(environment: RunEnvironment) -> RunApiClient:
+    return RunApiClient(environment, retry_seconds=_REPORT_SECONDS)
+
+
+def _run(environment: RunEnvironment) -> RunResult:
+    """Execute the pipeline; on SIGTERM end it, and delete the trainer that this run has created."""
+    label_trainers()
+    with _raise_on_sigterm():
+        process = subprocess.Popen(_PROGRAM, env=_environment(), start_new_session=True)
+        try:
+            process.wait()
+        except _TerminatedError:
+            os.killpg(process.pid, signal.SIGKILL)
+            delete_own_trainer(environment)
+            sys.exit(128 + signal.SIGTERM)
+    result = RunResult.load(environment.workspace)
+    if result is None:
+        raise PipelineRunError(f"the process of the run ended without a result (exit code {process.returncode})")
+    return result
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without the variable by which kfp loads only what the code of a step needs."""
+    return {name: value for name, value in os.environ.items() if name != "_KFP_RUNTIME"}
+
+
+@contextmanager
+def _raise_on_sigterm() -> Iterator[None]:
+    def handle(_number: int, _frame: Any) -> None:
+        raise _TerminatedError
+
+    previous = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def describe(
+    environment: RunEnvironment,
+    run: RunStatusOut,
+    evaluation: ServerArtifact,
+    report: ServerArtifact,
+    model: ServerArtifact,
+) -> None:
+    """Fill the artifacts that the page of the run shows: metrics, report, and the model by URI and hash."""
+    result, identity = run.result, environment.context.identity
+    if run.attempt is None or result is None or result.manifest is None:
+        return
+    numbers = (result.evaluation or {}).items()
+    evaluation.metadata |= {name: value for name, value in numbers if isinstance(value, int | float)}
+    model.uri = environment.context.locations.artifact(run.attempt)
+    model.metadata |= {
+        "name": environment.context.spec.model,
+        "sha256": result.manifest.digest(),
+        "bytes": result.manifest.bytes,
+        "windlass_project": identity.project,
+        "windlass_job": identity.job,
+    }
+    page = environment.workspace / "artifact" / HTML_NAME
+    if page.exists():
+        shutil.copyfile(page, report.path)
