@@ -13,7 +13,7 @@ from typing import Any
 from docs import command_line, helm_values, rest
 from pydantic import BaseModel, TypeAdapter
 
-from windlass import settings
+from windlass import pipeline_settings, settings
 from windlass.cli.errors import exit_code
 from windlass.domain.datasets import CleaningStep
 from windlass.domain.endpoints import EndpointSpec
@@ -125,8 +125,10 @@ def job_states() -> str:
 
 
 def settings_groups() -> Iterator[type[BaseModel]]:
-    for _, group in inspect.getmembers(settings, inspect.isclass):
-        if group.__module__ == settings.__name__ and issubclass(group, BaseModel):
+    modules = (settings, pipeline_settings)
+    members = sorted(member for module in modules for member in inspect.getmembers(module, inspect.isclass))
+    for group in dict(members).values():
+        if group.__module__ in {module.__name__ for module in modules} and issubclass(group, BaseModel):
             yield group
 
 

@@ -28,7 +28,7 @@ from windlass.kube.client import KubeClient, load_configuration
 from windlass.kube.cluster_view import InformerClusterView
 from windlass.kube.errors import KubeForbiddenError
 from windlass.kube.jobs.data_tasks import KubernetesDataProcessor, KubernetesModelImporter
-from windlass.kube.jobs.pipeline_backend import KubernetesPipelineBackend, KubernetesRunFolders, RunnerSettings
+from windlass.kube.jobs.pipeline_backend import RunnerSettings
 from windlass.kube.jobs.ray_job import RayJobSettings
 from windlass.kube.jobs.result_tasks import ResultTasks, TaskSettings
 from windlass.kube.jobs.task_jobs import TaskJobs
@@ -40,6 +40,7 @@ from windlass.kube.serving.backend import KubernetesServing, ServingSettings
 from windlass.orchestration.data_process import EmbeddedDataProcessor
 from windlass.orchestration.model_import import EmbeddedModelImporter
 from windlass.orchestration.run_folders import LocalRunFolders
+from windlass.pipeline_settings import PipelineSettings
 from windlass.ports import Clock, DataProcessor, ModelImporter, ObjectStore, RunFolders, UrlSigner
 from windlass.services.access import Keys
 from windlass.services.model_server_credentials import ModelServerCredentials
@@ -67,6 +68,7 @@ from windlass_api.composition import Application, ApplicationSettings, ClusterPo
 from windlass_api.dependencies import AppContext
 from windlass_api.http_server import Shutdown
 from windlass_api.job_runner import TrainingPorts
+from windlass_api.pipeline_ports import run_ports
 from windlass_api.process import BOOTSTRAP, DataDirectory, SystemClock, ensure_admin_key
 
 _DRY_RUN_TIMEOUT = 5.0
@@ -115,7 +117,7 @@ def build(options: ProcessOptions) -> Application:
     if options.data_dir is not None:
         options.data_dir.bind_mode("cluster")
     TlsSettings()  # fails on an unusable file; the clients read the variable themselves
-    limits, clock, settings = LimitSettings(), SystemClock(), ClusterSettings()
+    limits, clock, settings, pipelines = LimitSettings(), SystemClock(), ClusterSettings(), PipelineSettings()
     new_client = _kube_client_factory(settings)
     secret_settings = SecretSettings()
     hasher, holder = _secret_hasher(options, secret_settings), _holder(options)
@@ -123,7 +125,10 @@ def build(options: ProcessOptions) -> Application:
     lease = RowLease(database, holder, timedelta(seconds=settings.leader_lease_seconds))
     store = _store_ports(options, limits)
     tokens = TransferTokens(hasher, clock, store.store)
-    tasks = _pod_ports(settings, store, new_client(), tokens) if settings.pipelines_image else _task_ports(options)
+    if settings.pipelines_image:
+        tasks = _pod_ports(settings, pipelines, store, new_client(), tokens)
+    else:
+        tasks = _task_ports(options)
     ports = Ports(
         database=database,
         store=store.store,
@@ -216,7 +221,13 @@ def _task_ports(options: ProcessOptions) -> TaskPorts:
     )
 
 
-def _pod_ports(settings: ClusterSettings, store: StorePorts, client: KubeClient, tokens: TransferTokens) -> TaskPorts:
+def _pod_ports(
+    settings: ClusterSettings,
+    pipelines: PipelineSettings,
+    store: StorePorts,
+    client: KubeClient,
+    tokens: TransferTokens,
+) -> TaskPorts:
     if store.signer is None:
         raise InvalidError(
             "WINDLASS_CLUSTER_PIPELINES_IMAGE needs WINDLASS_S3_BUCKET: pods cannot reach a folder of this process",
@@ -230,15 +241,12 @@ def _pod_ports(settings: ClusterSettings, store: StorePorts, client: KubeClient,
         deadline_seconds=int(TASK_LIFETIME.total_seconds()),
     )
     imports = replace(data, image=settings.ray_image or settings.pipelines_image, models_claim=settings.models_claim)
+    runs = run_ports(pipelines, _runner_settings(settings, tokens.hasher), client, tasks, settings.internal_url)
     return TaskPorts(
-        folders=KubernetesRunFolders(client, tasks),
+        folders=runs.folders,
         processor=KubernetesDataProcessor(ResultTasks("data", tasks, store.store, data), tokens.for_data_task),
         importer=KubernetesModelImporter(ResultTasks("import", tasks, store.store, imports), tokens.for_import),
-        training=TrainingPorts(
-            KubernetesPipelineBackend(client, tasks, _runner_settings(settings, tokens.hasher)),
-            api_url=settings.internal_url,
-            local=None,
-        ),
+        training=runs.training,
     )
 
 

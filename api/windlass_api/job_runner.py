@@ -41,6 +41,8 @@ class TrainingPorts:
     """Where the processes of a run reach the API."""
     local: LocalTraining | None
     """None: runs are pods."""
+    page_url: Callable[[str], str] = lambda _run_name: ""
+    """Maps the name of a submitted run to its page in another system; empty: there is none."""
 
 
 @dataclass
@@ -106,6 +108,8 @@ class JobRunner:
             return
         if not self.ports.pipelines.submit(context):
             AMBIGUOUS_SUBMISSIONS.inc()
+        if url := self.ports.page_url(context.identity.name):
+            self.scheduling.record_run_page(run_id, url)
         with self.deps.database.read() as uow:
             run = uow.all_projects().runs.find({"id": run_id})
         if run is None or run.ended_at is not None:

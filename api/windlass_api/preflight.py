@@ -16,7 +16,7 @@ from windlass.domain.checks import CheckResult, failed, passed, warning
 from windlass.domain.errors import WindlassError
 from windlass.kube.client import KubeClient, load_configuration
 from windlass.kube.errors import KubeApiError
-from windlass.kube.kinds import DEPLOYMENT, NODE
+from windlass.kube.kinds import CONFIG_MAP, DEPLOYMENT, NODE
 from windlass.kube.objects import Object, Ref
 from windlass.kube.preflight.cluster import (
     ADMISSION_POLICY,
@@ -29,7 +29,7 @@ from windlass.kube.preflight.cluster import (
     check_policies,
     check_storage,
 )
-from windlass.kube.preflight.kueue_configuration import CONFIG_MAP, KUEUE_CONFIG_MAP, check_kueue_configuration
+from windlass.kube.preflight.kueue_configuration import KUEUE_CONFIG_MAP, check_kueue_configuration
 from windlass.kube.preflight.network_probe import NetworkProbe
 from windlass.kube.preflight.versions import (
     KUBERAY_DEPLOYMENT,
@@ -38,9 +38,12 @@ from windlass.kube.preflight.versions import (
     check_operators,
     find_operator,
 )
+from windlass.orchestration.kfp.preflight import check_pipeline_server
+from windlass.pipeline_settings import PipelineServer, PipelineSettings
 from windlass.settings import ClusterSettings, DatabaseSettings, S3Settings
 from windlass.storage.s3 import S3ObjectStore
 from windlass.storage.s3_client import S3Bucket
+from windlass_api.pipeline_ports import kfp_client
 
 _REQUEST_SECONDS = 10.0
 _API_DEPLOYMENT = "windlass-api"
@@ -57,6 +60,7 @@ def checks(namespace: str, probe_image: str) -> Iterator[CheckResult]:
         yield from _cluster_checks(client, namespace, probe_image)
     yield from _database_checks()
     yield from _object_store_checks()
+    yield from _pipeline_checks()
 
 
 def _cluster_checks(client: KubeClient, namespace: str, probe_image: str) -> Iterator[CheckResult]:
@@ -146,6 +150,15 @@ def _object_store_checks() -> Iterator[CheckResult]:
         yield failed("object store", error.message, action)
         return
     yield passed("object store", f"bucket {settings.bucket} can be written")
+
+
+def _pipeline_checks() -> Iterator[CheckResult]:
+    settings = PipelineSettings()
+    if settings.backend is PipelineServer.KFP:
+        try:
+            yield check_pipeline_server(kfp_client(settings), has_token=settings.kfp_token_file is not None)
+        except WindlassError as error:
+            yield failed("pipelines", error.message, error.hint)
 
 
 def main() -> int:

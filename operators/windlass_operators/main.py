@@ -101,7 +101,11 @@ def _operator(
     client = connect(guard=lease.ensure_leader, observe=observe)
     cache = ClusterCache(Store(transform_for_operators), _now)
     network = PlatformNetwork(
-        settings.namespace, settings.kuberay_namespace, settings.object_store_peers, settings.object_store_port
+        settings.namespace,
+        settings.kuberay_namespace,
+        settings.object_store_peers,
+        settings.object_store_port,
+        settings.runner_namespace,
     )
     return Operator(
         connect(observe=_count),

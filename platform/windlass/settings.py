@@ -367,6 +367,11 @@ class OperatorSettings(BaseSettings):
         description="namespace of the control plane and of its Lease; pods of projects may connect to it, "
         "and the admission policies refer to its service accounts",
     )
+    runner_namespace: str = Field(
+        default="",
+        max_length=63,
+        description="a further namespace whose account `windlass-runner` may create RayJobs: of Kubeflow Pipelines",
+    )
     kuberay_namespace: str = Field(
         default="ray-system",
         min_length=1,

@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "windlass.kube": BASE | {"kubernetes", "orjson", "urllib3", "yaml"},
     "windlass.orchestration": BASE | {"psutil"},
     "windlass.orchestration.kfp": BASE | {"httpx2", "yaml"},
+    "windlass.pipeline_settings": BASE | {"pydantic_settings"},
     "windlass.runtime": BASE | {"httpx2"},
     "windlass.sdk": BASE | {"httpx2", "platformdirs", "yaml"},
     "windlass.serving": BASE | {"httpx2", "psutil"},

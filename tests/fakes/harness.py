@@ -84,6 +84,11 @@ class ControlPlaneHarness:
     """Whether a cluster serves endpoints."""
     trains: bool = False
     """Whether jobs can be submitted in a cluster."""
+    page_url: str = ""
+    """URL of the page of a run, with a placeholder for its name; empty: there is none."""
+
+    def _page_of(self, run_name: str) -> str:
+        return self.page_url.format(run_name)
 
     def __post_init__(self) -> None:
         self.engine = new_engine(self.home, connections=self.connections, pool_timeout=0.5)
@@ -105,7 +110,7 @@ class ControlPlaneHarness:
             )
         else:
             local = LocalTraining(AlwaysUpRay(), lambda name: self.home / "runs" / name)
-            training = TrainingPorts(self.pipelines, "http://testserver", local)
+            training = TrainingPorts(self.pipelines, "http://testserver", local, self._page_of)
             serving = ServingPorts(self.serving, self.prober)
         ports = Ports(
             database=self.database,

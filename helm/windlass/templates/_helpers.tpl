@@ -146,6 +146,30 @@ annotations:
 - {name: WINDLASS_CLUSTER_PIPELINES_IMAGE, value: {{ include "windlass.image" (dict "root" . "image" .Values.images.pipelines) | quote }}}
 - {name: WINDLASS_CLUSTER_RAY_IMAGE, value: {{ include "windlass.image" (dict "root" . "image" .Values.images.ray) | quote }}}
 - {name: WINDLASS_CLUSTER_RAY_VERSION, value: {{ .Values.images.ray.rayVersion | quote }}}
+{{- with include "windlass.pipelinesEnv" . }}{{ . }}{{ end }}
+{{- end }}
+
+{{- define "windlass.pipelinesEnv" -}}
+{{- with .Values.pipelines }}{{- if eq .backend "kfp" }}
+- {name: WINDLASS_PIPELINES_BACKEND, value: kfp}
+- {name: WINDLASS_PIPELINES_KFP_HOST, value: {{ .kfp.host | quote }}}
+- {name: WINDLASS_PIPELINES_KFP_NAMESPACE, value: {{ .kfp.namespace }}}
+- {name: WINDLASS_PIPELINES_KFP_UI_URL, value: {{ .kfp.uiUrl | quote }}}
+- {name: WINDLASS_PIPELINES_KFP_SERVICE_ACCOUNT, value: {{ .kfp.serviceAccount }}}
+{{- if .kfp.multiUser }}
+- {name: WINDLASS_PIPELINES_KFP_TOKEN_FILE, value: /var/run/secrets/kubeflow/pipelines/token}
+{{- end }}
+{{- end }}{{- end }}
+{{- end }}
+
+{{- /* Whether a multi-user Kubeflow Pipelines server runs the pipelines: components that call it mount a token. */}}
+{{- define "windlass.hasPipelinesToken" -}}
+{{- if and (eq .root.Values.pipelines.backend "kfp") .root.Values.pipelines.kfp.multiUser (has .component (list "worker" "preflight")) }}true{{ end }}
+{{- end }}
+
+{{- /* Whether the pods of runs are in the namespace of a Kubeflow Pipelines server. */}}
+{{- define "windlass.hasPipelinesNamespace" -}}
+{{- if and (eq .Values.pipelines.backend "kfp") (not .Values.pipelines.kfp.multiUser) }}true{{ end }}
 {{- end }}
 
 {{- /* Environment of the API and the worker. */}}
@@ -165,6 +189,9 @@ volumeMounts:
   {{- if .root.Values.caBundle.configMap }}
   - {name: ca-bundle, mountPath: /etc/windlass/ca, readOnly: true}
   {{- end }}
+  {{- if include "windlass.hasPipelinesToken" . }}
+  - {name: pipelines-token, mountPath: /var/run/secrets/kubeflow/pipelines, readOnly: true}
+  {{- end }}
   {{- with (.values | default dict).extraVolumeMounts }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}
 
@@ -177,6 +204,11 @@ volumes:
       name: {{ .configMap }}
       items: [{key: {{ .key }}, path: ca.crt}]
   {{- end }}{{- end }}
+  {{- if include "windlass.hasPipelinesToken" . }}
+  - name: pipelines-token
+    projected:
+      sources: [{serviceAccountToken: {audience: pipelines.kubeflow.org, expirationSeconds: 7200, path: token}}]
+  {{- end }}
   {{- with (.values | default dict).extraVolumes }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}
 
@@ -265,6 +297,7 @@ spec:
 {{- range $index, $component := list "operators" "worker" "runner" -}}
 {{ if $index }}, {{ end }}'system:serviceaccount:{{ $.Release.Namespace }}:windlass-{{ $component }}'
 {{- end }}
+{{- if include "windlass.hasPipelinesNamespace" . }}, 'system:serviceaccount:{{ .Values.pipelines.kfp.namespace }}:{{ .Values.pipelines.kfp.serviceAccount }}'{{ end }}
 {{- end }}
 
 {{- define "windlass.kueueAccount" -}}

@@ -18,7 +18,8 @@ from windlass_operators.render import Object
 from windlass_operators.render.network import PlatformNetwork, network_policy_specs
 
 RBAC = "rbac.authorization.k8s.io"
-_PLATFORM_ROLES = {"windlass-worker": "windlass-project-worker", "windlass-runner": "windlass-project-runner"}
+_RUNNER = "windlass-runner"
+_PLATFORM_ROLES = {"windlass-worker": "windlass-project-worker", _RUNNER: "windlass-project-runner"}
 
 _READ = ["get", "list", "watch"]
 _MEMBER_RULES: list[Object] = [
@@ -97,10 +98,13 @@ def platform_bindings(project: Project, network: PlatformNetwork) -> list[Object
     """
     result: list[Object] = []
     for account, role in _PLATFORM_ROLES.items():
-        subject = {"kind": "ServiceAccount", "name": account, "namespace": network.namespace}
+        namespaces = {network.namespace}
+        if account == _RUNNER and network.runner_namespace:
+            namespaces.add(network.runner_namespace)
+        subjects = [{"kind": "ServiceAccount", "name": account, "namespace": each} for each in sorted(namespaces)]
         reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}
         binding = _namespaced(project, f"{RBAC}/v1", "RoleBinding", account)
-        result.append(binding | {"roleRef": reference, "subjects": [subject]})
+        result.append(binding | {"roleRef": reference, "subjects": subjects})
     return result
 
 

@@ -26,6 +26,8 @@ class PlatformNetwork:
     object_store_peers: Sequence[Object] = ()
     """NetworkPolicyPeers of the object store; empty: every address."""
     object_store_port: int = 443
+    runner_namespace: str = ""
+    """Of the pods of runs on a Kubeflow Pipelines server; empty: that of the control plane."""
 
 
 def network_policy_specs(network: PlatformNetwork) -> dict[str, Object]:

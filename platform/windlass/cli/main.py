@@ -47,6 +47,7 @@ _COMMANDS = {
     "pool": _Entry(_ADMIN_PANEL, "Manage pools of accelerators."),
     "key": _Entry(_ADMIN_PANEL, "List, renew and revoke your API keys; create keys (admins)."),
     "usage": _Entry(_ADMIN_PANEL, "Show the resource usage of a project's jobs."),
+    "pipeline": _Entry(_ADMIN_PANEL, "Write the compiled pipeline for Kubeflow Pipelines."),
     "audit": _Entry(_ADMIN_PANEL, "List accepted changes: who changed what, and when."),
     "completions": _Entry(_ADMIN_PANEL, "Print a shell completion script."),
 }

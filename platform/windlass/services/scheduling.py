@@ -123,6 +123,16 @@ class Scheduling:
             raise errors[0]
         return bool(runs)
 
+    def record_run_page(self, run_id: str, url: str) -> None:
+        """Record where the page of a submitted run is."""
+        with self.deps.database.write() as uow:
+            run = uow.all_projects().runs.find({"id": run_id})
+            if run is not None:
+                repos = uow.project(run.project)
+                job, now = repos.jobs.get({"id": run.job}), self.deps.clock.now()
+                message = f"run {run.number} has the page {url}"
+                record_event(repos, job, now, "run_page", message, context={"run": run.number, "url": url})
+
     def report_submit_failure(self, run_id: str, problem: str, *, give_up: bool) -> None:
         """Set the reason of a run that cannot be submitted; ``give_up`` closes it as lost, which frees its GPUs."""
         with self.deps.database.read() as uow:

@@ -43,6 +43,17 @@ def test_job_runs_from_submission_to_a_registered_candidate(ready: ControlPlaneH
     assert log.headers["windlass-log-end"] == "true"
 
 
+def test_a_submitted_run_has_an_event_with_its_page(ready: ControlPlaneHarness) -> None:
+    ready.page_url = "https://pipelines.example.com/#/runs/details/{}"
+    job = ready.submit("ours", key="k1")
+    ready.run_worker_once(2)
+    events = ready.client.get(f"/v1/projects/ours/jobs/{job['id']}/events").json()["items"]
+    [event] = [event for event in events if event["code"] == "run_page"]
+    url = ready.page_url.format(ready.simulated_run(job).name)
+    assert event["context"] == {"run": 1, "url": url}
+    assert url in event["message"]
+
+
 def test_list_of_model_versions_contains_no_large_part_of_an_evaluation(ready: ControlPlaneHarness) -> None:
     job = ready.submit("ours", key="k1")
     ready.run_worker_once(2)

@@ -74,7 +74,10 @@ class RestrictedPod:
             "name": self.container,
             "image": self.image,
             "env": [{"name": name, "value": value} for name, value in self._environment().items()],
-            "resources": {"requests": dict(self.amounts), "limits": {**self.amounts, "cpu": self._cpu_limit()}},
+            "resources": {
+                "requests": dict(self.amounts),
+                "limits": {**self.amounts, "cpu": cpu_limit(self.amounts["cpu"])},
+            },
             "securityContext": {
                 "allowPrivilegeEscalation": False,
                 "capabilities": {"drop": ["ALL"]},
@@ -95,9 +98,6 @@ class RestrictedPod:
             container["terminationMessagePolicy"] = "FallbackToLogsOnError"
         return container
 
-    def _cpu_limit(self) -> str:
-        return f"{max(_MIN_CPU_LIMIT, millicpus(self.amounts['cpu']))}m"
-
     def _secret(self, part: Object) -> list[Object]:
         return [part] if self.secret else []
 
@@ -117,6 +117,11 @@ class RestrictedPod:
 def millicpus(quantity: str) -> int:
     """Return an amount of CPU (``1500m``, ``2``, ``0.5``) in thousandths, rounded up like Kubernetes."""
     return math.ceil(Decimal(quantity[:-1]) if quantity.endswith("m") else Decimal(quantity) * 1000)
+
+
+def cpu_limit(request: str) -> str:
+    """Return the limit of CPU of a container with this request."""
+    return f"{max(_MIN_CPU_LIMIT, millicpus(request))}m"
 
 
 def cpu_threads(quantity: str) -> int:

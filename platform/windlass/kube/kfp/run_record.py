@@ -1,12 +1,13 @@
 """What the control plane remembers about its runs on a Kubeflow Pipelines server, and the Secrets of their pods.
 
-The record of a run is a Secret without data in the namespace of the control plane: the server has no place for the
-notes of a client, and the database belongs to the services. The context of the run is another Secret, in the namespace
-where the server starts pods, and is deleted when the run has ended.
+The record of a run is a ConfigMap without data in the namespace of the control plane: the server has no place for the
+notes of a client, and the database belongs to the services. The context of the run is a Secret in the namespace where
+the server starts pods, and is deleted when the run has ended. The worker cannot read it again.
 """
 
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -15,7 +16,7 @@ from windlass.kit.ca_bundle import ca_bundle_files
 from windlass.kube.client import KubeClient
 from windlass.kube.errors import KubeApiError, KubeConflictError
 from windlass.kube.jobs.ray_job import run_labels
-from windlass.kube.kinds import SECRET
+from windlass.kube.kinds import CONFIG_MAP, SECRET
 from windlass.kube.names import (
     KFP_NAMESPACE_ANNOTATION,
     KFP_REQUESTED_ANNOTATION,
@@ -25,7 +26,7 @@ from windlass.kube.names import (
     RUN_LABEL,
     TASK_LABEL,
 )
-from windlass.kube.objects import Object, Ref
+from windlass.kube.objects import Kind, Object, Ref
 from windlass.runtime.context import CONTEXT_NAME, RunContext
 
 _MANAGER: Final = "windlass-worker"
@@ -53,9 +54,9 @@ class RunRecord:
         return tuple(run_id_of(self.name, number) for number in range(1, self.tries + 1))
 
     @classmethod
-    def of(cls, secret: Object) -> Self:
-        """Return the record that a Secret holds."""
-        metadata = secret["metadata"]
+    def of(cls, config_map: Object) -> Self:
+        """Return the record that a ConfigMap holds."""
+        metadata = config_map["metadata"]
         labels, notes = metadata["labels"], metadata.get("annotations") or {}
         requested = notes.get(KFP_REQUESTED_ANNOTATION)
         return cls(
@@ -85,37 +86,37 @@ class RunRecords:
     def find(self, name: str) -> RunRecord | None:
         """Return a record, None if the run was never submitted or is deleted."""
         try:
-            secret = self._client.find(self._ref(name))
+            found = self._client.find(self._ref(name))
         except KubeApiError as error:
             raise _unavailable(name, error) from error
-        return None if secret is None else RunRecord.of(secret)
+        return None if found is None else RunRecord.of(found)
 
     def names(self) -> list[str]:
         """Return the names of the runs that have a record."""
         try:
-            secrets = self._client.list(SECRET, self._system, labels=f"{TASK_LABEL}={_KIND}").items
+            records = self._client.list(CONFIG_MAP, self._system, labels=f"{TASK_LABEL}={_KIND}").items
         except KubeApiError as error:
             raise UnavailableError(f"the records of runs cannot be listed: {error.message}") from error
-        return sorted(secret["metadata"]["labels"][RUN_LABEL] for secret in secrets)
+        return sorted(record["metadata"]["labels"][RUN_LABEL] for record in records)
 
     def create(self, context: RunContext) -> RunRecord:
         """Create the record and the Secret of a run; return the record as it is if it exists."""
         name, project = context.identity.name, context.identity.project
         namespace = self._namespace_of_runs(project)
-        labels = run_labels(context) | {TASK_LABEL: _KIND}
-        record = _secret(f"{name}-record", self._system, labels)
+        record = _manifest(CONFIG_MAP, f"{name}-record", self._system, run_labels(context) | {TASK_LABEL: _KIND})
         record["metadata"]["annotations"] = {KFP_NAMESPACE_ANNOTATION: namespace}
-        # without the label of records: it may be in the same namespace
-        files = _secret(name, namespace, run_labels(context))
-        files |= {"immutable": True, "stringData": {CONTEXT_NAME: context.model_dump_json(), **ca_bundle_files()}}
+        secret = _manifest(SECRET, name, namespace, run_labels(context))
+        files = {CONTEXT_NAME: context.model_dump_json(), **ca_bundle_files()}
+        secret |= {"type": "Opaque", "immutable": True, "stringData": files}
         try:
-            stored = self._create(record)
-            self._create(files)
+            stored = self._create_record(record)
+            with suppress(KubeConflictError):  # of an earlier call: a run has the same token each time
+                self._client.create(secret, manager=_MANAGER)
         except KubeApiError as error:
             raise _unavailable(name, error) from error
         return RunRecord.of(stored)
 
-    def _create(self, manifest: Object) -> Object:
+    def _create_record(self, manifest: Object) -> Object:
         try:
             return self._client.create(manifest, manager=_MANAGER)
         except KubeConflictError:
@@ -152,12 +153,12 @@ class RunRecords:
             raise _unavailable(name, error) from error
 
     def _ref(self, name: str) -> Ref:
-        return Ref(SECRET, f"{name}-record", self._system)
+        return Ref(CONFIG_MAP, f"{name}-record", self._system)
 
 
-def _secret(name: str, namespace: str, labels: Mapping[str, str]) -> Object:
+def _manifest(kind: Kind, name: str, namespace: str, labels: Mapping[str, str]) -> Object:
     metadata: Object = {"name": name, "namespace": namespace, "labels": dict(labels)}
-    return {"apiVersion": SECRET.api_version, "kind": SECRET.kind, "metadata": metadata, "type": "Opaque"}
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
 
 
 def _unavailable(name: str, error: KubeApiError) -> UnavailableError:

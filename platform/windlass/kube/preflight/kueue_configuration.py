@@ -5,9 +5,8 @@ from typing import Any, Final
 import yaml
 
 from windlass.domain.checks import CheckResult, failed, passed, warning
-from windlass.kube.objects import Kind, Object
+from windlass.kube.objects import Object
 
-CONFIG_MAP: Final = Kind("v1", "ConfigMap")
 KUEUE_CONFIG_MAP: Final = "kueue-manager-config"
 _KEY: Final = "controller_manager_config.yaml"
 _FRAMEWORKS: Final = ("batch/job", "ray.io/rayjob", "ray.io/rayservice", "ray.io/raycluster")

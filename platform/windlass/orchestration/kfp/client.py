@@ -39,7 +39,8 @@ class KfpClient:
         host: URL of the API server.
         token_file: projected token with the audience ``pipelines.kubeflow.org``, which a multi-user server requires;
             read for every request, because the kubelet renews it.
-        transport: for tests.
+        timeout: seconds until a reply must have begun.
+        connect: creates the HTTP client.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class KfpClient:
         timeout: float = 30.0,
         connect: Callable[..., httpx2.Client] = internal_client,
     ) -> None:
-        self._host, self._token_file = host.rstrip("/"), token_file
+        self.host, self._token_file = host.rstrip("/"), token_file
         self._http = connect(timeout=timeout)
 
     def close(self) -> None:
@@ -67,8 +68,16 @@ class KfpClient:
         """
         health = self._json("GET", f"{_V2}/healthz")
         if not isinstance(health.get("multi_user", False), bool):
-            raise UnavailableError(f"{self._host} does not reply as a Kubeflow Pipelines server")
+            raise UnavailableError(f"{self.host} does not reply as a Kubeflow Pipelines server")
         return bool(health.get("multi_user", False))
+
+    def check_access(self) -> None:
+        """Check that runs can be listed, which a multi-user server allows only by namespace.
+
+        Raises:
+            UnavailableError: they cannot.
+        """
+        self._json("GET", f"{_V2}/runs", params={"page_size": "1"})
 
     # ------------------------------------------------------------ runs
 
@@ -202,10 +211,10 @@ class KfpClient:
                 headers["Authorization"] = f"Bearer {self._token_file.read_text('ascii').strip()}"
             except OSError as error:
                 raise UnavailableError(f"the token for Kubeflow Pipelines cannot be read: {error}") from error
-        return self._http.request(method, f"{self._host}{path}", headers=headers, **options)
+        return self._http.request(method, f"{self.host}{path}", headers=headers, **options)
 
     def _unreachable(self, error: httpx2.HTTPError) -> UnavailableError:
-        return UnavailableError(f"Kubeflow Pipelines at {self._host} cannot be reached ({type(error).__name__})")
+        return UnavailableError(f"Kubeflow Pipelines at {self.host} cannot be reached ({type(error).__name__})")
 
     def _check(self, reply: httpx2.Response) -> None:
         if reply.is_success:
@@ -221,7 +230,7 @@ class KfpClient:
         try:
             decoded = reply.json()
         except ValueError as error:
-            raise UnavailableError(f"{self._host} does not reply with JSON") from error
+            raise UnavailableError(f"{self.host} does not reply with JSON") from error
         if not isinstance(decoded, dict):
-            raise UnavailableError(f"{self._host} does not reply with a JSON object")
+            raise UnavailableError(f"{self.host} does not reply with a JSON object")
         return decoded

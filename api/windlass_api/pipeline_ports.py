@@ -1,0 +1,91 @@
+"""Builds what runs the pipelines of a cluster: pods, or a Kubeflow Pipelines server."""
+
+from dataclasses import dataclass
+
+from windlass.domain.errors import InvalidError
+from windlass.kube.client import KubeClient
+from windlass.kube.jobs.pipeline_backend import KubernetesPipelineBackend, KubernetesRunFolders, RunnerSettings
+from windlass.kube.jobs.pod_spec import CONTEXT_PATH, WORKSPACE_PATH, cpu_limit
+from windlass.kube.jobs.ray_job_launcher import RAY_JOB_SETTINGS_VARIABLE
+from windlass.kube.jobs.task_jobs import TaskJobs
+from windlass.kube.kfp.backend import KfpPipelineBackend, KfpRunFolders, KfpSettings
+from windlass.kube.kfp.run_page import RunPages
+from windlass.kube.kfp.run_record import RunRecords
+from windlass.kube.names import namespace_of
+from windlass.orchestration.kfp.client import KfpClient
+from windlass.orchestration.kfp.package import PipelinePackage, StepPod, render_package
+from windlass.pipeline_settings import PipelineServer, PipelineSettings
+from windlass.ports import RunFolders
+from windlass_api.job_runner import TrainingPorts
+
+
+@dataclass(frozen=True)
+class RunPorts:
+    """The adapters of pipeline runs."""
+
+    folders: RunFolders
+    training: TrainingPorts
+
+
+def run_ports(
+    settings: PipelineSettings, runner: RunnerSettings, client: KubeClient, tasks: TaskJobs, api_url: str
+) -> RunPorts:
+    """Return the adapters that the settings choose; a Kubeflow Pipelines server is not contacted.
+
+    Raises:
+        InvalidError: no server is configured.
+    """
+    if settings.backend is PipelineServer.KFP:
+        return _kfp_ports(settings, runner, client, tasks.namespace, api_url)
+    backend = KubernetesPipelineBackend(client, tasks, runner)
+    return RunPorts(KubernetesRunFolders(client, tasks), TrainingPorts(backend, api_url=api_url, local=None))
+
+
+def kfp_client(settings: PipelineSettings) -> KfpClient:
+    """Return the client of the server.
+
+    Raises:
+        InvalidError: no server is configured.
+    """
+    if not settings.kfp_host:
+        raise InvalidError(
+            "WINDLASS_PIPELINES_BACKEND=kfp needs the URL of the server",
+            hint="set WINDLASS_PIPELINES_KFP_HOST, such as http://ml-pipeline.kubeflow.svc:8888",
+        )
+    return KfpClient(settings.kfp_host, settings.kfp_token_file)
+
+
+def _kfp_ports(
+    settings: PipelineSettings, runner: RunnerSettings, client: KubeClient, system_namespace: str, api_url: str
+) -> RunPorts:
+    server, multi_user = kfp_client(settings), settings.kfp_token_file is not None
+    records = RunRecords(client, system_namespace, namespace_of if multi_user else lambda _: settings.kfp_namespace)
+    backend = KfpPipelineBackend(
+        client,
+        server,
+        records,
+        KfpSettings(
+            package=pipeline_package(runner),
+            multi_user=multi_user,
+            service_account=settings.kfp_service_account,
+            start_seconds=settings.kfp_start_seconds,
+        ),
+    )
+    pages = RunPages(records, settings.kfp_ui_url)
+    training = TrainingPorts(backend, api_url=api_url, local=None, page_url=pages.url)
+    return RunPorts(KfpRunFolders(backend, server, records), training)
+
+
+def pipeline_package(runner: RunnerSettings) -> PipelinePackage:
+    """Return the pipeline with the settings of the installation."""
+    return render_package(
+        StepPod(
+            image=runner.image,
+            cpu_request=runner.amounts["cpu"],
+            cpu_limit=cpu_limit(runner.amounts["cpu"]),
+            memory=runner.amounts["memory"],
+            variables={RAY_JOB_SETTINGS_VARIABLE: runner.ray_job.model_dump_json()},
+            context_path=CONTEXT_PATH,
+            workspace_path=WORKSPACE_PATH,
+        )
+    )

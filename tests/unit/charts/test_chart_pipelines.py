@@ -1,0 +1,95 @@
+"""The chart with pipelines on a Kubeflow Pipelines server."""
+
+from typing import Any
+
+import pytest
+from tests.charts.rendering import SYSTEM, only, pod_templates, render
+
+HOST = "http://ml-pipeline.kubeflow.svc:8888"
+
+
+def values(**changes: Any) -> dict[str, Any]:
+    return {"pipelines": {"backend": "kfp", "kfp": {"host": HOST, **changes}}}
+
+
+def environment(objects: list[dict[str, Any]], owner: str) -> dict[str, Any]:
+    [container] = pod_templates(objects)[owner]["spec"]["containers"]
+    return {variable["name"]: variable.get("value") for variable in container["env"]}
+
+
+def test_by_default_nothing_refers_to_kubeflow() -> None:
+    assert "kfp" not in str(render()).lower()
+    assert "kubeflow" not in str(render()).lower()
+
+
+def test_the_worker_gets_the_server(objects: list[dict[str, Any]]) -> None:
+    owner = next(name for name in pod_templates(objects) if "windlass-worker" in name)
+    found = environment(objects, owner)
+    assert found["WINDLASS_PIPELINES_BACKEND"] == "kfp"
+    assert found["WINDLASS_PIPELINES_KFP_HOST"] == HOST
+    assert "WINDLASS_PIPELINES_KFP_TOKEN_FILE" not in found
+
+
+@pytest.fixture
+def objects() -> list[dict[str, Any]]:
+    return render(values())
+
+
+def test_the_account_of_runs_is_trusted_by_its_namespace(objects: list[dict[str, Any]]) -> None:
+    assert only(objects, "ServiceAccount", "windlass-worker")["metadata"]["namespace"] == SYSTEM
+    accounts = [each for each in objects if each["kind"] == "ServiceAccount"]
+    assert ("kubeflow", "windlass-runner") in {
+        (each["metadata"]["namespace"], each["metadata"]["name"]) for each in accounts
+    }
+    policy = only(objects, "ValidatingAdmissionPolicy", "windlass-ray")
+    assert "'system:serviceaccount:kubeflow:windlass-runner'" in str(policy)
+    owner = next(name for name in pod_templates(objects) if "windlass-operators" in name)
+    assert environment(objects, owner)["WINDLASS_OPERATORS_RUNNER_NAMESPACE"] == "kubeflow"
+
+
+def test_the_worker_may_write_the_secrets_of_runs_and_not_read_them(objects: list[dict[str, Any]]) -> None:
+    role = only(objects, "Role", "windlass-worker-runs")
+    assert role["metadata"]["namespace"] == "kubeflow"
+    [secrets] = [rule for rule in role["rules"] if rule["resources"] == ["secrets"]]
+    assert secrets["verbs"] == ["create", "delete"]
+
+
+def test_network_policies_open_both_directions(objects: list[dict[str, Any]]) -> None:
+    worker = only(objects, "NetworkPolicy", "windlass-worker")["spec"]["egress"]
+    selector = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kubeflow"}}}
+    assert {"to": [selector], "ports": [{"protocol": "TCP", "port": 8888}]} in worker
+    api = only(objects, "NetworkPolicy", "windlass-api")["spec"]["ingress"]
+    pods = {"podSelector": {"matchExpressions": [{"key": "pipeline/runid", "operator": "Exists"}]}}
+    assert selector | pods in api[1]["from"]
+
+
+def test_a_multi_user_server_gets_a_token_with_its_audience() -> None:
+    objects = render(values(multiUser=True))
+    owner = next(name for name in pod_templates(objects) if "windlass-worker" in name)
+    volumes = pod_templates(objects)[owner]["spec"]["volumes"]
+    [token] = [volume for volume in volumes if volume["name"] == "pipelines-token"]
+    assert token["projected"]["sources"][0]["serviceAccountToken"]["audience"] == "pipelines.kubeflow.org"
+    mounted = environment(objects, owner)["WINDLASS_PIPELINES_KFP_TOKEN_FILE"]
+    assert mounted == "/var/run/secrets/kubeflow/pipelines/token"
+    assert not [each for each in objects if each["metadata"].get("namespace") == "kubeflow"]
+
+
+def test_the_preflight_reaches_the_server(objects: list[dict[str, Any]]) -> None:
+    owner = next(name for name in pod_templates(objects) if "windlass-preflight" in name)
+    assert environment(objects, owner)["WINDLASS_PIPELINES_KFP_HOST"] == HOST
+    policy = only(objects, "NetworkPolicy", "windlass-preflight")["spec"]["egress"]
+    assert policy[-1]["ports"] == [{"protocol": "TCP", "port": 8888}]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"pipelines": {"backend": "kfp"}},
+        {"pipelines": {"backend": "kfp", "kfp": {"host": "ml-pipeline:8888"}}},
+        {"pipelines": {"backend": "argo"}},
+        values(namespace=SYSTEM),
+    ],
+)
+def test_values_that_cannot_work_are_refused(refused: dict[str, Any]) -> None:
+    with pytest.raises(Exception, match=r"pipelines|host|backend"):
+        render(refused)

@@ -1,0 +1,79 @@
+"""The settings choose what runs pipelines, and the preflight names the server."""
+
+from pathlib import Path
+
+import pytest
+from tests.factories.kfp_runs import kfp_run
+from tests.factories.pod_settings import runner_settings
+from tests.fakes.kfp.store import KfpServerSettings
+from tests.fakes.kube_api import serve_kube_api
+
+from windlass.domain.checks import CheckState
+from windlass.domain.errors import InvalidError
+from windlass.kube.jobs.pipeline_backend import KubernetesPipelineBackend
+from windlass.kube.jobs.task_jobs import TaskJobs
+from windlass.kube.kfp.backend import KfpPipelineBackend
+from windlass.kube.kfp.run_page import RunPages
+from windlass.kube.kinds import CONFIG_MAP
+from windlass.orchestration.kfp.client import KfpClient
+from windlass.orchestration.kfp.preflight import check_pipeline_server
+from windlass.pipeline_settings import PipelineServer, PipelineSettings
+from windlass_api.pipeline_ports import RunPorts, pipeline_package, run_ports
+
+URL = "http://windlass-internal.windlass-system.svc:8742"
+
+
+def ports(**settings: object) -> RunPorts:
+    with serve_kube_api([CONFIG_MAP]) as server:
+        client = server.client()
+        tasks = TaskJobs(client, "windlass-system")
+        return run_ports(PipelineSettings.model_validate(settings), runner_settings(), client, tasks, URL)
+
+
+def test_pods_run_pipelines_by_default() -> None:
+    assert isinstance(ports().training.pipelines, KubernetesPipelineBackend)
+
+
+def test_a_server_is_contacted_only_when_a_run_is_submitted() -> None:
+    built = ports(backend=PipelineServer.KFP, kfp_host="http://127.0.0.1:9")
+    assert isinstance(built.training.pipelines, KfpPipelineBackend)
+    assert (built.training.api_url, built.training.local) == (URL, None)
+
+
+def test_the_server_must_be_named() -> None:
+    with pytest.raises(InvalidError) as raised:
+        ports(backend=PipelineServer.KFP)
+    assert "WINDLASS_PIPELINES_KFP_HOST" in raised.value.hint
+
+
+def test_the_package_depends_on_the_image_of_pipelines() -> None:
+    one, other = (pipeline_package(runner_settings(image=image)) for image in ("a:1", "a:2"))
+    assert one.version != other.version
+    assert b"WINDLASS_RAY_JOB_SETTINGS" in one.content
+
+
+@pytest.mark.parametrize("multi_user", [False, True])
+@pytest.mark.parametrize("has_token", [False, True])
+def test_the_preflight_names_the_kind_of_the_server(tmp_path: Path, *, multi_user: bool, has_token: bool) -> None:
+    with kfp_run(tmp_path, KfpServerSettings(multi_user=multi_user, tokens=frozenset({"token"}))) as run:
+        run.token_file = tmp_path / "token"
+        run.token_file.write_text("token")
+        result = check_pipeline_server(run.client(), has_token=has_token)
+    assert (result.state is CheckState.OK) is (multi_user is has_token)
+    assert ("multi-user" if multi_user else "single-user") in result.result
+    assert bool(result.action) is (multi_user is not has_token)
+
+
+def test_the_preflight_reports_a_server_that_does_not_answer() -> None:
+    result = check_pipeline_server(KfpClient("http://127.0.0.1:9"), has_token=False)
+    assert result.state is CheckState.FAILED
+    assert "http://127.0.0.1:9" in result.result
+
+
+def test_a_run_has_a_page(tmp_path: Path) -> None:
+    with kfp_run(tmp_path) as run:
+        pages = RunPages(run.records(), "https://pipelines.example.com/")
+        assert pages.url(run.name) == ""
+        run.backend().submit(run.context)
+        assert pages.url(run.name) == f"https://pipelines.example.com/#/runs/details/{run.run_id}"
+        assert RunPages(run.records(), "").url(run.name) == ""
