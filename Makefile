@@ -35,7 +35,7 @@ cluster-demo: dev ## Start a Kubernetes test cluster, `helm install`, fine-tune 
 
 ##@ Check
 
-.PHONY: dev test pytest lint types contracts coverage mutants cluster cluster-build cluster-up cluster-test predictions s3-test cluster-down
+.PHONY: dev test pytest lint types contracts coverage mutants cluster cluster-build cluster-up cluster-test predictions s3-test test-kfp cluster-down
 dev: ## Install the development tools too
 	@requirements/sync dev
 
@@ -99,6 +99,11 @@ predictions: dev ## Compare predictions with Kueue's decisions in 200 random set
 
 s3-test: dev ## Run the tests that need a real S3 server; builds one unless it is cached (Go)
 	@$(BIN)/pytest -m s3 $(TESTS)
+
+# KFP_NAMESPACE, KFP_IMAGE, KFP_SERVICE_ACCOUNT, KFP_TOKEN_FILE: see docs/guides/use-a-kubeflow-pipelines-server.md.
+test-kfp: dev ## Run the contract of pipeline back ends against a real server: KFP_HOST=http://..., and a kubeconfig of its cluster
+	@test -n "$(KFP_HOST)" || { echo "set KFP_HOST to the URL of a Kubeflow Pipelines API server" >&2; exit 2; }
+	@KFP_HOST='$(KFP_HOST)' $(BIN)/pytest -n0 -s tests/contracts/kfp_real_server.py
 
 cluster-down: dev ## Stop the test cluster
 	@$(BIN)/python -m tests.testcluster down

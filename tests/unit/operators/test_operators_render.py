@@ -187,6 +187,16 @@ def test_the_worker_and_the_runner_are_bound_in_the_namespace_of_the_project() -
     ]
 
 
+def test_the_runner_of_another_namespace_may_create_ray_jobs_too() -> None:
+    network = PlatformNetwork(namespace="platform", runner_namespace="kubeflow")
+    bound = {
+        one["roleRef"]["name"]: [subject["namespace"] for subject in one["subjects"]]
+        for one in only(namespace.objects(project(), POOLS, network), "RoleBinding")
+    }
+    assert bound["windlass-project-runner"] == ["kubeflow", "platform"]
+    assert bound["windlass-project-worker"] == ["platform"]
+
+
 @pytest.mark.parametrize(
     ("quotas", "cohort", "hard"),
     [
