@@ -12,8 +12,9 @@ from windlass.domain.errors import UnavailableError
 from windlass.domain.reasons import ClusterCode
 from windlass.kube.kfp.backend import KfpRunFolders
 from windlass.kube.kfp.run_record import run_id_of
+from windlass.kube.kfp.workflows import WORKFLOW
 from windlass.kube.kinds import RAY_JOB, SECRET
-from windlass.kube.names import namespace_of
+from windlass.kube.names import KFP_RUN_LABEL, namespace_of
 from windlass.kube.objects import Ref
 from windlass.orchestration.kfp.package import PIPELINE_NAME, STEP
 from windlass.orchestration.run_result import RunResult
@@ -134,6 +135,44 @@ def test_a_run_has_a_readable_name_in_the_experiment_of_its_project(run: KfpRun)
     body = run.server.store.runs[run.run_id].body
     assert body["display_name"] == "model (job-1-r1)"
     assert run.server.store.experiments[body["experiment_id"]]["display_name"] == "windlass-demo"
+
+
+def start_workflow(run: KfpRun, name: str, run_id: str) -> Ref:
+    """Create a workflow as the server does, which may fail before it stores the run of the workflow."""
+    ref = Ref(WORKFLOW, name, PIPELINES)
+    metadata = {"name": name, "namespace": PIPELINES, "labels": {KFP_RUN_LABEL: run_id}}
+    run.kube.api.create({"apiVersion": WORKFLOW.api_version, "kind": WORKFLOW.kind, "metadata": metadata})
+    return ref
+
+
+def test_a_workflow_whose_run_was_not_stored_ends_before_the_run_is_created_again(run: KfpRun) -> None:
+    fail_first_creation(run, Fault.UNAVAILABLE)
+    with pytest.raises(UnavailableError):
+        run.backend().submit(run.context)
+    unstored = start_workflow(run, "fine-tune-a", run.run_id)
+    other = start_workflow(run, "of-another-user", "another-run")
+    run.clock.sleep(31)
+    run.backend().submit(run.context)
+    assert unstored not in run.kube.api.objects
+    assert other in run.kube.api.objects
+
+
+def test_a_kill_ends_a_workflow_whose_run_was_not_stored(run: KfpRun) -> None:
+    fail_first_creation(run, Fault.UNAVAILABLE)
+    with pytest.raises(UnavailableError):
+        run.backend().submit(run.context)
+    unstored = start_workflow(run, "fine-tune-a", run.run_id)
+    run.backend().kill(run.name)
+    assert unstored not in run.kube.api.objects
+
+
+def test_of_two_workflows_of_a_run_the_first_goes_on(run: KfpRun) -> None:
+    run.backend().submit(run.context)
+    first, second = (start_workflow(run, name, run.run_id) for name in ("fine-tune-a", "fine-tune-b"))
+    start_step(run)
+    run.backend().poll(run.name)
+    assert first in run.kube.api.objects
+    assert second not in run.kube.api.objects
 
 
 # ------------------------------------------------------------ states

@@ -16,6 +16,7 @@ from tests.fakes.kube_api import KubeApiServer, serve_kube_api
 from windlass.domain.errors import UnavailableError
 from windlass.kube.kfp.backend import KfpPipelineBackend, KfpSettings
 from windlass.kube.kfp.run_record import RunRecords, run_id_of
+from windlass.kube.kfp.workflows import WORKFLOW
 from windlass.kube.kinds import CONFIG_MAP, NAMESPACE, RAY_JOB, SECRET
 from windlass.kube.names import namespace_of
 from windlass.orchestration.kfp.client import KfpClient
@@ -115,7 +116,7 @@ def kfp_run(root: Path, settings: KfpServerSettings | None = None, **changes: An
     """Serve Kubeflow Pipelines and Kubernetes without objects for one run; ``changes``: fields of ``KfpSettings``."""
     with (
         serve_kfp(settings) as server,
-        serve_kube_api([SECRET, CONFIG_MAP, RAY_JOB, NAMESPACE], [NAMESPACE]) as kube,
+        serve_kube_api([SECRET, CONFIG_MAP, RAY_JOB, NAMESPACE, WORKFLOW], [NAMESPACE]) as kube,
     ):
         run = KfpRun(server, kube, run_context(root, spec()), changes)
         try:

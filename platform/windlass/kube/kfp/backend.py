@@ -1,7 +1,7 @@
 """Pipeline runs on a Kubeflow Pipelines server."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from windlass.kube.client import KubeClient
 from windlass.kube.jobs.ray_job_launcher import delete_ray_job
 from windlass.kube.kfp.run_record import RunRecord, RunRecords, run_id_of
 from windlass.kube.kfp.run_report import RunReader, explain_undocumented
+from windlass.kube.kfp.workflows import delete_workflows
 from windlass.orchestration.kfp.client import Created, KfpClient
 from windlass.orchestration.kfp.package import PIPELINE_NAME, SECRET_PARAMETER, STEP, PipelinePackage
 from windlass.orchestration.kfp.runs import RunPhase, ServerRun
@@ -89,6 +90,7 @@ class KfpPipelineBackend:
             raise UnavailableError(f"Kubeflow Pipelines has not confirmed run {name}, and does not show it yet")
         if record.tries >= _MAX_TRIES:
             raise UnavailableError(f"Kubeflow Pipelines has lost {record.tries} requests to create run {name}")
+        self._delete_unstored(record, record.run_ids)
         body = self._body(context, record)
         self._records.note_request(name, record.tries + 1, self._clock())
         if self._create(name, record.tries + 1, body) is Created.YES:
@@ -165,9 +167,16 @@ class KfpPipelineBackend:
         return next((run for run in runs if run is not None), None)
 
     def _delete_surplus(self, record: RunRecord, run: ServerRun) -> None:
-        for run_id in record.run_ids:
-            if run_id != run.run_id:
-                self._server.delete_run(run_id)
+        others = [run_id for run_id in record.run_ids if run_id != run.run_id]
+        for run_id in others:
+            self._server.delete_run(run_id)
+        self._delete_unstored(record, others)
+        delete_workflows(self._kube, record.namespace, run.run_id, keep_first=True)
+
+    def _delete_unstored(self, record: RunRecord, run_ids: Iterable[str]) -> None:
+        """Delete the workflows with ids of which the server has no run."""
+        for run_id in run_ids:
+            delete_workflows(self._kube, record.namespace, run_id)
 
     # ------------------------------------------------------------ pause and kill
 
@@ -192,6 +201,8 @@ class KfpPipelineBackend:
             self._records.note_kill(run_name)
         for run in active:
             self._terminate(run.run_id)
+        stored = {run.run_id for run in runs}
+        self._delete_unstored(record, [run_id for run_id in record.run_ids if run_id not in stored])
         delete_ray_job(self._kube, record.project, run_name)  # last, because the step would create it again
 
     def _terminate(self, run_id: str) -> None:
