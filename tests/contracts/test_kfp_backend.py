@@ -239,8 +239,9 @@ def test_an_image_that_cannot_be_pulled_is_explained_and_then_given_up(tmp_path:
     with kfp_run(tmp_path, KfpServerSettings(missing_images=True), start_seconds=300.0) as run:
         backend = run.backend()
         backend.submit(run.context)
-        for _ in range(20):
+        for _ in range(12):
             assert backend.poll(run.name).reason is None
+            run.clock.sleep(2)
         run.clock.sleep(60)
         polled = backend.poll(run.name)
         assert polled.state is BackendState.RUNNING
@@ -259,6 +260,18 @@ def test_a_step_that_runs_is_not_given_up(tmp_path: Path) -> None:
         start_step(run)
         run.clock.sleep(10_000)
         assert run.backend().poll(run.name).state is BackendState.RUNNING
+
+
+def test_a_run_is_requested_every_two_seconds_until_it_has_ended(run: KfpRun) -> None:
+    run.backend().submit(run.context)
+    backend, requests = run.backend(), run.server.requests
+    before = requests[f"GET /apis/v2beta1/runs/{run.run_id}"]
+    for _ in range(8):
+        assert backend.poll(run.name).state is BackendState.RUNNING
+        run.clock.sleep(0.5)
+    assert requests[f"GET /apis/v2beta1/runs/{run.run_id}"] == before + 2
+    backend.kill(run.name)
+    assert backend.poll(run.name).state is BackendState.LOST
 
 
 # ------------------------------------------------------------ kill and deletion

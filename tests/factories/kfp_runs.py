@@ -103,7 +103,7 @@ class KfpRun:
                 continue
             if run.state is not BackendState.RUNNING:
                 return run
-            self.clock.sleep(1.0)
+            self.clock.sleep(2.0)  # sooner, the back end returns what it knows
         raise AssertionError(f"the run does not end: {self.server.store.runs}")
 
     def starts(self) -> int:

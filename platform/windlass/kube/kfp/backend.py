@@ -22,6 +22,8 @@ _SETTLE_SECONDS: Final = 30.0
 _MAX_TRIES: Final = 5
 _KILL_SECONDS: Final = 120.0
 _KILL_POLL_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 2.0
+"""Minimum time between two requests for a run that has not ended. A reply has the whole specification and all tasks."""
 _EXPLAIN_SECONDS: Final = 30.0
 """Time after which the manifest of a run whose step has not started is read for the cause."""
 _NOT_ENDED: Final = frozenset({RunPhase.ACTIVE, RunPhase.UNDOCUMENTED})
@@ -73,6 +75,8 @@ class KfpPipelineBackend:
         self._reader = RunReader(server)
         self._started: set[str] = set()
         """Runs whose step was seen to run; surplus runs of them are deleted."""
+        self._polled: dict[str, tuple[float, BackendRun]] = {}
+        """The last observation of each run that has not ended, and its time."""
 
     # ------------------------------------------------------------ submit
 
@@ -123,11 +127,22 @@ class KfpPipelineBackend:
     # ------------------------------------------------------------ poll
 
     def poll(self, run_name: str) -> BackendRun:
-        """Return the run.
+        """Return the run; one that has not ended may be two seconds old.
 
         Raises:
             UnavailableError: the server cannot be reached.
         """
+        polled_at, polled = self._polled.get(run_name, (0.0, None))
+        if polled is not None and 0 <= self._clock() - polled_at < _POLL_SECONDS:
+            return polled
+        polled = self._poll(run_name)
+        if polled.state is BackendState.RUNNING:
+            self._polled[run_name] = self._clock(), polled
+        else:
+            self._polled.pop(run_name, None)
+        return polled
+
+    def _poll(self, run_name: str) -> BackendRun:
         record = self._records.find(run_name)
         run = None if record is None else self._find(record)
         if record is None or run is None:
@@ -192,6 +207,7 @@ class KfpPipelineBackend:
         Raises:
             UnavailableError: a server cannot be reached, or the run or a pod does not end.
         """
+        self._polled.pop(run_name, None)
         record = self._records.find(run_name)
         if record is None:
             return
