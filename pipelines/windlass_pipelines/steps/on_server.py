@@ -56,17 +56,26 @@ def run_pipeline(evaluation: ServerArtifact, report: ServerArtifact, model: Serv
     environment = RunEnvironment.load()
     with _api_client(environment) as client:
         run = client.get_run()
-    if run.result is not None and run.result.outcome is ResultStatus.FAILED:
-        # the server repeats a failed step; the job has failed already
-        result = RunResult(state="failed", message=f"train: {run.result.message}")
-    else:
-        result = _run(environment)
+    result = _known_result(run) or _run(environment)
     sys.stdout.write(f"{result.log_line()}\n")
     sys.stdout.flush()
     if result.state != "succeeded":
         raise PipelineRunError(f"the run has {result.state}: {result.message}".rstrip(": "))
     with suppress(WindlassError), _api_client(environment) as client:  # the result is registered already
         describe(environment, client.get_run(), evaluation, report, model)
+
+
+def _known_result(run: RunStatusOut) -> RunResult | None:
+    """Return the result of a run that needs no pod any more; None if the pipeline must run.
+
+    The server may repeat a step whose run has failed or was stopped.
+    """
+    outcome = None if run.result is None else run.result.outcome
+    if run.result is not None and outcome is ResultStatus.FAILED:
+        return RunResult(state="failed", message=f"train: {run.result.message}")
+    if not run.should_continue and outcome is not ResultStatus.SUCCEEDED:
+        return RunResult(state="stopped")
+    return None
 
 
 def _api_client(environment: RunEnvironment) -> RunApiClient:

@@ -128,6 +128,10 @@ def test_a_preempted_run_is_stopped(control_plane: ServedControlPlane, tmp_path:
         result = RunResult.of_log(step.wait())
         assert result is not None
         assert result.state == "stopped"
+    (tmp_path / "again").mkdir()
+    with step_process(control_plane, tmp_path / "again", "hang") as repeated:  # as the server may do
+        assert RunResult.of_log(repeated.wait()) == RunResult(state="stopped")
+    assert control_plane.log("train").count("trainer started") == 1
 
 
 def test_sigterm_deletes_the_ray_job_of_this_run_only(control_plane: ServedControlPlane, tmp_path: Path) -> None:
