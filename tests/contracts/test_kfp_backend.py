@@ -1,5 +1,6 @@
 """What a Kubeflow Pipelines server does that other back ends do not, and that the adapter must survive."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -210,6 +211,16 @@ def test_a_failed_run_without_a_result_is_lost_with_the_message_of_its_node(run:
     ended = run.wait_ended()
     assert ended.state is BackendState.LOST
     assert "main: Error (exit code 1)" in ended.message
+
+
+def test_the_exception_of_a_step_without_a_result_is_read_from_its_log(run: KfpRun) -> None:
+    recorded = json.loads((Path(__file__).parent / "kfp_recordings/failure.json").read_text())
+    log = next(each["response"] for each in recorded if each["request"].endswith("/log"))
+    run.backend().submit(run.context)
+    run.end_step(None, log=log)
+    ended = run.wait_ended()
+    assert ended.state is BackendState.LOST
+    assert ended.message.endswith("main: Error (exit code 1): ValueError: boom-xyz the step failed on purpose")
 
 
 def test_a_result_whose_log_is_gone_is_lost_after_some_polls(run: KfpRun) -> None:

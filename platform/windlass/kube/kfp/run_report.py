@@ -7,13 +7,14 @@ from windlass.domain.jobs import Reason
 from windlass.domain.reasons import ClusterCode
 from windlass.kube.kueue.pods import IMAGE_REASONS, cluster_reason, quoted
 from windlass.orchestration.kfp.client import KfpClient
-from windlass.orchestration.kfp.runs import RunPhase, ServerRun, WorkflowNode, problem_of
+from windlass.orchestration.kfp.runs import RunPhase, ServerRun, WorkflowNode, exception_of, problem_of
 from windlass.orchestration.run_result import RunResult
 from windlass.ports import BackendRun, BackendState
 
 _MAX_LOG_FAILURES: Final = 5
 """Polls after which a log counts as gone: the server replies to a missing log as to a failure."""
 _NO_CAUSE: Final = "Kubeflow Pipelines gives no cause"
+_NO_RESULT: Final = "the pod of the run ended without a result"
 _TERMINATED: Final = "the run was terminated in Kubeflow Pipelines"
 
 
@@ -33,7 +34,7 @@ class RunReader:
         if run.phase is RunPhase.SUCCEEDED:
             return BackendRun(name=name, state=BackendState.SUCCEEDED)
         nodes = self._server.nodes(run.run_id)
-        result = self._result(run.run_id, nodes)
+        result, raised = self._read_logs(run.run_id, nodes)
         self._log_failures.pop(run.run_id, None)
         if result is not None:
             state = BackendState(result.state)
@@ -43,22 +44,24 @@ class RunReader:
         if run.was_terminated:
             reason = cluster_reason(ClusterCode.PIPELINE_RUN_TERMINATED, _TERMINATED, "submit the job again")
             return BackendRun(name=name, state=BackendState.FAILED, message=_TERMINATED, reason=reason)
-        message = f"the pod of the run ended without a result: {quoted(problem_of(nodes)) or _NO_CAUSE}"
-        return BackendRun(name=name, state=BackendState.LOST, message=message)
+        cause = ": ".join(quoted(text) for text in (problem_of(nodes), raised) if text) or _NO_CAUSE
+        return BackendRun(name=name, state=BackendState.LOST, message=f"{_NO_RESULT}: {cause}")
 
-    def _result(self, run_id: str, nodes: tuple[WorkflowNode, ...]) -> RunResult | None:
-        """Return the result that a try of the step has written to its log; the last one counts."""
+    def _read_logs(self, run_id: str, nodes: tuple[WorkflowNode, ...]) -> tuple[RunResult | None, str]:
+        """Return the result and the exception of the last try of the step that has written one to its log."""
+        raised = ""
         for node in reversed([node for node in nodes if node.is_executor]):
             try:
-                result = RunResult.of_log(self._server.node_log(run_id, node.id))
+                log = self._server.node_log(run_id, node.id)
             except UnavailableError:
                 failures = self._log_failures[run_id] = self._log_failures.get(run_id, 0) + 1
                 if failures < _MAX_LOG_FAILURES:
                     raise
                 continue
-            if result is not None:
-                return result
-        return None
+            if (result := RunResult.of_log(log)) is not None:
+                return result, ""
+            raised = raised or exception_of(log)
+        return None, raised
 
     def explain_waiting(self, run: ServerRun) -> Reason:
         """Return why the step of a run has not started. The text does not change while the cause is the same."""

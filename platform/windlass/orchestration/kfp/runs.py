@@ -115,3 +115,11 @@ def problem_of(nodes: Sequence[WorkflowNode]) -> str:
             if node.phase in phases and node.type == "Pod" and node.message:
                 return node.message
     return ""
+
+
+def exception_of(log: str) -> str:
+    """Return the exception that ended a step, with its message, from the log of its pod; empty if there is none."""
+    _, traceback, lines = log.rpartition("Traceback (most recent call last):\n")
+    if not traceback:
+        return ""
+    return next((line for line in lines.splitlines() if line and not line[0].isspace()), "")
