@@ -151,11 +151,12 @@ fmt: dev ## Format, and apply ruff's fixes
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
 
-docs: dev ## Generate pages of docs/reference, the CRDs, the blocking SDK and the compiled pipeline
+docs: dev ## Generate pages of docs/reference, the CRDs, the blocking SDK and the compiled pipelines
 	@$(BIN)/python -m docs.generate_sync_sdk
 	@$(BIN)/python -m docs.generate
 	@$(BIN)/python -m windlass.kube helm/windlass-crds/templates
 	@$(BIN)/python -m windlass_pipelines.compile --on-server --image IMAGE platform/windlass/orchestration/kfp/fine_tune.yaml
+	@$(BIN)/python -m windlass_pipelines.compile --for-users --image IMAGE platform/windlass/orchestration/kfp/submit_job.yaml
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)

@@ -1,7 +1,7 @@
 """`python -m windlass_pipelines.compile OUT.yaml` writes the pipeline as KFP intermediate representation.
 
-With `--on-server` it is the pipeline with one step, without what an installation sets; `windlass pipeline compile` adds
-that.
+`--on-server` and `--for-users` are the pipelines for a Kubeflow Pipelines server, without what an installation sets;
+`windlass.orchestration.kfp.package` adds that.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from kfp import compiler
 
 from windlass_pipelines.definitions.fine_tune import DEFAULT_IMAGE, fine_tune
 from windlass_pipelines.definitions.on_server import fine_tune_on_server
+from windlass_pipelines.definitions.submit_job import submit_job_on_server
 
 
 def main() -> None:
@@ -18,10 +19,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="file to write, .yaml or .json")
     parser.add_argument("--image", default=DEFAULT_IMAGE, help="container image of the steps (default: %(default)s)")
-    parser.add_argument("--on-server", action="store_true", help="the pipeline for a Kubeflow Pipelines server")
+    for name, define, text in (
+        ("--on-server", fine_tune_on_server, "the pipeline with one step that the worker submits to a server"),
+        ("--for-users", submit_job_on_server, "the pipeline that users submit to a server, with a job as parameter"),
+    ):
+        parser.add_argument(name, dest="define", action="store_const", const=define, default=fine_tune, help=text)
     options = parser.parse_args()
-    define = fine_tune_on_server if options.on_server else fine_tune
-    compiler.Compiler().compile(define(options.image), str(options.out))
+    compiler.Compiler().compile(options.define(options.image), str(options.out))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from contextlib import suppress
 
 from windlass.domain.errors import WindlassError
 from windlass.domain.reports import ResultStatus
@@ -21,30 +19,15 @@ from windlass.runtime.client import RunApiClient
 from windlass.runtime.context import RunEnvironment
 from windlass.wire.runs import RunStatusOut
 from windlass_pipelines.steps.launchers import delete_own_trainer, label_trainers
+from windlass_pipelines.steps.server_step import ServerArtifact, TerminatedError, add_metrics, raise_on_sigterm
 
 _PROGRAM = (sys.executable, "-m", "windlass_pipelines.run")
 _REPORT_SECONDS = 60.0
 """How long the step retries to read the result of an ended run, for the artifacts of the server."""
 
 
-class ServerArtifact(Protocol):
-    """An output artifact of kfp."""
-
-    uri: str
-    metadata: dict[str, Any]
-
-    @property
-    def path(self) -> str:
-        """The local file that is uploaded when the step has succeeded."""
-        ...
-
-
 class PipelineRunError(Exception):
     """The pipeline has not succeeded. It fails the step; the control plane reads the cause from the log."""
-
-
-class _TerminatedError(BaseException):
-    """SIGTERM was received: the run was terminated, or the pod is evicted."""
 
 
 def run_pipeline(evaluation: ServerArtifact, report: ServerArtifact, model: ServerArtifact) -> None:
@@ -85,11 +68,11 @@ def _api_client(environment: RunEnvironment) -> RunApiClient:
 def _run(environment: RunEnvironment) -> RunResult:
     """Execute the pipeline; on SIGTERM end it, and delete the trainer that this run has created."""
     label_trainers()
-    with _raise_on_sigterm():
+    with raise_on_sigterm():
         process = subprocess.Popen(_PROGRAM, env=_environment(), start_new_session=True)
         try:
             process.wait()
-        except _TerminatedError:
+        except TerminatedError:
             os.killpg(process.pid, signal.SIGKILL)
             delete_own_trainer(environment)
             sys.exit(128 + signal.SIGTERM)
@@ -104,18 +87,6 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "_KFP_RUNTIME"}
 
 
-@contextmanager
-def _raise_on_sigterm() -> Iterator[None]:
-    def handle(_number: int, _frame: Any) -> None:
-        raise _TerminatedError
-
-    previous = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 def describe(
     environment: RunEnvironment,
     run: RunStatusOut,
@@ -127,8 +98,7 @@ def describe(
     result, identity = run.result, environment.context.identity
     if run.attempt is None or result is None or result.manifest is None:
         return
-    numbers = (result.evaluation or {}).items()
-    evaluation.metadata |= {name: value for name, value in numbers if isinstance(value, int | float)}
+    add_metrics(evaluation, result.evaluation or {})
     model.uri = environment.context.locations.artifact(run.attempt)
     model.metadata |= {
         "name": environment.context.spec.model,

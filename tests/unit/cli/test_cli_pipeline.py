@@ -9,11 +9,28 @@ from typer.testing import CliRunner
 from windlass.cli.commands.pipeline import app
 
 
-def test_the_compiled_pipeline_is_a_package_of_kfp(tmp_path: Path) -> None:
+def test_the_pipeline_of_the_worker_is_a_package_of_kfp(tmp_path: Path) -> None:
     out = tmp_path / "fine-tune.yaml"
-    result = CliRunner().invoke(app, ["compile", "-o", str(out), "--image", "registry.example.com/pipelines:1"])
+    arguments = ["compile", "--worker", "-o", str(out), "--image", "registry.example.com/pipelines:1"]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     spec, _ = yaml.safe_load_all(out.read_text())
     assert spec["deploymentSpec"]["executors"]["exec-fine-tune"]["container"]["image"].endswith("/pipelines:1")
     assert components.load_component_from_text(out.read_text()).name == "windlass-fine-tune"
     assert "version 0." in result.output
+
+
+def test_the_pipeline_of_users_has_a_job_as_its_parameter(tmp_path: Path) -> None:
+    out = tmp_path / "fine-tune.yaml"
+    arguments = ["compile", "-o", str(out), "--image", "registry.example.com/pipelines:1", "--url", "http://windlass"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    spec, _ = yaml.safe_load_all(out.read_text())
+    assert spec["deploymentSpec"]["executors"]["exec-submit-job"]["container"]["image"].endswith("/pipelines:1")
+    inputs = components.load_component_from_text(out.read_text()).component_spec.inputs
+    assert {name: given.default for name, given in inputs.items()} == {
+        "job": None,
+        "key_secret": "windlass-key",
+        "project": "default",
+        "url": "http://windlass",
+    }

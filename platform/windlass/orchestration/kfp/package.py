@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import yaml
 
@@ -36,12 +36,27 @@ class StepPod:
     context_path: str = "/run/windlass/context"
     workspace_path: str = "/workspace"
 
+    def resources(self) -> dict[str, str]:
+        """Return the resources of the container, in the words of the pipeline specification."""
+        return {
+            "resourceCpuRequest": self.cpu_request,
+            "resourceCpuLimit": self.cpu_limit,
+            "resourceMemoryRequest": self.memory,
+            "resourceMemoryLimit": self.memory,
+        }
+
 
 @dataclass(frozen=True)
 class PipelinePackage:
     """A package as it is uploaded."""
 
     content: bytes
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any], executor: str, pod: Mapping[str, Any]) -> Self:
+        """Return the package of a specification, with the settings of the pod that it has no fields for."""
+        platform = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {executor: dict(pod)}}}}}
+        return cls(yaml.safe_dump_all([dict(spec), platform], sort_keys=True).encode())
 
     @property
     def version(self) -> str:
@@ -63,28 +78,20 @@ def render_package(pod: StepPod) -> PipelinePackage:
         **pod.variables,
     }
     container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
-    container["resources"] = {
-        "resourceCpuRequest": pod.cpu_request,
-        "resourceCpuLimit": pod.cpu_limit,
-        "resourceMemoryRequest": pod.memory,
-        "resourceMemoryLimit": pod.memory,
+    container["resources"] = pod.resources()
+    context = {
+        "mountPath": pod.context_path,
+        "optional": False,
+        "secretNameParameter": {"componentInputParameter": SECRET_PARAMETER},
     }
-    return PipelinePackage(yaml.safe_dump_all([spec, _platform(pod)], sort_keys=True).encode())
+    return PipelinePackage.of(spec, _EXECUTOR, {"secretAsVolume": [context], **restricted_pod(pod)})
 
 
-def _platform(pod: StepPod) -> dict[str, Any]:
-    """Return the settings of the pod that the pipeline specification has no fields for."""
-    settings = {
-        "secretAsVolume": [
-            {
-                "mountPath": pod.context_path,
-                "optional": False,
-                "secretNameParameter": {"componentInputParameter": SECRET_PARAMETER},
-            }
-        ],
+def restricted_pod(pod: StepPod) -> dict[str, Any]:
+    """Return what the pods of all steps have: scratch space, the id of their run, and a user without privileges."""
+    return {
         "emptyDirMounts": [{"volumeName": "workspace", "mountPath": pod.workspace_path}],
         "fieldPathAsEnv": [{"name": KFP_RUN_ID_VARIABLE, "fieldPath": "metadata.labels['pipeline/runid']"}],
         # The server drops all capabilities and forbids privilege escalation by itself.
         "securityContext": {"runAsUser": _USER, "runAsGroup": _USER, "runAsNonRoot": True},
     }
-    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {_EXECUTOR: settings}}}}}

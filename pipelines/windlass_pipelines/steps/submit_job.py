@@ -1,0 +1,96 @@
+"""The step of the pipeline that users submit to a Kubeflow Pipelines server: submits a job to Windlass and follows it.
+
+The job is one like any other, under the key of the caller: with quota, audit, and a run of its own.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from windlass.domain.errors import WindlassError
+from windlass.domain.jobs import JobState
+from windlass.runtime.context import KFP_RUN_ID_VARIABLE
+from windlass.sdk import Client, Job, JobDetail
+from windlass.wire.jobs import EventOut, JobOut
+from windlass_pipelines.steps.server_step import ServerArtifact, TerminatedError, add_metrics, raise_on_sigterm
+
+
+class JobNotSucceededError(Exception):
+    """The job has failed or was cancelled. It fails the step."""
+
+
+def submit_job(
+    url: str,
+    project: str,
+    spec: Mapping[str, Any],
+    evaluation: ServerArtifact,
+    report: ServerArtifact,
+    model: ServerArtifact,
+) -> str:
+    """Submit the job, wait for its end, describe its result in the artifacts, and return its id.
+
+    A step that the server repeats, in the same run, follows the job that the first one has submitted. The key is in the
+    environment, see ``windlass.sdk.Client``.
+
+    Raises:
+        JobNotSucceededError: the job has not succeeded.
+        WindlassError: the job cannot be submitted; the message gives the reason.
+    """
+    with Client(url, project=project) as client:
+        key = f"kfp-{os.environ[KFP_RUN_ID_VARIABLE]}"
+        job = client.jobs.create(with_integers(spec), idempotency_key=key)
+        _write(f"job {job.id} of project {job.project}")
+        try:
+            with raise_on_sigterm():
+                _follow(job)
+        except TerminatedError:
+            with suppress(WindlassError):
+                client.jobs.cancel(job.id)
+            sys.exit(128 + signal.SIGTERM)
+        ended = job.refresh()
+        if ended.state is not JobState.SUCCEEDED:
+            reason = f": {ended.reason.message}" if ended.reason is not None else ""
+            raise JobNotSucceededError(f"job {ended.id} is {ended.state}{reason}")
+        with suppress(WindlassError):  # the job has succeeded, and the artifacts only describe it
+            _describe(client, url, ended, evaluation, report, model)
+        return ended.id
+
+
+def with_integers(value: Any) -> Any:
+    """Return a JSON value with integers for its whole numbers: the server has only floating-point numbers."""
+    if isinstance(value, Mapping):
+        return {name: with_integers(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [with_integers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _follow(job: Job) -> None:
+    for message in job.stream():
+        if isinstance(message, JobOut):
+            reason = f": {message.reason.message}" if message.reason is not None else ""
+            _write(f"{message.state}{reason}")
+        elif isinstance(message, EventOut):
+            _write(message.message)
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _describe(
+    client: Client, url: str, job: JobDetail, evaluation: ServerArtifact, report: ServerArtifact, model: ServerArtifact
+) -> None:
+    add_metrics(evaluation, job.evaluation or {})
+    if job.model_version is None:
+        return
+    reference = f"{job.model}@{job.model_version}"
+    version = client.models.version(reference)
+    model.uri = f"{url.rstrip('/')}/v1/projects/{job.project}/models/{version.model}/versions/{version.number}"
+    model.metadata |= {"name": version.model, "version": version.number, "sha256": version.digest, "job": job.id}
+    Path(report.path).write_text(client.models.report_html(reference), encoding="utf-8")

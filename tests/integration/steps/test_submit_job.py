@@ -1,0 +1,144 @@
+"""The step that submits a job for a user of a Kubeflow Pipelines server."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.factories.http_servers import serve
+from tests.fakes.harness import ADMIN, ControlPlaneHarness
+
+from windlass.ports import BackendState
+from windlass.runtime.context import KFP_RUN_ID_VARIABLE
+from windlass.services.access import Keys
+from windlass_pipelines.steps.submit_job import JobNotSucceededError, submit_job, with_integers
+
+SPEC = {"task": "text-classification", "base_model": "tiny", "dataset": "reviews", "model": "classifier"}
+_LIMIT_SECONDS = 60.0
+
+
+@dataclass
+class Artifact:
+    """An output artifact as kfp makes it."""
+
+    path: str
+    uri: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class SubmittedJob:
+    """Submits the job of a user to a control plane that is served, as the step of a run."""
+
+    control_plane: ControlPlaneHarness
+    url: str
+    folder: Path
+
+    def submit(self) -> tuple[str, dict[str, Artifact]]:
+        artifacts: dict[str, Any] = {
+            name: Artifact(str(self.folder / name)) for name in ("evaluation", "report", "model")
+        }
+        return submit_job(self.url, "ours", SPEC | {"method": {"type": "lora", "rank": 8.0}}, **artifacts), artifacts
+
+    def jobs(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self.control_plane.client.get("/v1/projects/ours/jobs").json()["items"]
+        return listed
+
+    def when_submitted(self, act: Callable[[dict[str, Any]], None]) -> threading.Thread:
+        """Act in a thread when the job exists."""
+
+        def run() -> None:
+            deadline = time.monotonic() + _LIMIT_SECONDS
+            while not self.jobs() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            act(self.jobs()[0])
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+
+@pytest.fixture
+def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SubmittedJob]:
+    harness = ControlPlaneHarness(tmp_path)
+    with harness.client, serve(harness.app) as port:
+        harness.create_project("ours")
+        harness.create_base_model()
+        harness.create_dataset("ours")
+        monkeypatch.setenv("WINDLASS_KEY", Keys(harness.deps, ADMIN).create("caller", admin=True)[1])
+        monkeypatch.setenv(KFP_RUN_ID_VARIABLE, "run-1")
+        yield SubmittedJob(harness, f"http://127.0.0.1:{port}", tmp_path)
+    harness.close()
+
+
+def finish(control_plane: ControlPlaneHarness, job: dict[str, Any]) -> None:
+    control_plane.run_worker_once(2)
+    run = control_plane.simulated_run(job)
+    assert run.acquire_attempt().status_code == 200
+    assert run.finish(1, {"accuracy": 0.9}).status_code == 200
+    control_plane.pipelines.end(run.name, BackendState.SUCCEEDED)
+    control_plane.run_worker_once()
+
+
+def test_a_job_is_submitted_followed_and_described(submitted: SubmittedJob, capsys: pytest.CaptureFixture[str]) -> None:
+    thread = submitted.when_submitted(lambda job: finish(submitted.control_plane, job))
+    job, artifacts = submitted.submit()
+    thread.join()
+    assert [each["id"] for each in submitted.jobs()] == [job]
+    assert submitted.jobs()[0]["created_by"] == "caller"
+    assert submitted.jobs()[0]["spec"]["method"]["rank"] == 8
+    assert artifacts["evaluation"].metadata == {"accuracy": 0.9}
+    assert artifacts["model"].uri.endswith("/v1/projects/ours/models/classifier/versions/1")
+    assert len(artifacts["model"].metadata["sha256"]) == 64
+    assert capsys.readouterr().out.startswith(f"job {job} of project ours\n")
+    again, _ = submitted.submit()  # the server repeats a step
+    assert again == job
+    assert len(submitted.jobs()) == 1
+
+
+def test_a_failed_job_fails_the_step_with_its_reason(submitted: SubmittedJob) -> None:
+    def fail(job: dict[str, Any]) -> None:
+        submitted.control_plane.run_worker_once(2)
+        run = submitted.control_plane.simulated_run(job)
+        submitted.control_plane.pipelines.end(run.name, BackendState.FAILED, "train: the loss is not a number")
+        submitted.control_plane.run_worker_once()
+
+    thread = submitted.when_submitted(fail)
+    with pytest.raises(JobNotSucceededError, match="is failed: train: the loss is not a number"):
+        submitted.submit()
+    thread.join()
+
+
+def test_terminating_the_run_cancels_the_job(submitted: SubmittedJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = threading.Event()
+    install = signal.signal
+
+    def observed(number: int, handler: Any) -> Any:
+        previous = install(number, handler)
+        waiting.set()
+        return previous
+
+    monkeypatch.setattr(signal, "signal", observed)
+
+    def terminate(_job: dict[str, Any]) -> None:
+        assert waiting.wait(_LIMIT_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = submitted.when_submitted(terminate)
+    with pytest.raises(SystemExit) as ended:
+        submitted.submit()
+    thread.join()
+    assert ended.value.code == 143
+    assert submitted.jobs()[0]["state"] == "cancelled"
+
+
+def test_whole_numbers_of_the_server_become_integers() -> None:
+    given = {"rank": 16.0, "rate": 0.5, "nested": [1.0, {"a": 2.0}], "text": "1.0", "flag": True}
+    assert with_integers(given) == {"rank": 16, "rate": 0.5, "nested": [1, {"a": 2}], "text": "1.0", "flag": True}
+    assert isinstance(with_integers(given)["rank"], int)
+    assert with_integers(given)["flag"] is True
