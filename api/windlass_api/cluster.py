@@ -28,8 +28,6 @@ from windlass.kube.client import KubeClient, load_configuration
 from windlass.kube.cluster_view import InformerClusterView
 from windlass.kube.errors import KubeForbiddenError
 from windlass.kube.jobs.data_tasks import KubernetesDataProcessor, KubernetesModelImporter
-from windlass.kube.jobs.pipeline_backend import RunnerSettings
-from windlass.kube.jobs.ray_job import RayJobSettings
 from windlass.kube.jobs.result_tasks import ResultTasks, TaskSettings
 from windlass.kube.jobs.task_jobs import TaskJobs
 from windlass.kube.jobs.warm_trainers import KubernetesWarmTrainers
@@ -68,7 +66,7 @@ from windlass_api.composition import Application, ApplicationSettings, ClusterPo
 from windlass_api.dependencies import AppContext
 from windlass_api.http_server import Shutdown
 from windlass_api.job_runner import TrainingPorts
-from windlass_api.pipeline_ports import run_ports
+from windlass_api.pipeline_ports import ray_job_settings, run_ports, runner_settings
 from windlass_api.process import BOOTSTRAP, DataDirectory, SystemClock, ensure_admin_key
 
 _DRY_RUN_TIMEOUT = 5.0
@@ -241,34 +239,12 @@ def _pod_ports(
         deadline_seconds=int(TASK_LIFETIME.total_seconds()),
     )
     imports = replace(data, image=settings.ray_image or settings.pipelines_image, models_claim=settings.models_claim)
-    runs = run_ports(pipelines, _runner_settings(settings, tokens.hasher), client, tasks, settings.internal_url)
+    runs = run_ports(pipelines, runner_settings(settings, tokens.hasher), client, tasks, settings.internal_url)
     return TaskPorts(
         folders=runs.folders,
         processor=KubernetesDataProcessor(ResultTasks("data", tasks, store.store, data), tokens.for_data_task),
         importer=KubernetesModelImporter(ResultTasks("import", tasks, store.store, imports), tokens.for_import),
         training=runs.training,
-    )
-
-
-def _runner_settings(settings: ClusterSettings, hasher: SecretHasher) -> RunnerSettings:
-    return RunnerSettings(
-        image=settings.pipelines_image,
-        amounts={"cpu": settings.runner_cpu, "memory": f"{settings.runner_memory_mib}Mi"},
-        ray_job=_ray_job_settings(settings, hasher),
-    )
-
-
-def _ray_job_settings(settings: ClusterSettings, hasher: SecretHasher) -> RayJobSettings:
-    return RayJobSettings(
-        image=settings.ray_image or settings.pipelines_image,
-        ray_version=settings.ray_version,
-        head_cpu=settings.ray_head_cpu,
-        head_memory_mib=settings.ray_head_memory_mib,
-        worker_cpu=settings.trainer_cpu,
-        worker_memory_mib=settings.trainer_memory_mib,
-        shared_memory_mib=settings.shared_memory_mib,
-        drain_seconds=settings.drain_seconds,
-        control_plane=hasher.control_plane_id(),
     )
 
 
@@ -324,7 +300,7 @@ def _cluster_ports(
         resources=ProjectQuotaWriter(guarded),
         dry_run=ProjectQuotaWriter(new_client(timeout=_DRY_RUN_TIMEOUT)),
         priority=priority_class_value,
-        warm_trainers=KubernetesWarmTrainers(guarded, _ray_job_settings(settings, hasher)),
+        warm_trainers=KubernetesWarmTrainers(guarded, ray_job_settings(settings, hasher)),
     )
 
 

@@ -6,6 +6,7 @@ from windlass.domain.errors import InvalidError
 from windlass.kube.client import KubeClient
 from windlass.kube.jobs.pipeline_backend import KubernetesPipelineBackend, KubernetesRunFolders, RunnerSettings
 from windlass.kube.jobs.pod_spec import CONTEXT_PATH, WORKSPACE_PATH, cpu_limit
+from windlass.kube.jobs.ray_job import RayJobSettings
 from windlass.kube.jobs.ray_job_launcher import RAY_JOB_SETTINGS_VARIABLE
 from windlass.kube.jobs.task_jobs import TaskJobs
 from windlass.kube.kfp.backend import KfpPipelineBackend, KfpRunFolders, KfpSettings
@@ -16,6 +17,8 @@ from windlass.orchestration.kfp.client import KfpClient
 from windlass.orchestration.kfp.package import PipelinePackage, StepPod, render_package
 from windlass.pipeline_settings import PipelineServer, PipelineSettings
 from windlass.ports import RunFolders
+from windlass.services.secrets import SecretHasher
+from windlass.settings import ClusterSettings
 from windlass_api.job_runner import TrainingPorts
 
 
@@ -88,4 +91,28 @@ def pipeline_package(runner: RunnerSettings) -> PipelinePackage:
             context_path=CONTEXT_PATH,
             workspace_path=WORKSPACE_PATH,
         )
+    )
+
+
+def runner_settings(settings: ClusterSettings, hasher: SecretHasher) -> RunnerSettings:
+    """Return the settings of pipeline runs."""
+    return RunnerSettings(
+        image=settings.pipelines_image,
+        amounts={"cpu": settings.runner_cpu, "memory": f"{settings.runner_memory_mib}Mi"},
+        ray_job=ray_job_settings(settings, hasher),
+    )
+
+
+def ray_job_settings(settings: ClusterSettings, hasher: SecretHasher) -> RayJobSettings:
+    """Return the settings of trainers, of runs and warm ones."""
+    return RayJobSettings(
+        image=settings.ray_image or settings.pipelines_image,
+        ray_version=settings.ray_version,
+        head_cpu=settings.ray_head_cpu,
+        head_memory_mib=settings.ray_head_memory_mib,
+        worker_cpu=settings.trainer_cpu,
+        worker_memory_mib=settings.trainer_memory_mib,
+        shared_memory_mib=settings.shared_memory_mib,
+        drain_seconds=settings.drain_seconds,
+        control_plane=hasher.control_plane_id(),
     )

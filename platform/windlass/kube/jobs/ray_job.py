@@ -125,7 +125,7 @@ def warm_ray_job(place: Placement, name: str, resource: str, settings: RayJobSet
 
 
 def warm_trainer_digest(resource: str, settings: RayJobSettings) -> str:
-    """Return the value of ``WARM_TRAINER_LABEL``: it changes with the image and all other settings of a warm trainer."""
+    """Return the value of ``WARM_TRAINER_LABEL``: it changes with the image and the other settings of all trainers."""
     content = f"{resource}\0{settings.model_dump_json(exclude={'labels'})}"
     return hashlib.sha256(content.encode()).hexdigest()[:_DIGEST_DIGITS]
 
