@@ -99,8 +99,13 @@ def seal(folder: Path) -> str:
 
 
 def served_app(key: str, folder: Path, task: Task, digest: str | None = None, **changes: object) -> ServedApp:
-    artifact = {"task": task, "artifact_uri": folder.as_uri(), "digest": digest or seal(folder)}
-    return make_served_app(key, model_name=f"{key}-model", **artifact, **changes)
+    own = {
+        "task": task,
+        "artifact_uri": folder.as_uri(),
+        "digest": digest or seal(folder),
+        "model_name": f"{key}-model",
+    }
+    return make_served_app(key, **own | changes)
 
 
 def _finish(folder: Path, tokenizer: PreTrainedTokenizerFast, task: Task, labels: tuple[str, ...]) -> Path:
