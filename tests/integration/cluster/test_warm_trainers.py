@@ -10,6 +10,7 @@ from tests.factories.run_contexts import run_context
 from tests.integration.cluster import test_ray_job_launcher as launcher_tests
 from tests.integration.cluster.installed import admin_client
 from tests.integration.cluster.test_ray_job_launcher import NAMESPACE, POOL_NAME, PROJECT, TESTER, RayJobDriver
+from tests.integration.cluster.waiting import eventually
 from tests.testcluster.layout import LocalCluster
 
 from windlass.domain.warm_trainers import Placement, WarmTrainerState
@@ -174,7 +175,7 @@ def test_the_next_start_replaces_it(driver: RayJobWarmTrainers) -> None:
     launcher, assigned = driver.launcher()
     launcher.launch(driver.context(run), 1)
     driver.end(name)
-    assert launcher.poll(run).ended
+    eventually(lambda: launcher.poll(run).ended, "the end is observed")
     launcher.launch(driver.context(run), 2)
     assert assigned == [name]
     assert driver.runs.admin.find(driver.ref(name)) is None
