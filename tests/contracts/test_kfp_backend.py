@@ -15,7 +15,7 @@ from windlass.kube.kfp.backend import KfpRunFolders
 from windlass.kube.kfp.run_record import run_id_of
 from windlass.kube.kfp.workflows import WORKFLOW
 from windlass.kube.kinds import RAY_JOB, SECRET
-from windlass.kube.names import KFP_RUN_LABEL, namespace_of
+from windlass.kube.names import KFP_RUN_LABEL, RUN_LABEL, namespace_of
 from windlass.kube.objects import Ref
 from windlass.orchestration.kfp.package import PIPELINE_NAME, STEP
 from windlass.orchestration.run_result import RunResult
@@ -291,7 +291,7 @@ def test_a_run_is_requested_every_two_seconds_until_it_has_ended(run: KfpRun) ->
 def ray_job(run: KfpRun) -> Ref:
     """Create the RayJob that the step would create."""
     ref = Ref(RAY_JOB, run.name, namespace_of("demo"))
-    metadata = {"name": ref.name, "namespace": ref.namespace}
+    metadata = {"name": ref.name, "namespace": ref.namespace, "labels": {RUN_LABEL: run.name}}
     run.kube.api.create({"apiVersion": RAY_JOB.api_version, "kind": RAY_JOB.kind, "metadata": metadata})
     return ref
 

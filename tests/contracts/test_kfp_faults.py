@@ -55,6 +55,7 @@ def check_no_double_workflow(run: KfpRun) -> None:
     runs = run.server.store.runs.values()
     assert all(len(each.workflows) == 1 for each in runs)
     assert not run.server.store.orphans
+    assert run.starts() == 1
 
 
 @hypothesis_settings(max_examples=25, deadline=None)
@@ -75,6 +76,25 @@ def test_the_result_is_reported_whatever_fails(
         check_no_double_workflow(run)
         active = [each for each in run.server.store.runs.values() if each.state not in ("SUCCEEDED", "FAILED")]
         assert not active
+
+
+@hypothesis_settings(max_examples=25, deadline=None)
+@given(st.sampled_from([Fault.LOST_REPLY, Fault.ERROR_AFTER]), st.integers(0, 8), st.sampled_from(list(Fault)))
+def test_a_creation_is_not_repeated_while_the_server_cannot_show_the_run(
+    lost: Fault, failures: int, failure: Fault
+) -> None:
+    with TemporaryDirectory() as folder, kfp_run(Path(folder)) as run:
+        creations, reads = [lost], [failure] * failures
+
+        def fault(method: str, path: str) -> Fault | None:
+            if (method, path) == ("POST", "/apis/v2beta1/runs"):
+                return creations.pop() if creations else None
+            return reads.pop() if not creations and path.startswith("/apis/v2beta1/runs/") and reads else None
+
+        run.server.faults = fault
+        submit(run)
+        assert not reads or failures == 0
+        check_no_double_workflow(run)
 
 
 @hypothesis_settings(max_examples=25, deadline=None)
