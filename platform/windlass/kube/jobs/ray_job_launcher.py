@@ -48,6 +48,7 @@ _MANAGER = RUNNER_ACCOUNT
 """The field manager of the objects of runs."""
 _POLL_SECONDS = 1.0
 """Minimum time between two requests for the status of a RayJob."""
+_MAX_CLAIM_TRIES = 5
 _KILL_SECONDS = 120.0
 _KILL_POLL_SECONDS = 0.2
 
@@ -170,15 +171,25 @@ class RayJobLauncher:
         digest = warm_trainer_digest(self._resource(context), self._settings)
         selector = f"{WARM_TRAINER_LABEL}={digest},{POOL_LABEL}={context.spec.resources.pool},!{RUN_LABEL}"
         found = self._client.list(RAY_JOB, namespace_of(self._project), labels=selector).items
-        for each in sorted(found, key=lambda item: str(item["metadata"]["name"])):
-            if trainer_status(each).state is not TrainerState.RUNNING or "deletionTimestamp" in each["metadata"]:
-                continue
-            fields = claim_fields(context, start, self._settings, _age_seconds(each))
-            fields["metadata"]["resourceVersion"] = each["metadata"]["resourceVersion"]
+        ordered = sorted(found, key=lambda item: str(item["metadata"]["name"]))
+        return next((live for each in ordered if (live := self._claim(each, context, start)) is not None), None)
+
+    def _claim(self, found: Object | None, context: RunContext, start: int) -> Object | None:
+        """Claim one warm trainer; None if it does not run, or another run has claimed it.
+
+        Kueue and KubeRay change it too, so a conflict alone does not mean that it is claimed.
+        """
+        for _ in range(_MAX_CLAIM_TRIES):
+            if found is None or not _can_be_claimed(found):
+                return None
+            fields = claim_fields(context, start, self._settings, _age_seconds(found))
+            fields["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]
             try:
-                return self._client.patch(Ref.of(each), fields, manager=_MANAGER)
-            except (KubeConflictError, KubeNotFoundError):
-                continue
+                return self._client.patch(Ref.of(found), fields, manager=_MANAGER)
+            except KubeConflictError:
+                found = self._client.find(Ref.of(found))
+            except KubeNotFoundError:
+                return None
         return None
 
     def _resource(self, context: RunContext) -> str:
@@ -219,6 +230,12 @@ class RayJobLauncher:
         if not start:
             return TrainerStatus(state=TrainerState.UNKNOWN)
         return TrainerStatus(state=TrainerState.LOST, start=start, message="its RayJob was deleted")
+
+
+def _can_be_claimed(subject: Object) -> bool:
+    metadata = subject["metadata"]
+    is_free = RUN_LABEL not in metadata["labels"] and "deletionTimestamp" not in metadata
+    return is_free and trainer_status(subject).state is TrainerState.RUNNING
 
 
 def _age_seconds(subject: Object) -> float:

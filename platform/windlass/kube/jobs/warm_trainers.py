@@ -28,6 +28,7 @@ from windlass.kube.names import (
 )
 from windlass.kube.objects import Object, Ref
 from windlass.kube.resources import GPUPool
+from windlass.ports import TrainerState
 from windlass.runtime.context import WARM_TRAINER_FILE, WarmTrainerContext
 
 _MANAGER = "windlass-worker"
@@ -108,7 +109,8 @@ class KubernetesWarmTrainers:
 def _state(subject: Object) -> WarmTrainerState:
     if RUN_LABEL in subject["metadata"]["labels"]:
         return WarmTrainerState.CLAIMED
-    if trainer_status(subject).ended or "deletionTimestamp" in subject["metadata"]:
+    status = trainer_status(subject)
+    if status.ended or "deletionTimestamp" in subject["metadata"]:
         return WarmTrainerState.ENDED
-    is_pending = subject["spec"].get("suspend", False)
+    is_pending = subject["spec"].get("suspend", False) and status.state is not TrainerState.RUNNING
     return WarmTrainerState.PENDING if is_pending else WarmTrainerState.ADMITTED
