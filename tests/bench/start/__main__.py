@@ -106,7 +106,9 @@ def report(waterfalls: Sequence[Waterfall], peers: Sequence[float], peer: str) -
     """Return the medians of the stages, and the ratio pair by pair, as Markdown."""
     steps = [each.seconds_to(Stage.FIRST_STEP) for each in waterfalls]
     ratio = statistics.median(one / other for one, other in zip(steps, peers, strict=True))
-    stages = list(Stage)[: list(Stage).index(Stage.FIRST_STEP) + 1]
+    until_step = list(Stage)[: list(Stage).index(Stage.FIRST_STEP) + 1]
+    # a job that takes over a warm trainer creates no RayJob
+    stages = [stage for stage in until_step if all(each.has(stage) for each in waterfalls)]
     rows = [f"| {stage} | {statistics.median(each.seconds_to(stage) for each in waterfalls):.1f} |" for stage in stages]
     return "\n".join(
         [
