@@ -15,7 +15,6 @@ from tests.testcluster.layout import LocalCluster
 
 from windlass.domain.errors import InvalidError, UnavailableError
 from windlass.kube.client import KubeClient
-from windlass.kube.jobs.ray_job import ray_job_ref
 from windlass.kube.jobs.ray_job_launcher import RayJobLauncher
 from windlass.kube.kinds import POD, POOL, RAY_JOB, SECRET
 from windlass.kube.objects import Kind, Object, Ref
@@ -56,7 +55,7 @@ class RayJobDriver:
 
     @property
     def ref(self) -> Ref:
-        return ray_job_ref(PROJECT, self.context().identity.name)
+        return Ref(RAY_JOB, self.context().identity.name, NAMESPACE.name)
 
     def observe(self) -> Object | None:
         found = self.admin.find(self.ref)

@@ -42,7 +42,7 @@ from windlass.kube.names import (
     local_queue_of,
     namespace_of,
 )
-from windlass.kube.objects import Object, Ref
+from windlass.kube.objects import Object
 from windlass.kube.priority_classes import priority_class_name
 from windlass.kube.ray_nodes import RAY_READINESS_PROBE, ray_resources
 from windlass.ports.launcher import TrainerState, TrainerStatus
@@ -90,11 +90,6 @@ class RayJobSettings(BaseModel):
     """The controller of the RayJobs if it is not KubeRay (RayJob's ``spec.managedBy``)."""
     labels: Mapping[str, str] = {}
     """Further labels of the RayJobs of runs."""
-
-
-def ray_job_ref(project: str, run_name: str) -> Ref:
-    """Return the reference of the RayJob of a run."""
-    return Ref(RAY_JOB, run_name, namespace_of(project))
 
 
 def ray_job(context: RunContext, start: int, resource: str, settings: RayJobSettings) -> Object:

@@ -45,10 +45,11 @@ class KubernetesWarmTrainers:
     def __init__(self, client: KubeClient, settings: RayJobSettings) -> None:
         self._client, self._settings = client, settings
         self._resources: dict[str, str] = {}
-        """What the queues of a pool count; a GPUPool cannot change it."""
+        """What the queues of each pool count, as of the last list: a GPUPool may have been created again."""
 
     def list(self) -> Sequence[WarmTrainer]:
         """Return those of this control plane."""
+        self._resources.clear()
         selector = f"{WARM_TRAINER_LABEL},{CONTROL_PLANE_LABEL}={self._settings.control_plane}"
         try:
             return [self._parse(each) for each in self._client.list(RAY_JOB, labels=selector).items]
