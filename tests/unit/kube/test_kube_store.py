@@ -60,6 +60,19 @@ def test_object_that_regains_its_label_is_stored_again() -> None:
     assert versions(store) == {"q": "7"}, "late news of the label that was missing"
 
 
+def test_no_event_restores_an_object_that_this_process_deleted() -> None:
+    store = Store(strip_managed_fields)
+    store.put(queue(3))
+    store.delete_finally(queue(3))
+    store.put(queue(5, stopPolicy="Hold"))  # changed between the version that was known here and the deletion
+    store.replace(REF.kind, ObjectList([queue(5)], "6"))
+    assert versions(store) == {}
+    store.delete(queue(6))
+    store.put(queue(9, uid="u2"))
+    store.delete_finally(queue(3))
+    assert versions(store) == {"q": "9"}
+
+
 def test_unserved_kind_has_no_objects() -> None:
     store = Store(strip_managed_fields)
     store.put(queue(3))

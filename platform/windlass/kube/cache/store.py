@@ -4,6 +4,7 @@ A restarted watch can miss a deletion; the periodic list replaces the stored obj
 current state read from the API server.
 """
 
+import sys
 import threading
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
@@ -71,6 +72,20 @@ class Store:
                 return None
             indexer.delete(ref)
         return Change(ref, before, None)
+
+    def delete_finally(self, subject: Object) -> None:
+        """Remove an object that this process has deleted from the API server.
+
+        Events of changes before the deletion may still arrive, with a newer resourceVersion than ``subject``; no event
+        stores this uid again.
+        """
+        ref = Ref.of(subject)
+        with self._lock:
+            self._add_tombstone(_uid(subject), sys.maxsize)
+            indexer = self._indexers[ref.kind]
+            before = indexer.get(ref)
+            if before is not None and _uid(before) == _uid(subject):
+                indexer.delete(ref)
 
     def replace(self, kind: Kind, listing: ObjectList) -> list[Change]:
         """Replace the objects of a kind with a list, and return the changes that no event had reported.

@@ -167,7 +167,7 @@ class TaskJobs:
         except KubeApiError as error:
             raise UnavailableError(f"Job {name} cannot be deleted: {error.message}") from error
         if job is not None:
-            self._store.delete(job)
+            self._store.delete_finally(job)
 
     def _end_pods(self, name: str) -> None:
         """Give the pods of a Job a second to end, and wait until they have."""

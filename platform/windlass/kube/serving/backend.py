@@ -257,7 +257,7 @@ class KubernetesServing:
                 continue  # another object has this name now
             except KubeApiError as error:
                 raise UnavailableError(error.message) from error
-            self._store.delete(live)
+            self._store.delete_finally(live)
 
     def _observe(self) -> ServingStatus:
         apps: dict[str, AppStatus] = {}
