@@ -20,6 +20,7 @@ _RUN = re.compile(r"/apis/v2beta1/runs/([^/:]+)(?::(terminate|retry|archive))?")
 _V1_RUN = re.compile(r"/apis/v1beta1/runs/([^/]+)")
 _LOG = re.compile(r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log")
 _VERSIONS = re.compile(r"/apis/v2beta1/pipelines/([^/]+)/versions")
+_OBJECT = re.compile(r"/apis/v2beta1/(experiments|pipelines)/([^/]+)(?:/versions/([^/]+))?")
 _FILE = re.compile(rb"\r\n\r\n(.*)\r\n--", re.DOTALL)
 _HEALTH = {"commit_sha": "unknown", "tag_name": "unknown", "pipeline_store": "database"}
 
@@ -34,13 +35,13 @@ class Fault(StrEnum):
 
 
 class KfpServer(ThreadingHTTPServer):
-    """Serves a ``KfpStore`` on a free port of 127.0.0.1."""
+    """Serves a ``KfpStore``, by default on a free port of 127.0.0.1."""
 
     daemon_threads = True
     request_queue_size = 100
 
-    def __init__(self, store: KfpStore) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, store: KfpStore, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        super().__init__(address, _Handler)
         self.store = store
         self.lock = threading.Lock()
         self.requests: Counter[str] = Counter()
@@ -106,6 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
         for pattern, handle in named:
             if (match := pattern.fullmatch(path)) is not None:
                 return handle(*match.groups())
+        if method == "DELETE" and (match := _OBJECT.fullmatch(path)) is not None:
+            return store.delete_object(*match.groups())
         fixed: dict[str, Callable[[], Any]] = {
             "POST /runs": lambda: store.create_run(json.loads(body)),
             "GET /runs": lambda: page([store.shown(run) for run in self._listed_runs(query)], "runs", query),

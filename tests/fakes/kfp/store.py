@@ -152,6 +152,16 @@ class KfpStore:
         self.packages[version["pipeline_version_id"]] = documents
         return version
 
+    def delete_object(self, kind: str, name: str, version: str | None) -> dict[str, Any]:
+        """Delete an experiment, a pipeline, or (``version``) a version of a pipeline."""
+        if version is not None:
+            found: dict[str, Any] = self.versions
+        else:
+            found = self.experiments if kind == "experiments" else self.pipelines
+        if found.pop(version or name, None) is None:
+            raise not_found(kind, version or name)
+        return {}
+
     @staticmethod
     def _parse(package: bytes) -> list[dict[str, Any]]:
         try:
@@ -165,7 +175,7 @@ class KfpStore:
     # ------------------------------------------------------------ runs
 
     def create_run(self, body: dict[str, Any]) -> dict[str, Any]:
-        spec, failed = self._spec_of(body), "Failed to create a new run: "
+        spec, failed = self.documents_of(body)[0], "Failed to create a new run: "
         experiment = body.get("experiment_id") or next(iter(self.experiments))
         if experiment not in self.experiments:
             where = "Failed to create a run due to invalid experimentId and namespace combination: "
@@ -194,21 +204,28 @@ class KfpStore:
         self.runs[run_id] = run
         return self.shown(run)
 
-    def _spec_of(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def documents_of(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the package of a run: the pipeline, and perhaps the settings of the platform.
+
+        Raises:
+            KfpError: there is none.
+        """
         reference = body.get("pipeline_version_reference")
         if reference is not None:
             version = reference.get("pipeline_version_id", "")
             if version not in self.packages:
                 raise not_found("PipelineVersion", version, "Failed to create a new run: ")
-            return self.packages[version][0]
+            return self.packages[version]
         spec = body.get("pipeline_spec")
-        if not isinstance(spec, dict) or "root" not in spec:
+        if not isinstance(spec, dict) or not {"root", "pipeline_spec"} & spec.keys():
             where = "Failed to create a run due to error fetching manifest: Failed to fetch a template with an invalid "
             where += "pipeline spec manifest: InvalidInputError: unknown template format: pipeline spec is invalid"
             raise KfpError(
                 500, 13, f"Failed to create a new run: InternalServerError: {where}", "Internal Server Error"
             )
-        return spec
+        # with the settings of a platform, the stock client sends both documents in one object
+        both = "pipeline_spec" in spec and "platform_spec" in spec
+        return [spec["pipeline_spec"], spec["platform_spec"]] if both else [spec]
 
     def _start(self, run_id: str, spec: Mapping[str, Any]) -> Workflow:
         tasks = spec["root"]["dag"]["tasks"]
@@ -321,6 +338,16 @@ class KfpStore:
         raise KfpError(500, 13, f"error retrieving logs: pods {node_id!r} not found", "Internal Server Error")
 
 
+def _filtered(items: list[dict[str, Any]], predicates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the items for which all predicates hold: EQUALS (1) for names, which the stock client uses."""
+    for each in predicates:
+        if (each["operation"], each["key"]) not in {(1, "display_name"), ("EQUALS", "display_name")}:
+            detail = f'no support for filtering on unrecognized field "{each["key"]}"'
+            raise KfpError(400, 3, f"Failed to create list options: Invalid input error: {detail}", detail)
+        items = [item for item in items if item["display_name"] == each.get("stringValue", each.get("string_value"))]
+    return items
+
+
 def page(items: list[dict[str, Any]], kind: str, query: Mapping[str, str]) -> dict[str, Any]:
     """Return a page of a list.
 
@@ -341,7 +368,7 @@ def page(items: list[dict[str, Any]], kind: str, query: Mapping[str, str]) -> di
             raise KfpError(400, 3, message, "Invalid page token") from None
     if query.get("filter"):
         try:
-            json.loads(query["filter"])
+            items = _filtered(items, json.loads(query["filter"]).get("predicates", []))
         except ValueError:
             value = query["filter"]
             detail = (

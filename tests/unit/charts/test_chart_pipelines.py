@@ -47,6 +47,14 @@ def test_the_account_of_runs_is_trusted_by_its_namespace(objects: list[dict[str,
     assert environment(objects, owner)["WINDLASS_OPERATORS_RUNNER_NAMESPACE"] == "kubeflow"
 
 
+def test_the_pods_of_runs_get_the_token_of_their_account(objects: list[dict[str, Any]]) -> None:
+    """Argo sets nothing in the pod, and both the step and KFP's launcher call the API server."""
+    [account] = [
+        each for each in objects if each["kind"] == "ServiceAccount" and each["metadata"]["namespace"] == "kubeflow"
+    ]
+    assert account.get("automountServiceAccountToken", True) is True
+
+
 def test_the_worker_may_write_the_secrets_of_runs_and_not_read_them(objects: list[dict[str, Any]]) -> None:
     role = only(objects, "Role", "windlass-worker-runs")
     assert role["metadata"]["namespace"] == "kubeflow"
