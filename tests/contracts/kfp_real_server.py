@@ -7,6 +7,7 @@ module has no ``test_`` prefix: CI has no server, and a skipped test is a failur
 
 import os
 import shlex
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,8 +17,6 @@ from typing import Any, Final
 import httpx2
 import pytest
 import yaml
-from kubernetes import client as kubernetes
-from kubernetes.stream import stream
 from tests.contracts.kfp_installation import KfpServerAddress, installation
 from tests.contracts.kfp_jobs import KfpInstallation, KfpJobContract
 from tests.contracts.pipeline_backend import PipelineBackendContract, RunDriver
@@ -125,16 +124,8 @@ class RealServerRun:
             assert time.monotonic() < deadline, "the pod of the step does not run"
             time.sleep(0.5)
         script = f"echo {shlex.quote(result.log_line())} > /tmp/draft && mv /tmp/draft /tmp/result"
-        core = kubernetes.CoreV1Api(kubernetes.ApiClient(load_configuration()))
-        stream(
-            core.connect_get_namespaced_pod_exec,
-            pod,
-            NAMESPACE,
-            container="main",
-            command=["sh", "-c", script],
-            stdout=True,
-            stderr=True,
-        )
+        command = ["kubectl", "-n", NAMESPACE, "exec", pod, "-c", "main", "--", "sh", "-c", script]
+        subprocess.run(command, check=True, capture_output=True)
 
     def _step_pod(self) -> str | None:
         for pod in self.kube.list(POD, NAMESPACE, labels=f"{KFP_RUN_LABEL}={self.run_id}").items:
@@ -192,13 +183,14 @@ class TestRealKfpServer(PipelineBackendContract):
         run.close()
 
 
-class TestRealKfpJobs(KfpJobContract):
-    @pytest.fixture(scope="class")
-    def running(self, server: KfpClient) -> Iterator[KfpInstallation]:
-        del server  # its checks come first
-        with installation(KubeClient(load_configuration()), KfpServerAddress(HOST, NAMESPACE)) as running:
-            yield running
+@pytest.fixture(scope="module")
+def running(server: KfpClient) -> Iterator[KfpInstallation]:
+    del server  # its checks come first
+    with installation(KubeClient(load_configuration()), KfpServerAddress(HOST, NAMESPACE)) as running:
+        yield running
 
+
+class TestRealKfpJobs(KfpJobContract):
     @pytest.fixture
     def installed(self, running: KfpInstallation) -> KfpInstallation:
         return running
