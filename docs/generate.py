@@ -205,6 +205,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "configuration": configuration,
     "helm-values": lambda: chart_values("windlass"),
     "helm-values-stack": lambda: chart_values("windlass-stack"),
+    "helm-values-kubeflow-pipelines": lambda: chart_values("kubeflow-pipelines"),
     "commands": command_line.commands,
     "decisions": decisions,
     "exit-codes": command_line.exit_codes,

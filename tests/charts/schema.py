@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.charts.pipelines import PIPELINES
 from tests.charts.rendering import CHART, STACK
 
 Json = dict[str, Any]
@@ -77,4 +78,5 @@ WINDLASS = ChartValues(
         {"resources", "affinity", "podSecurityContext", "containerSecurityContext", "metricsFrom", "dashboardLabels"}
     ),
 )
+PIPELINES_VALUES = ChartValues(PIPELINES, frozenset({"resources", "executorResources", "nodeSelector"}))
 STACK_VALUES = ChartValues(STACK, frozenset({"resources", "windlass", "kueue", "kuberay-operator"}))

@@ -35,8 +35,12 @@ CONTROL = f"system:serviceaccount:{SYSTEM}:windlass-api"
 
 
 def install_crds(cluster: LocalCluster) -> None:
-    """Install the CRDs and wait until they are established."""
-    definitions = [one for path in sorted(CRDS.glob("*.yaml")) for one in documents_of(path)]
+    """Install the CRDs of Windlass and wait until they are established."""
+    install_definitions(cluster, [one for path in sorted(CRDS.glob("*.yaml")) for one in documents_of(path)])
+
+
+def install_definitions(cluster: LocalCluster, definitions: list[Json]) -> None:
+    """Install these CRDs and wait until they are established."""
     apply(cluster, definitions)
     with ClusterApi(cluster) as api:
         for one in definitions:

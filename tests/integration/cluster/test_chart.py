@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.charts import pipelines
 from tests.charts.rendering import CHART, PROFILES, REQUIRED, SYSTEM, is_hook, profile
-from tests.integration.cluster.installed import install_crds
+from tests.integration.cluster.installed import install_crds, install_definitions
 from tests.integration.cluster.objects import namespace
 from tests.testcluster.cluster_api import apply, documents, kubectl
 from tests.testcluster.layout import LocalCluster
@@ -56,6 +57,11 @@ def test_the_api_server_accepts_every_object_of_a_profile(prepared: LocalCluster
     objects = list(documents(helm(prepared, "template", *where)))
     # A pod is refused while its account does not exist, also in a dry run.
     apply(prepared, [one for one in objects if one["kind"] == "ServiceAccount"])
+    assert_accepted(prepared, objects)
+
+
+def assert_accepted(cluster: LocalCluster, objects: list[Json]) -> None:
+    """The API server accepts the objects in a dry run, without a warning."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     options = [
         "apply",
@@ -65,8 +71,62 @@ def test_the_api_server_accepts_every_object_of_a_profile(prepared: LocalCluster
         "--field-manager=test",
         "--filename=-",
     ]
-    accepted = kubectl(prepared, *options, "--warnings-as-errors", given=text)
+    accepted = kubectl(cluster, *options, "--warnings-as-errors", given=text)
     assert accepted.count("serverside-applied (server dry run)") == len(objects)
+
+
+@pytest.fixture(scope="module")
+def pipelines_space(cluster: LocalCluster) -> LocalCluster:
+    """The cluster with a namespace for the pipelines chart, which warns of pods that it would refuse."""
+    space = namespace(pipelines.NAMESPACE)
+    space["metadata"]["labels"] = RESTRICTED | {"pod-security.kubernetes.io/warn": "restricted"}
+    apply(cluster, [space])
+    return cluster
+
+
+def pipelines_release(folder: Path) -> list[str]:
+    values = values_file(folder, pipelines.REQUIRED)
+    return [pipelines.RELEASE, str(pipelines.PIPELINES), "--namespace", pipelines.NAMESPACE, "--values", values]
+
+
+def test_the_api_server_accepts_every_object_of_the_pipelines_chart(
+    pipelines_space: LocalCluster, tmp_path: Path
+) -> None:
+    objects = list(documents(helm(pipelines_space, "template", *pipelines_release(tmp_path))))
+    definitions = [one for one in objects if one["kind"] == "CustomResourceDefinition"]
+    install_definitions(pipelines_space, definitions)
+    assert_accepted(pipelines_space, objects)
+    # Objects of the kinds keep all of their content.
+    for definition in definitions:
+        spec = definition["spec"]
+        one = {
+            "apiVersion": f"{spec['group']}/{spec['versions'][0]['name']}",
+            "kind": spec["names"]["kind"],
+            "metadata": {"name": "any"} | ({"namespace": pipelines.NAMESPACE} if spec["scope"] == "Namespaced" else {}),
+            "spec": {"templates": [{"name": "step", "inputs": {"parameters": [{"name": "a", "value": "1"}]}}]},
+        }
+        apply(pipelines_space, [one])
+        scope = ["-n", pipelines.NAMESPACE] if spec["scope"] == "Namespaced" else []
+        read = kubectl(pipelines_space, *scope, "get", definition["metadata"]["name"], "any", "-o", "json")
+        assert json.loads(read)["spec"] == one["spec"], definition["metadata"]["name"]
+
+
+def test_an_upgrade_of_the_pipelines_chart_keeps_the_passwords(pipelines_space: LocalCluster, tmp_path: Path) -> None:
+    """Pods do not start: the cluster has no images of this release."""
+    where = pipelines_release(tmp_path)
+    get = ["get", "manifest", pipelines.RELEASE, "--namespace", pipelines.NAMESPACE]
+    helm(pipelines_space, "install", *where, "--take-ownership")
+    try:
+        first = helm(pipelines_space, *get)
+        helm(pipelines_space, "upgrade", *where)
+        assert helm(pipelines_space, *get) == first
+    finally:
+        helm(pipelines_space, "uninstall", pipelines.RELEASE, "--namespace", pipelines.NAMESPACE)
+    name = "kubeflow-pipelines-mysql"
+    [rendered] = [one for one in documents(first) if (one["kind"], one["metadata"]["name"]) == ("Secret", name)]
+    kept = kubectl(pipelines_space, "-n", pipelines.NAMESPACE, "get", "secret", name, "-o", "jsonpath={.data}")
+    assert json.loads(kept) == rendered["data"]
+    assert "workflows.argoproj.io" in kubectl(pipelines_space, "get", "customresourcedefinitions", "-o", "name")
 
 
 def test_monitoring_needs_the_api_of_the_prometheus_operator(cluster: LocalCluster, tmp_path: Path) -> None:

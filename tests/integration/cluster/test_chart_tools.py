@@ -8,6 +8,8 @@ import pytest
 import yaml
 from helm_python import Chart
 from tests.architecture.tree import ROOT
+from tests.charts.pipelines import NAMESPACE, PIPELINES, RELEASE, render_pipelines
+from tests.charts.pipelines import REQUIRED as PIPELINES_VALUES
 from tests.charts.rendering import CHART, PROFILES, SYSTEM, merged, objects_of, only, profile, render
 from tests.charts.scan import accepted, scan
 from tests.charts.stack import EVALUATION, assemble
@@ -64,6 +66,18 @@ def test_helm_3_and_helm_4_accept_the_umbrella_chart_and_render_the_same(stack: 
     assert _sorted(rendered[0]) == _sorted(rendered[1])
 
 
+def test_helm_3_and_helm_4_accept_the_pipelines_chart_and_render_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(merged(PIPELINES_VALUES, {"mysql": {"existingSecret": "own"}})), "utf-8")
+    rendered = []
+    for binary in (tool("helm3"), tool("helm")):
+        helm(binary, tmp_path, "lint", "--strict", str(PIPELINES), "--values", str(file))
+        template = ["template", RELEASE, str(PIPELINES), "--namespace", NAMESPACE, "--values", str(file)]
+        rendered.append(objects_of({"all.yaml": helm(binary, tmp_path, *template)}))
+    assert len(rendered[0]) > 40
+    assert _sorted(rendered[0]) == _sorted(rendered[1])
+
+
 def _sorted(objects: list[Json]) -> list[Json]:
     return sorted(objects, key=lambda one: (one["kind"], one["metadata"]["name"]))
 
@@ -114,7 +128,7 @@ def test_the_tests_of_alerts_find_a_wrong_rule(tmp_path: Path) -> None:
 def test_every_finding_in_the_charts_is_accepted_with_a_reason(stack: Path) -> None:
     with Chart.load(stack) as chart:
         umbrella = objects_of(chart.render(values=EVALUATION, name="windlass-stack", namespace=SYSTEM))
-    releases = [*(render(profile(path)) for path in PROFILES), umbrella]
+    releases = [*(render(profile(path)) for path in PROFILES), umbrella, render_pipelines()]
     kube_score = tool("kube-score")
     findings = {each for objects in releases for each in scan(kube_score, objects) if "kueue-" not in each.object}
     acceptances = accepted()

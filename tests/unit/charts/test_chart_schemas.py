@@ -2,9 +2,11 @@
 
 import pytest
 from docs import helm_values
-from tests.charts.schema import STACK_VALUES, WINDLASS, ChartValues
+from tests.charts.schema import PIPELINES_VALUES, STACK_VALUES, WINDLASS, ChartValues
 
-charts = pytest.mark.parametrize("values", [WINDLASS, STACK_VALUES], ids=lambda values: values.chart.name)
+charts = pytest.mark.parametrize(
+    "values", [WINDLASS, STACK_VALUES, PIPELINES_VALUES], ids=lambda values: values.chart.name
+)
 
 
 @charts
