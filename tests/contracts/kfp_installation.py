@@ -67,13 +67,12 @@ def installation(kube: KubeClient, server: KfpServerAddress) -> Iterator[KfpInst
         address = stack.enter_context(_forwarded(namespace))
         pool = _pool(kube)
         client = stack.enter_context(Client(f"http://{address}", key=key, project=_project(kube, pool, stack)))
-        stack.callback(client.projects.delete, str(client.connection.project))
         if "tiny" not in {model.name for model in client.base_models.list()}:
             stack.callback(client.base_models.delete, "tiny")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         eventually(lambda: _exists(client), "the API knows the project", 60)
         ensure_test_data(client, tiny_encoder(folder / "tiny"), folder, str(client.connection.project))
-        yield KfpInstallation(
+        installed = KfpInstallation(
             client=client,
             pool=pool,
             kube=kube,
@@ -82,6 +81,8 @@ def installation(kube: KubeClient, server: KfpServerAddress) -> Iterator[KfpInst
             api_url=f"http://windlass-api.{namespace}.svc:{API_PORT}",
             pipelines_image=settings["WINDLASS_CLUSTER_PIPELINES_IMAGE"],
         )
+        yield installed
+        installed.delete_from_server()
 
 
 def _worker(kube: KubeClient) -> Object | None:

@@ -128,6 +128,15 @@ class KfpInstallation:
         with self.stock_client() as client:
             return str(client.get_run(run_id).state)
 
+    def delete_from_server(self) -> None:
+        """Delete the runs of all jobs of the project, and its experiment."""
+        with self.stock_client() as client:
+            for job in self.client.jobs.list():
+                for name in self.runs(job):
+                    client.delete_run(run_id_of(name))
+            experiment = client.get_experiment(experiment_name=f"windlass-{self.project}")
+            client.delete_experiment(experiment.experiment_id)
+
     def _ray_jobs(self, runs: set[str]) -> list[Object]:
         selector = f"{RUN_LABEL} in ({','.join(sorted(runs))})"
         return self.kube.list(RAY_JOB, namespace_of(self.project), labels=selector).items
