@@ -109,9 +109,10 @@ def _installed_for_tests(kube: KubeClient, server: KfpServerAddress) -> Iterator
     try:
         yield
     finally:
-        kube.delete(Ref(PROJECT, "kfp-unused"))
+        _delete(kube, Ref(PROJECT, "kfp-unused"))
+        _delete(kube, Ref(POOL, TEST_POOL))
         helm(cluster, "uninstall", "windlass")
-        kube.delete(Ref(POOL, TEST_POOL))
+        helm(cluster, "uninstall", "windlass-crds")
 
 
 def _pool(kube: KubeClient) -> str:
@@ -125,8 +126,14 @@ def _project(kube: KubeClient, pool: str, stack: ExitStack) -> str:
     name = f"kfp-test-{uuid.uuid4().hex[:8]}"
     spec = {"quotas": [{"pool": pool, "nominal": 1}]}
     kube.apply({"apiVersion": OWN, "kind": "Project", "metadata": {"name": name}, "spec": spec}, manager=_MANAGER)
-    stack.callback(kube.delete, Ref(PROJECT, name))
+    stack.callback(_delete, kube, Ref(PROJECT, name))
     return name
+
+
+def _delete(kube: KubeClient, ref: Ref) -> None:
+    """Delete an object of Windlass, and wait until the operators have deleted what belongs to it."""
+    kube.delete(ref)
+    eventually(lambda: kube.find(ref) is None, f"{ref} is deleted", 120)
 
 
 def _exists(client: Client) -> bool:

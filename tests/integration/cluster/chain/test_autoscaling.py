@@ -10,6 +10,7 @@ from tests.integration.cluster.chain.installation import HELD_SECONDS, KILLED, N
 from tests.integration.cluster.chain.prediction_loop import PredictionLoop
 from tests.integration.cluster.waiting import eventually
 from tests.testcluster.cluster_api import Json, kubectl
+from tests.testcluster.node import GPU, GPUS, POOL
 
 from windlass.domain.endpoints import EndpointState
 from windlass.kube.names import SERVICE_LABEL
@@ -18,7 +19,7 @@ from windlass.wire.jobs import JobDetailOut
 
 pytestmark = [pytest.mark.cluster, pytest.mark.images, pytest.mark.timeout(2400)]
 TEXTS = ["the motor is very good", "this screen was awful"]
-BUSY, IDLE = "busy", "idle"
+BUSY, IDLE, ON_GPUS = "busy", "idle", "on-gpus"
 # Each loop sends a request 0.2 s after the last one, which waits a second for others: 0.8 ongoing requests.
 LOOPS = 4
 TIMEOUT = 60.0
@@ -87,3 +88,38 @@ def test_replicas_follow_the_load_and_the_first_request_to_an_idle_endpoint_is_h
         assert set(held.result(HELD_SECONDS + 20)) <= {"positive", "negative"}
     for name in SPECS:
         client.endpoints.delete(name)
+
+
+def gpus(installation: Installation, endpoint: str) -> list[int]:
+    """Return the GPUs of each replica's pod."""
+    names = [name for name in pods(installation, endpoint) if "worker" in name]
+    listed = installation.items(f"/api/v1/namespaces/{NAMESPACE}/pods")
+    limits = [pod["spec"]["containers"][0]["resources"]["limits"] for pod in listed if pod["metadata"]["name"] in names]
+    return [int(each.get(GPU, 0)) for each in limits]
+
+
+def test_an_additional_replica_on_a_gpu_waits_for_quota_while_the_first_one_serves(
+    installation: Installation, trained: JobDetailOut
+) -> None:
+    """Kueue admits it as a second slice of the same elastic workload."""
+    client = installation.client
+    traffic = [{"model": trained.model, "version": trained.model_version, "weight": 100}]
+    client.endpoints.create(ON_GPUS, {"traffic": traffic, **SPECS[BUSY], "gpus": 1, "pool": POOL})
+    assert client.endpoints.wait(ON_GPUS, timeout=300).state is EndpointState.READY
+    assert (gpus(installation, ON_GPUS), installation.quota_in_use()) == ([1], 1)
+    job = installation.submit("beside", resources={"pool": POOL, "workers": 1, "gpus_per_worker": GPUS - 1})
+    installation.wait_for_progress(job, steps=1)
+    with ExitStack() as load:
+        loops = [load.enter_context(PredictionLoop(client, ON_GPUS, TIMEOUT)) for _ in range(LOOPS)]
+        eventually(lambda: client.endpoints.get(ON_GPUS).desired_replicas == 2, "the load demands a second one", 120)
+        waiting = client.endpoints.get(ON_GPUS)
+        assert (waiting.state, waiting.ready_replicas) == (EndpointState.READY, 1)
+        client.jobs.cancel(job.id)
+        eventually(partial(has_replicas, installation, ON_GPUS, 2), "the second replica gets the GPU", 300)
+        assert gpus(installation, ON_GPUS) == [1, 1]
+        eventually(lambda: installation.quota_in_use() == 2, "two GPUs are in use", 60)
+        assert [loop.errors() for loop in loops] == [[]] * LOOPS
+    eventually(partial(has_replicas, installation, ON_GPUS, 1), "the second replica is removed", 240)
+    eventually(lambda: installation.quota_in_use() == 1, "its GPU is given back", 60)
+    client.endpoints.delete(ON_GPUS)
+    eventually(lambda: installation.quota_in_use() == 0, "the quota is given back", 120)
