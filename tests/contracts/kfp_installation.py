@@ -25,7 +25,7 @@ from tests.testcluster.node import POOL as TEST_POOL
 
 from windlass.domain.errors import WindlassError
 from windlass.kube.client import KubeClient
-from windlass.kube.kinds import DEPLOYMENT, OWN, POOL, PROJECT, SECRET
+from windlass.kube.kinds import DEPLOYMENT, NAMESPACE, OWN, POOL, PROJECT, SECRET
 from windlass.kube.objects import Kind, Object, Ref
 from windlass.sdk import Client
 
@@ -113,6 +113,7 @@ def _installed_for_tests(kube: KubeClient, server: KfpServerAddress) -> Iterator
         _delete(kube, Ref(POOL, TEST_POOL))
         helm(cluster, "uninstall", "windlass")
         helm(cluster, "uninstall", "windlass-crds")
+        _delete(kube, Ref(NAMESPACE, SYSTEM_NAMESPACE))
 
 
 def _pool(kube: KubeClient) -> str:
