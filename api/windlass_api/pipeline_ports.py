@@ -11,8 +11,8 @@ from windlass.kube.jobs.ray_job_launcher import RAY_JOB_SETTINGS_VARIABLE
 from windlass.kube.jobs.task_jobs import TaskJobs
 from windlass.kube.kfp.backend import KfpPipelineBackend, KfpRunFolders, KfpSettings
 from windlass.kube.kfp.run_page import RunPages
-from windlass.kube.kfp.run_record import RunRecords
-from windlass.kube.names import namespace_of
+from windlass.kube.kfp.run_record import KFP_RUN_TASK, RunRecords
+from windlass.kube.names import TASK_LABEL, labels, namespace_of
 from windlass.orchestration.kfp.client import KfpClient
 from windlass.orchestration.kfp.package import PipelinePackage, StepPod, render_package
 from windlass.pipeline_settings import PipelineServer, PipelineSettings
@@ -88,6 +88,7 @@ def pipeline_package(runner: RunnerSettings) -> PipelinePackage:
             cpu_limit=cpu_limit(runner.amounts["cpu"]),
             memory=runner.amounts["memory"],
             variables={RAY_JOB_SETTINGS_VARIABLE: runner.ray_job.model_dump_json()},
+            labels=labels() | {TASK_LABEL: KFP_RUN_TASK},
             context_path=CONTEXT_PATH,
             workspace_path=WORKSPACE_PATH,
         )

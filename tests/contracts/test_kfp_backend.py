@@ -135,7 +135,17 @@ def test_a_run_has_a_readable_name_in_the_experiment_of_its_project(run: KfpRun)
     run.backend().submit(run.context)
     body = run.server.store.runs[run.run_id].body
     assert body["display_name"] == "model (job-1-r1)"
-    assert run.server.store.experiments[body["experiment_id"]]["display_name"] == "windlass-demo"
+    experiment = run.server.store.experiments[body["experiment_id"]]
+    assert (experiment["display_name"], experiment["description"]) == (
+        "windlass-demo",
+        "Runs of the Windlass project demo",
+    )
+
+
+def test_the_description_of_a_run_names_its_job_its_project_and_its_model(run: KfpRun) -> None:
+    run.backend().submit(run.context)
+    description = run.server.store.runs[run.run_id].body["description"]
+    assert description == "Windlass job job_1 of project demo trains model: windlass job get job_1 -p demo"
 
 
 def start_workflow(run: KfpRun, name: str, run_id: str) -> Ref:

@@ -109,6 +109,7 @@ class KfpStore:
             "display_name": name,
             "created_at": self.now(),
             "storage_state": "AVAILABLE",
+            **({"description": body["description"]} if body.get("description") else {}),
             **({"namespace": namespace} if namespace else {}),
         }
         self.experiments[experiment["experiment_id"]] = experiment
@@ -273,6 +274,7 @@ class KfpStore:
             "experiment_id": run.experiment,
             "run_id": run.id,
             "display_name": run.body["display_name"],
+            "description": run.body.get("description"),
             "storage_state": "ARCHIVED" if run.archived else "AVAILABLE",
             "pipeline_spec": run.body.get("pipeline_spec"),
             "pipeline_version_reference": run.body.get("pipeline_version_reference"),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.factories.kfp_runs import kfp_run
 from tests.factories.pod_settings import runner_settings
 from tests.fakes.kfp.store import KfpServerSettings
@@ -50,6 +51,13 @@ def test_the_package_depends_on_the_image_of_pipelines() -> None:
     one, other = (pipeline_package(runner_settings(image=image)) for image in ("a:1", "a:2"))
     assert one.version != other.version
     assert b"WINDLASS_RAY_JOB_SETTINGS" in one.content
+
+
+def test_the_pods_of_runs_have_labels() -> None:
+    settings = yaml.safe_load_all(pipeline_package(runner_settings()).content)
+    [executor] = list(settings)[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+    labels = {"app.kubernetes.io/managed-by": "windlass", "windlass.dev/task": "kfp-run"}
+    assert executor["podMetadata"] == {"labels": labels}
 
 
 @pytest.mark.parametrize("multi_user", [False, True])

@@ -27,6 +27,7 @@ _POLL_SECONDS: Final = 2.0
 _EXPLAIN_SECONDS: Final = 30.0
 """Time after which the manifest of a run whose step has not started is read for the cause."""
 _NOT_ENDED: Final = frozenset({RunPhase.ACTIVE, RunPhase.UNDOCUMENTED})
+_DESCRIPTION: Final = "Windlass job {job} of project {project} trains {model}: windlass job get {job} -p {project}"
 _MAX_DISPLAY_NAME: Final = 128
 """The server starts the workflow of a run with a long name, and replies with an error."""
 
@@ -117,8 +118,10 @@ class KfpPipelineBackend:
         return {
             "run_id": run_id_of(identity.name, record.tries + 1),
             "display_name": f"{spec.model} ({identity.name})"[:_MAX_DISPLAY_NAME],
-            "description": f"Windlass: job {identity.job} of project {identity.project} trains {spec.model}",
-            "experiment_id": self._server.ensure_experiment(f"windlass-{identity.project}", namespace),
+            "description": _DESCRIPTION.format(job=identity.job, project=identity.project, model=spec.model),
+            "experiment_id": self._server.ensure_experiment(
+                f"windlass-{identity.project}", f"Runs of the Windlass project {identity.project}", namespace
+            ),
             "pipeline_version_reference": self._server.ensure_version(PIPELINE_NAME, self._settings.package, namespace),
             "runtime_config": {"parameters": {SECRET_PARAMETER: identity.name}},
             **({"service_account": self._settings.service_account} if self._settings.service_account else {}),

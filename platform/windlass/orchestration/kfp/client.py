@@ -143,14 +143,14 @@ class KfpClient:
 
     # ------------------------------------------------------------ experiments and pipelines
 
-    def ensure_experiment(self, name: str, namespace: str) -> str:
-        """Return the id of an experiment; create it if it does not exist."""
+    def ensure_experiment(self, name: str, description: str, namespace: str) -> str:
+        """Return the id of an experiment; create it, with the description, if it does not exist."""
         path, query = f"{_V2}/experiments", {"namespace": namespace} if namespace else {}
         for attempt in (1, 2):
             for found in self._list(path, "experiments", query):
                 if found.get("display_name") == name:
                     return str(found["experiment_id"])
-            reply = self._send("POST", path, json={"display_name": name, **query})
+            reply = self._send("POST", path, json={"display_name": name, "description": description, **query})
             if reply.status_code != HTTPStatus.CONFLICT or attempt > 1:
                 return str(self._decoded(reply)["experiment_id"])
         raise AssertionError("unreachable: the second attempt returns or raises")
