@@ -283,18 +283,6 @@ def test_a_step_that_runs_is_not_given_up(tmp_path: Path) -> None:
         assert run.backend().poll(run.name).state is BackendState.RUNNING
 
 
-def test_a_run_is_requested_every_two_seconds_until_it_has_ended(run: KfpRun) -> None:
-    run.backend().submit(run.context)
-    backend, requests = run.backend(), run.server.requests
-    before = requests[f"GET /apis/v2beta1/runs/{run.run_id}"]
-    for _ in range(8):
-        assert backend.poll(run.name).state is BackendState.RUNNING
-        run.clock.sleep(0.5)
-    assert requests[f"GET /apis/v2beta1/runs/{run.run_id}"] == before + 2
-    backend.kill(run.name)
-    assert backend.poll(run.name).state is BackendState.LOST
-
-
 # ------------------------------------------------------------ kill and deletion
 
 

@@ -100,6 +100,7 @@ class KfpRun:
             try:
                 run = backend.poll(self.name)
             except UnavailableError:
+                self.clock.sleep(2.0)
                 continue
             if run.state is not BackendState.RUNNING:
                 return run

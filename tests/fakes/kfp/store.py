@@ -341,12 +341,17 @@ class KfpStore:
 
 
 def _filtered(items: list[dict[str, Any]], predicates: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the items for which all predicates hold: EQUALS (1) for names, which the stock client uses."""
+    """Return the items for which all predicates hold: of names, which the stock client uses, and of the ids of runs."""
     for each in predicates:
-        if (each["operation"], each["key"]) not in {(1, "display_name"), ("EQUALS", "display_name")}:
-            detail = f'no support for filtering on unrecognized field "{each["key"]}"'
+        operation, key = each["operation"], each["key"]
+        if (operation, key) in {(1, "display_name"), ("EQUALS", "display_name")}:
+            wanted = [each.get("stringValue", each.get("string_value"))]
+        elif (operation, key) == ("IN", "run_id"):
+            wanted = each["string_values"]["values"]
+        else:
+            detail = f'no support for filtering on unrecognized field "{key}"'
             raise KfpError(400, 3, f"Failed to create list options: Invalid input error: {detail}", detail)
-        items = [item for item in items if item["display_name"] == each.get("stringValue", each.get("string_value"))]
+        items = [item for item in items if item[key] in wanted]
     return items
 
 
