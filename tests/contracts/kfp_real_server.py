@@ -29,7 +29,8 @@ from tests.testcluster.project_images import reference
 
 from windlass.kube.client import KubeClient, load_configuration
 from windlass.kube.errors import NoKindMatchError
-from windlass.kube.kfp.backend import KfpPipelineBackend, KfpRunFolders, KfpSettings
+from windlass.kube.kfp.backend import KfpPipelineBackend, KfpSettings
+from windlass.kube.kfp.run_end import KfpRunFolders, RunKiller
 from windlass.kube.kfp.run_record import RunRecords, run_id_of
 from windlass.kube.kinds import BATCH_JOB, POD
 from windlass.kube.names import KFP_RUN_LABEL
@@ -135,7 +136,8 @@ class RealServerRun:
 
     def close(self) -> None:
         """Delete the run, its objects and its experiment."""
-        KfpRunFolders(self._backend(), self.server, self.records).delete(self.run.identity.name)
+        killer = RunKiller(self.kube, self.server, self.records)
+        KfpRunFolders(self.kube, killer, self.server, self.records).delete(self.run.identity.name)
         self.server.delete_run(self.run_id)
         delete_named("experiments", f"windlass-{self.run.identity.project}", "experiment_id")
 

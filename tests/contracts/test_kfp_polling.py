@@ -45,11 +45,7 @@ def single_requests(run: KfpRun) -> int:
 
 def submit_others(run: KfpRun, count: int) -> list[str]:
     """Submit further runs, as of other jobs; return their names."""
-    names = [f"job-{number}-r1" for number in range(2, count + 2)]
-    for name in names:
-        identity = run.context.identity.model_copy(update={"name": name})
-        run.backend().submit(run.context.model_copy(update={"identity": identity}))
-    return names
+    return [run.submit_other(f"job-{number}-r1") for number in range(2, count + 2)]
 
 
 def test_many_runs_are_requested_together_and_their_records_are_not(

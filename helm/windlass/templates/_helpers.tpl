@@ -164,7 +164,7 @@ annotations:
 
 {{- /* Whether a multi-user Kubeflow Pipelines server runs the pipelines: components that call it mount a token. */}}
 {{- define "windlass.hasPipelinesToken" -}}
-{{- if and (eq .root.Values.pipelines.backend "kfp") .root.Values.pipelines.kfp.multiUser (has .component (list "worker" "preflight")) }}true{{ end }}
+{{- if and (eq .root.Values.pipelines.backend "kfp") .root.Values.pipelines.kfp.multiUser (has .component (list "worker" "preflight" "uninstall")) }}true{{ end }}
 {{- end }}
 
 {{- /* Whether the pods of runs are in the namespace of a Kubeflow Pipelines server. */}}

@@ -89,6 +89,33 @@ def test_the_preflight_reaches_the_server(objects: list[dict[str, Any]]) -> None
     assert policy[-1]["ports"] == [{"protocol": "TCP", "port": 8888}]
 
 
+def test_the_uninstallation_ends_runs_on_the_server(objects: list[dict[str, Any]]) -> None:
+    owner = next(name for name in pod_templates(objects) if "windlass-uninstall" in name)
+    assert environment(objects, owner)["WINDLASS_PIPELINES_KFP_HOST"] == HOST
+    assert only(objects, "NetworkPolicy", "windlass-uninstall")["spec"]["egress"][-1]["ports"][0]["port"] == 8888
+    rules = {
+        (role["metadata"]["namespace"], resource): rule["verbs"]
+        for role in objects
+        if (role["kind"], role["metadata"]["name"]) == ("Role", "windlass-uninstall")
+        for rule in role["rules"]
+        for resource in rule["resources"]
+    }
+    assert rules["kubeflow", "secrets"] == ["delete"]
+    assert rules["kubeflow", "workflows"] == ["list", "delete"]
+    assert rules[SYSTEM, "configmaps"] == ["get", "list", "patch", "delete"]
+
+
+def test_the_uninstallation_has_a_token_for_a_multi_user_server_and_deletes_secrets_of_projects() -> None:
+    objects = render(values(multiUser=True))
+    owner = next(name for name in pod_templates(objects) if "windlass-uninstall" in name)
+    volumes = pod_templates(objects)[owner]["spec"]["volumes"]
+    assert "pipelines-token" in [volume["name"] for volume in volumes]
+    [secrets] = [
+        rule for rule in only(objects, "ClusterRole", "windlass-uninstall")["rules"] if rule["resources"] == ["secrets"]
+    ]
+    assert secrets["verbs"] == ["delete"]
+
+
 @pytest.mark.parametrize(
     "refused",
     [

@@ -19,7 +19,7 @@ from windlass.kube.kinds import CONFIG_MAP
 from windlass.orchestration.kfp.client import KfpClient
 from windlass.orchestration.kfp.preflight import check_pipeline_server
 from windlass.pipeline_settings import PipelineServer, PipelineSettings
-from windlass_api.pipeline_ports import RunPorts, pipeline_package, run_ports
+from windlass_api.pipeline_ports import RunPorts, kfp_run_folders, pipeline_package, run_ports
 
 URL = "http://windlass-internal.windlass-system.svc:8742"
 
@@ -45,6 +45,15 @@ def test_the_server_must_be_named() -> None:
     with pytest.raises(InvalidError) as raised:
         ports(backend=PipelineServer.KFP)
     assert "WINDLASS_PIPELINES_KFP_HOST" in raised.value.hint
+
+
+def test_an_uninstallation_ends_runs_on_a_server_only_if_there_is_one() -> None:
+    with serve_kube_api([CONFIG_MAP]) as server:
+        chosen = PipelineSettings(backend=PipelineServer.KFP, kfp_host="http://127.0.0.1:9")
+        folders = kfp_run_folders(chosen, server.client(), "windlass-system")
+        assert folders is not None
+        assert folders.end_all() == (0, 0)
+        assert kfp_run_folders(PipelineSettings(), server.client(), "windlass-system") is None
 
 
 def test_the_package_depends_on_the_image_of_pipelines() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from windlass.domain.errors import UnavailableError
 from windlass.kube.client import KubeClient
 from windlass.kube.jobs.ray_job_launcher import delete_ray_job
+from windlass.kube.kfp.run_end import RunKiller
 from windlass.kube.kfp.run_record import RunRecord, RunRecords, run_id_of
 from windlass.kube.kfp.run_report import EXPLAIN_SECONDS, RunReader, explain_undocumented
 from windlass.kube.kfp.workflows import delete_workflows
@@ -21,9 +22,6 @@ from windlass.runtime.context import RunContext
 _SETTLE_SECONDS: Final = 30.0
 """How long a creation whose reply was lost may take until the server shows the run."""
 _MAX_TRIES: Final = 5
-_KILL_SECONDS: Final = 120.0
-_KILL_POLL_SECONDS: Final = 0.5
-_NOT_ENDED: Final = frozenset({RunPhase.ACTIVE, RunPhase.UNDOCUMENTED})
 _DESCRIPTION: Final = "Windlass job {job} of project {project} trains {model}: windlass job get {job} -p {project}"
 _MAX_DISPLAY_NAME: Final = 128
 """The server starts the workflow of a run with a long name, and replies with an error."""
@@ -69,8 +67,9 @@ class KfpPipelineBackend:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._kube, self._server, self._records, self._settings = kube, server, records, settings
-        self._clock, self._sleep = clock, sleep
+        self._clock = clock
         self._reader, self._observer = RunReader(server), RunObserver(server, clock)
+        self._killer = RunKiller(kube, server, records, clock=clock, sleep=sleep)
         self._started: set[str] = set()
         """Runs whose step was seen to run; surplus runs of them are deleted."""
         self._found: dict[str, RunRecord] = {}
@@ -223,49 +222,4 @@ class KfpPipelineBackend:
             UnavailableError: a server cannot be reached, or the run or a pod does not end.
         """
         self._forget(run_name)
-        record = self._records.find(run_name)
-        if record is None:
-            return
-        runs = [run for run_id in record.run_ids if (run := self._server.run(run_id)) is not None]
-        active = [run for run in runs if run.phase in _NOT_ENDED]
-        if active or not runs:
-            self._records.note_kill(run_name)
-        for run in active:
-            self._terminate(run.run_id)
-        stored = {run.run_id for run in runs}
-        self._delete_unstored(record, [run_id for run_id in record.run_ids if run_id not in stored])
-        delete_ray_job(self._kube, record.project, run_name)  # last, because the step would create it again
-
-    def _terminate(self, run_id: str) -> None:
-        """Terminate a run, and wait until its state is final. The server does not stop what its step has created."""
-        deadline = self._clock() + _KILL_SECONDS
-        self._server.terminate(run_id)
-        while (run := self._server.run(run_id)) is not None and run.phase in _NOT_ENDED:
-            if self._clock() > deadline:
-                raise UnavailableError(f"run {run_id} of Kubeflow Pipelines does not end after it was terminated")
-            self._sleep(_KILL_POLL_SECONDS)
-
-
-class KfpRunFolders:
-    """Implements ``ports.RunFolders``: the record and Secret of a run, surplus runs of it, and its RayJob.
-
-    The run itself stays in the history of the server.
-    """
-
-    def __init__(self, backend: KfpPipelineBackend, server: KfpClient, records: RunRecords) -> None:
-        self._backend, self._server, self._records = backend, server, records
-
-    def names(self) -> list[str]:
-        """Return the names of the runs that have a record."""
-        return self._records.names()
-
-    def delete(self, run_name: str) -> None:
-        """Kill what is left of a run, and delete what it has outside of the server."""
-        record = self._records.find(run_name)
-        if record is None:
-            return
-        self._backend.kill(run_name)
-        existing = [run_id for run_id in record.run_ids if self._server.run(run_id) is not None]
-        for run_id in existing[1:]:
-            self._server.delete_run(run_id)
-        self._records.delete(record)
+        self._killer.kill(run_name)
