@@ -74,7 +74,7 @@ def _kfp_ports(
             start_seconds=settings.kfp_start_seconds,
         ),
     )
-    pages = RunPages(records, settings.kfp_ui_url)
+    pages = RunPages(server, records, settings.kfp_ui_url)
     training = TrainingPorts(backend, api_url=api_url, local=None, page_url=pages.url)
     return RunPorts(KfpRunFolders(client, RunKiller(client, server, records), server, records), training)
 

@@ -6,15 +6,17 @@ import pytest
 import yaml
 from tests.factories.kfp_runs import kfp_run
 from tests.factories.pod_settings import runner_settings
+from tests.fakes.kfp.server import Fault
 from tests.fakes.kfp.store import KfpServerSettings
 from tests.fakes.kube_api import serve_kube_api
 
 from windlass.domain.checks import CheckState
-from windlass.domain.errors import InvalidError
+from windlass.domain.errors import InvalidError, UnavailableError
 from windlass.kube.jobs.pipeline_backend import KubernetesPipelineBackend
 from windlass.kube.jobs.task_jobs import TaskJobs
 from windlass.kube.kfp.backend import KfpPipelineBackend
 from windlass.kube.kfp.run_page import RunPages
+from windlass.kube.kfp.run_record import run_id_of
 from windlass.kube.kinds import CONFIG_MAP
 from windlass.orchestration.kfp.client import KfpClient
 from windlass.orchestration.kfp.preflight import check_pipeline_server
@@ -87,10 +89,30 @@ def test_the_preflight_reports_a_server_that_does_not_answer() -> None:
     assert "http://127.0.0.1:9" in result.result
 
 
+PAGES = "https://pipelines.example.com"
+
+
 def test_a_run_has_a_page(tmp_path: Path) -> None:
     with kfp_run(tmp_path) as run:
-        pages = RunPages(run.records(), "https://pipelines.example.com/")
+        pages = RunPages(run.client(), run.records(), f"{PAGES}/")
         assert pages.url(run.name) == ""
         run.backend().submit(run.context)
-        assert pages.url(run.name) == f"https://pipelines.example.com/#/runs/details/{run.run_id}"
-        assert RunPages(run.records(), "").url(run.name) == ""
+        assert pages.url(run.name) == f"{PAGES}/#/runs/details/{run.run_id}"
+        assert RunPages(run.client(), run.records(), "").url(run.name) == ""
+
+
+def test_of_two_runs_the_page_is_that_of_the_one_that_counts(tmp_path: Path) -> None:
+    with kfp_run(tmp_path) as run:
+        pages = RunPages(run.client(), run.records(), PAGES)
+        remaining = [Fault.REFUSED]
+        creation = ("POST", "/apis/v2beta1/runs")
+        run.server.faults = lambda *request: remaining.pop() if request == creation and remaining else None
+        with pytest.raises(UnavailableError):
+            run.backend().submit(run.context)
+        assert pages.url(run.name) == ""
+        run.clock.sleep(31)
+        run.backend().submit(run.context)
+        second = run_id_of(run.name, 2)
+        assert pages.url(run.name) == f"{PAGES}/#/runs/details/{second}"
+        run.server.store.create_run({**run.server.store.runs[second].body, "run_id": run.run_id})
+        assert pages.url(run.name) == f"{PAGES}/#/runs/details/{run.run_id}"

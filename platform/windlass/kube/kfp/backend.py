@@ -9,7 +9,7 @@ from windlass.domain.errors import UnavailableError
 from windlass.kube.client import KubeClient
 from windlass.kube.jobs.ray_job_launcher import delete_ray_job
 from windlass.kube.kfp.run_end import RunKiller
-from windlass.kube.kfp.run_record import RunRecord, RunRecords, run_id_of
+from windlass.kube.kfp.run_record import RunRecord, RunRecords, find_run, run_id_of
 from windlass.kube.kfp.run_report import EXPLAIN_SECONDS, RunReader, explain_undocumented
 from windlass.kube.kfp.workflows import delete_workflows
 from windlass.orchestration.kfp.client import Created, KfpClient
@@ -85,7 +85,7 @@ class KfpPipelineBackend:
         """
         name = context.identity.name
         record = self._records.create(context)
-        if record.killed or self._find(record) is not None:
+        if record.killed or find_run(self._server, record) is not None:
             return False
         if record.requested_at is not None and self._clock() - record.requested_at < _SETTLE_SECONDS:
             raise UnavailableError(f"Kubeflow Pipelines has not confirmed run {name}, and does not show it yet")
@@ -97,7 +97,7 @@ class KfpPipelineBackend:
         if self._create(name, record.tries + 1, body) is Created.YES:
             return True
         tried = self._records.find(name)
-        if tried is None or self._find(tried) is None:
+        if tried is None or find_run(self._server, tried) is None:
             raise UnavailableError(f"the reply to the creation of run {name} in Kubeflow Pipelines was lost")
         return True
 
@@ -189,11 +189,6 @@ class KfpPipelineBackend:
             return running.model_copy(update={"reason": reason})
         self.kill(record.name)
         return BackendRun(name=record.name, state=BackendState.LOST, message=reason.message, reason=reason)
-
-    def _find(self, record: RunRecord) -> ServerRun | None:
-        """Return the run with the first id that exists."""
-        runs = (self._server.run(run_id) for run_id in record.run_ids)
-        return next((run for run in runs if run is not None), None)
 
     def _delete_surplus(self, record: RunRecord, run: ServerRun) -> None:
         others = [run_id for run_id in record.run_ids if run_id != run.run_id]

@@ -27,6 +27,8 @@ from windlass.kube.names import (
     TASK_LABEL,
 )
 from windlass.kube.objects import Kind, Object, Ref
+from windlass.orchestration.kfp.client import KfpClient
+from windlass.orchestration.kfp.runs import ServerRun
 from windlass.runtime.context import CONTEXT_NAME, RunContext
 
 _MANAGER: Final = "windlass-worker"
@@ -73,6 +75,16 @@ class RunRecord:
 def run_id_of(name: str, number: int = 1) -> str:
     """Return the id on the server of the ``number``-th try to create a run."""
     return str(uuid.uuid5(_RUN_IDS, f"{name}/{number}"))
+
+
+def find_run(server: KfpClient, record: RunRecord) -> ServerRun | None:
+    """Return the run with the first id that exists.
+
+    Raises:
+        UnavailableError: the server cannot be reached.
+    """
+    runs = (server.run(run_id) for run_id in record.run_ids)
+    return next((run for run in runs if run is not None), None)
 
 
 class RunRecords:
