@@ -9,10 +9,11 @@ from windlass.kube.jobs.pod_spec import CONTEXT_PATH, WORKSPACE_PATH, cpu_limit
 from windlass.kube.jobs.ray_job import RayJobSettings
 from windlass.kube.jobs.ray_job_launcher import RAY_JOB_SETTINGS_VARIABLE
 from windlass.kube.jobs.task_jobs import TaskJobs
-from windlass.kube.kfp.backend import KfpPipelineBackend, KfpRunFolders, KfpSettings
+from windlass.kube.kfp.backend import KfpPipelineBackend, KfpSettings
+from windlass.kube.kfp.run_end import KfpRunFolders, RunKiller
 from windlass.kube.kfp.run_page import RunPages
-from windlass.kube.kfp.run_record import RunRecords
-from windlass.kube.names import namespace_of
+from windlass.kube.kfp.run_record import KFP_RUN_TASK, RunRecords
+from windlass.kube.names import TASK_LABEL, labels, namespace_of
 from windlass.orchestration.kfp.client import KfpClient
 from windlass.orchestration.kfp.package import PipelinePackage, StepPod, render_package
 from windlass.pipeline_settings import PipelineServer, PipelineSettings
@@ -61,22 +62,42 @@ def kfp_client(settings: PipelineSettings) -> KfpClient:
 def _kfp_ports(
     settings: PipelineSettings, runner: RunnerSettings, client: KubeClient, system_namespace: str, api_url: str
 ) -> RunPorts:
-    server, multi_user = kfp_client(settings), settings.kfp_token_file is not None
-    records = RunRecords(client, system_namespace, namespace_of if multi_user else lambda _: settings.kfp_namespace)
+    server, records = kfp_client(settings), _run_records(settings, client, system_namespace)
     backend = KfpPipelineBackend(
         client,
         server,
         records,
         KfpSettings(
             package=pipeline_package(runner),
-            multi_user=multi_user,
+            multi_user=_is_multi_user(settings),
             service_account=settings.kfp_service_account,
             start_seconds=settings.kfp_start_seconds,
         ),
     )
-    pages = RunPages(records, settings.kfp_ui_url)
+    pages = RunPages(server, records, settings.kfp_ui_url)
     training = TrainingPorts(backend, api_url=api_url, local=None, page_url=pages.url)
-    return RunPorts(KfpRunFolders(backend, server, records), training)
+    return RunPorts(KfpRunFolders(client, RunKiller(client, server, records), server, records), training)
+
+
+def kfp_run_folders(settings: PipelineSettings, client: KubeClient, system_namespace: str) -> KfpRunFolders | None:
+    """Return what ends the runs on a Kubeflow Pipelines server; None if the settings choose pods.
+
+    Raises:
+        InvalidError: no server is configured.
+    """
+    if settings.backend is not PipelineServer.KFP:
+        return None
+    server, records = kfp_client(settings), _run_records(settings, client, system_namespace)
+    return KfpRunFolders(client, RunKiller(client, server, records), server, records)
+
+
+def _is_multi_user(settings: PipelineSettings) -> bool:
+    return settings.kfp_token_file is not None
+
+
+def _run_records(settings: PipelineSettings, client: KubeClient, system_namespace: str) -> RunRecords:
+    namespace = namespace_of if _is_multi_user(settings) else lambda _: settings.kfp_namespace
+    return RunRecords(client, system_namespace, namespace)
 
 
 def pipeline_package(runner: RunnerSettings) -> PipelinePackage:
@@ -88,6 +109,7 @@ def pipeline_package(runner: RunnerSettings) -> PipelinePackage:
             cpu_limit=cpu_limit(runner.amounts["cpu"]),
             memory=runner.amounts["memory"],
             variables={RAY_JOB_SETTINGS_VARIABLE: runner.ray_job.model_dump_json()},
+            labels=labels() | {TASK_LABEL: KFP_RUN_TASK},
             context_path=CONTEXT_PATH,
             workspace_path=WORKSPACE_PATH,
         )

@@ -7,10 +7,12 @@ from windlass.domain.errors import InvalidError
 from windlass.kube.client import KubeClient, load_configuration
 from windlass.kube.errors import KubeForbiddenError
 from windlass.kube.workloads import ControlPlaneWorkloads
+from windlass.pipeline_settings import PipelineSettings
 from windlass.services.secrets import SecretHasher
 from windlass.settings import ClusterSettings, SecretSettings
 from windlass.telemetry import set_up_logging
 from windlass_api import process
+from windlass_api.pipeline_ports import kfp_run_folders
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +27,13 @@ def _run() -> None:
     except KubeForbiddenError as error:
         raise InvalidError(error.message) from error
     hasher = SecretHasher(secret.pepper.get_secret_value().encode())
-    ended = ControlPlaneWorkloads(client, settings.system_namespace, hasher.control_plane_id()).end()
+    workloads = ControlPlaneWorkloads(
+        client,
+        settings.system_namespace,
+        hasher.control_plane_id(),
+        kfp_run_folders(PipelineSettings(), client, settings.system_namespace),
+    )
+    ended = workloads.end()
     _log.info("the workloads have ended", extra=ended._asdict())
 
 

@@ -29,10 +29,11 @@ from tests.testcluster.project_images import reference
 
 from windlass.kube.client import KubeClient, load_configuration
 from windlass.kube.errors import NoKindMatchError
-from windlass.kube.kfp.backend import KfpPipelineBackend, KfpRunFolders, KfpSettings
-from windlass.kube.kfp.run_record import RunRecords, run_id_of
+from windlass.kube.kfp.backend import KfpPipelineBackend, KfpSettings
+from windlass.kube.kfp.run_end import KfpRunFolders, RunKiller
+from windlass.kube.kfp.run_record import KFP_RUN_TASK, RunRecords, run_id_of
 from windlass.kube.kinds import BATCH_JOB, POD
-from windlass.kube.names import KFP_RUN_LABEL
+from windlass.kube.names import KFP_RUN_LABEL, TASK_LABEL, labels
 from windlass.kube.objects import Kind
 from windlass.orchestration.kfp.client import KfpClient
 from windlass.orchestration.kfp.package import PIPELINE_NAME, PipelinePackage, StepPod, render_package
@@ -49,6 +50,7 @@ IMAGE = os.environ.get("KFP_IMAGE") or (
 ACCOUNT = os.environ.get("KFP_SERVICE_ACCOUNT", "")
 TOKEN_FILE = Path(os.environ["KFP_TOKEN_FILE"]) if os.environ.get("KFP_TOKEN_FILE") else None
 WORKFLOW: Final = Kind("argoproj.io/v1alpha1", "Workflow")
+LABELS: Final = labels() | {TASK_LABEL: KFP_RUN_TASK}
 _STEP_SECONDS, _END_SECONDS = 180.0, 180.0
 _PROGRAM: Final = (
     'until [ -e /tmp/result ]; do sleep 0.2; done; cat /tmp/result; grep -q \'"state":"succeeded"\' /tmp/result'
@@ -59,7 +61,7 @@ pytestmark = pytest.mark.timeout(900)
 
 def package() -> PipelinePackage:
     """Return the pipeline with a step that ends when its result is written."""
-    documents = list(yaml.safe_load_all(render_package(StepPod(image=IMAGE)).content))
+    documents = list(yaml.safe_load_all(render_package(StepPod(image=IMAGE, labels=LABELS)).content))
     pipeline = documents[0]
     container = pipeline["deploymentSpec"]["executors"]["exec-fine-tune"]["container"]
     container |= {"command": ["sh", "-c", _PROGRAM], "args": []}
@@ -128,14 +130,17 @@ class RealServerRun:
         subprocess.run(command, check=True, capture_output=True)
 
     def _step_pod(self) -> str | None:
-        for pod in self.kube.list(POD, NAMESPACE, labels=f"{KFP_RUN_LABEL}={self.run_id}").items:
+        wanted = {KFP_RUN_LABEL: self.run_id, **LABELS}
+        selector = ",".join(f"{name}={value}" for name, value in wanted.items())
+        for pod in self.kube.list(POD, NAMESPACE, labels=selector).items:
             if "driver" not in pod["metadata"]["name"] and pod["status"].get("phase") == "Running":
                 return str(pod["metadata"]["name"])
         return None
 
     def close(self) -> None:
         """Delete the run, its objects and its experiment."""
-        KfpRunFolders(self._backend(), self.server, self.records).delete(self.run.identity.name)
+        killer = RunKiller(self.kube, self.server, self.records)
+        KfpRunFolders(self.kube, killer, self.server, self.records).delete(self.run.identity.name)
         self.server.delete_run(self.run_id)
         delete_named("experiments", f"windlass-{self.run.identity.project}", "experiment_id")
 

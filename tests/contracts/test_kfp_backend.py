@@ -11,13 +11,12 @@ from tests.fakes.kfp.store import KfpServerSettings
 
 from windlass.domain.errors import UnavailableError
 from windlass.domain.reasons import ClusterCode
-from windlass.kube.kfp.backend import KfpRunFolders
 from windlass.kube.kfp.run_record import run_id_of
 from windlass.kube.kfp.workflows import WORKFLOW
-from windlass.kube.kinds import RAY_JOB, SECRET
-from windlass.kube.names import KFP_RUN_LABEL, RUN_LABEL, namespace_of
+from windlass.kube.kinds import SECRET
+from windlass.kube.names import KFP_RUN_LABEL
 from windlass.kube.objects import Ref
-from windlass.orchestration.kfp.package import PIPELINE_NAME, STEP
+from windlass.orchestration.kfp.package import PIPELINE_NAME
 from windlass.orchestration.run_result import RunResult
 from windlass.ports import BackendState
 
@@ -33,13 +32,6 @@ def run(tmp_path: Path) -> Iterator[KfpRun]:
 def fail_first_creation(run: KfpRun, fault: Fault) -> None:
     remaining = [fault]
     run.server.faults = lambda *request: remaining.pop() if request == _CREATE and remaining else None
-
-
-def start_step(run: KfpRun) -> None:
-    """Let the workflow change until its step runs."""
-    store = run.server.store
-    while store.runs[run.run_id].workflows[0].started_step != STEP:
-        store.advance(store.runs[run.run_id])
 
 
 # ------------------------------------------------------------ submit
@@ -135,7 +127,17 @@ def test_a_run_has_a_readable_name_in_the_experiment_of_its_project(run: KfpRun)
     run.backend().submit(run.context)
     body = run.server.store.runs[run.run_id].body
     assert body["display_name"] == "model (job-1-r1)"
-    assert run.server.store.experiments[body["experiment_id"]]["display_name"] == "windlass-demo"
+    experiment = run.server.store.experiments[body["experiment_id"]]
+    assert (experiment["display_name"], experiment["description"]) == (
+        "windlass-demo",
+        "Runs of the Windlass project demo",
+    )
+
+
+def test_the_description_of_a_run_names_its_job_its_project_and_its_model(run: KfpRun) -> None:
+    run.backend().submit(run.context)
+    description = run.server.store.runs[run.run_id].body["description"]
+    assert description == "Windlass job job_1 of project demo trains model: windlass job get job_1 -p demo"
 
 
 def start_workflow(run: KfpRun, name: str, run_id: str) -> Ref:
@@ -170,7 +172,7 @@ def test_a_kill_ends_a_workflow_whose_run_was_not_stored(run: KfpRun) -> None:
 def test_of_two_workflows_of_a_run_the_first_goes_on(run: KfpRun) -> None:
     run.backend().submit(run.context)
     first, second = (start_workflow(run, name, run.run_id) for name in ("fine-tune-a", "fine-tune-b"))
-    start_step(run)
+    run.start_step()
     run.backend().poll(run.name)
     assert first in run.kube.api.objects
     assert second not in run.kube.api.objects
@@ -197,7 +199,7 @@ def test_an_unknown_state_is_shown_with_its_text(run: KfpRun) -> None:
 
 def test_a_run_that_a_user_terminates_fails_with_that_reason(run: KfpRun) -> None:
     run.backend().submit(run.context)
-    start_step(run)
+    run.start_step()
     run.server.store.terminate(run.run_id)
     ended = run.wait_ended()
     assert ended.state is BackendState.FAILED
@@ -268,38 +270,18 @@ def test_an_image_that_cannot_be_pulled_is_explained_and_then_given_up(tmp_path:
 def test_a_step_that_runs_is_not_given_up(tmp_path: Path) -> None:
     with kfp_run(tmp_path, start_seconds=300.0) as run:
         run.backend().submit(run.context)
-        start_step(run)
+        run.start_step()
         run.clock.sleep(10_000)
         assert run.backend().poll(run.name).state is BackendState.RUNNING
-
-
-def test_a_run_is_requested_every_two_seconds_until_it_has_ended(run: KfpRun) -> None:
-    run.backend().submit(run.context)
-    backend, requests = run.backend(), run.server.requests
-    before = requests[f"GET /apis/v2beta1/runs/{run.run_id}"]
-    for _ in range(8):
-        assert backend.poll(run.name).state is BackendState.RUNNING
-        run.clock.sleep(0.5)
-    assert requests[f"GET /apis/v2beta1/runs/{run.run_id}"] == before + 2
-    backend.kill(run.name)
-    assert backend.poll(run.name).state is BackendState.LOST
 
 
 # ------------------------------------------------------------ kill and deletion
 
 
-def ray_job(run: KfpRun) -> Ref:
-    """Create the RayJob that the step would create."""
-    ref = Ref(RAY_JOB, run.name, namespace_of("demo"))
-    metadata = {"name": ref.name, "namespace": ref.namespace, "labels": {RUN_LABEL: run.name}}
-    run.kube.api.create({"apiVersion": RAY_JOB.api_version, "kind": RAY_JOB.kind, "metadata": metadata})
-    return ref
-
-
 def test_a_kill_ends_the_run_and_its_ray_job(run: KfpRun) -> None:
     run.backend().submit(run.context)
-    start_step(run)
-    created = ray_job(run)
+    run.start_step()
+    created = run.create_ray_job()
     run.backend().kill(run.name)
     assert run.server.store.runs[run.run_id].state == "FAILED"
     assert created not in run.kube.api.objects
@@ -307,8 +289,8 @@ def test_a_kill_ends_the_run_and_its_ray_job(run: KfpRun) -> None:
 
 def test_the_ray_job_of_a_run_that_a_user_terminated_is_deleted(run: KfpRun) -> None:
     run.backend().submit(run.context)
-    start_step(run)
-    created = ray_job(run)
+    run.start_step()
+    created = run.create_ray_job()
     run.server.store.terminate(run.run_id)
     run.wait_ended()
     assert created not in run.kube.api.objects
@@ -334,7 +316,7 @@ def test_a_killed_run_is_not_submitted_again(run: KfpRun) -> None:
 
 def test_run_folders_delete_the_secrets_and_keep_the_history_of_the_server(run: KfpRun) -> None:
     backend = run.backend()
-    folders = KfpRunFolders(backend, run.client(), run.records())
+    folders = run.folders()
     assert folders.names() == []
     backend.submit(run.context)
     assert folders.names() == [run.name]

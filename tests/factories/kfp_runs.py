@@ -15,10 +15,12 @@ from tests.fakes.kube_api import KubeApiServer, serve_kube_api
 
 from windlass.domain.errors import UnavailableError
 from windlass.kube.kfp.backend import KfpPipelineBackend, KfpSettings
+from windlass.kube.kfp.run_end import KfpRunFolders, RunKiller
 from windlass.kube.kfp.run_record import RunRecords, run_id_of
 from windlass.kube.kfp.workflows import WORKFLOW
-from windlass.kube.kinds import CONFIG_MAP, NAMESPACE, RAY_JOB, SECRET
-from windlass.kube.names import namespace_of
+from windlass.kube.kinds import BATCH_JOB, CONFIG_MAP, DEPLOYMENT, NAMESPACE, POD, RAY_JOB, SECRET
+from windlass.kube.names import RUN_LABEL, namespace_of
+from windlass.kube.objects import Ref
 from windlass.orchestration.kfp.client import KfpClient
 from windlass.orchestration.kfp.package import STEP, PipelinePackage, StepPod, render_package
 from windlass.orchestration.run_result import RunResult
@@ -28,6 +30,7 @@ from windlass.runtime.context import RunContext
 PACKAGE: PipelinePackage = render_package(StepPod(image="registry.example.com/windlass/pipelines:dev"))
 FAILED = RunResult(state="failed", message="train: the loss is not a number")
 SYSTEM, PIPELINES = "windlass-system", "kubeflow"
+_KINDS = (SECRET, CONFIG_MAP, RAY_JOB, NAMESPACE, WORKFLOW, BATCH_JOB, DEPLOYMENT, POD)
 _MAX_POLLS = 200
 
 
@@ -81,6 +84,30 @@ class KfpRun:
             self.kube.client(), self.client(), self.records(), settings, clock=self.clock, sleep=self.clock.sleep
         )
 
+    def submit_other(self, name: str) -> str:
+        """Submit another run of the same job."""
+        identity = self.context.identity.model_copy(update={"name": name})
+        self.backend().submit(self.context.model_copy(update={"identity": identity}))
+        return name
+
+    def start_step(self) -> None:
+        """Let the workflow change until its step runs."""
+        store = self.server.store
+        while store.runs[self.run_id].workflows[0].started_step != STEP:
+            store.advance(store.runs[self.run_id])
+
+    def create_ray_job(self) -> Ref:
+        """Create the RayJob that the step would create."""
+        ref = Ref(RAY_JOB, self.name, namespace_of("demo"))
+        metadata = {"name": ref.name, "namespace": ref.namespace, "labels": {RUN_LABEL: self.name}}
+        self.kube.api.create({"apiVersion": RAY_JOB.api_version, "kind": RAY_JOB.kind, "metadata": metadata})
+        return ref
+
+    def folders(self) -> KfpRunFolders:
+        kube, server, records = self.kube.client(), self.client(), self.records()
+        killer = RunKiller(kube, server, records, clock=self.clock, sleep=self.clock.sleep)
+        return KfpRunFolders(kube, killer, server, records)
+
     def finish(self, result: str) -> None:
         """End the step: ``ok`` or ``fail``."""
         self.end_step(RunResult(state="succeeded") if result == "ok" else FAILED)
@@ -100,6 +127,7 @@ class KfpRun:
             try:
                 run = backend.poll(self.name)
             except UnavailableError:
+                self.clock.sleep(2.0)
                 continue
             if run.state is not BackendState.RUNNING:
                 return run
@@ -116,7 +144,7 @@ def kfp_run(root: Path, settings: KfpServerSettings | None = None, **changes: An
     """Serve Kubeflow Pipelines and Kubernetes without objects for one run; ``changes``: fields of ``KfpSettings``."""
     with (
         serve_kfp(settings) as server,
-        serve_kube_api([SECRET, CONFIG_MAP, RAY_JOB, NAMESPACE, WORKFLOW], [NAMESPACE]) as kube,
+        serve_kube_api(_KINDS, [NAMESPACE]) as kube,
     ):
         run = KfpRun(server, kube, run_context(root, spec()), changes)
         try:

@@ -215,6 +215,7 @@ class KubeApiServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: KubeApiServer
+    disable_nagle_algorithm = True  # a reply is written in two parts, and the second would wait for 40 ms
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:

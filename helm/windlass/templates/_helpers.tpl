@@ -164,7 +164,12 @@ annotations:
 
 {{- /* Whether a multi-user Kubeflow Pipelines server runs the pipelines: components that call it mount a token. */}}
 {{- define "windlass.hasPipelinesToken" -}}
-{{- if and (eq .root.Values.pipelines.backend "kfp") .root.Values.pipelines.kfp.multiUser (has .component (list "worker" "preflight")) }}true{{ end }}
+{{- if and (eq .root.Values.pipelines.backend "kfp") .root.Values.pipelines.kfp.multiUser (has .component (list "worker" "preflight" "uninstall")) }}true{{ end }}
+{{- end }}
+
+{{- /* Whether the pods of runs are in the namespaces of projects. */}}
+{{- define "windlass.hasStepsInProjects" -}}
+{{- if and (eq .Values.pipelines.backend "kfp") .Values.pipelines.kfp.multiUser }}true{{ end }}
 {{- end }}
 
 {{- /* Whether the pods of runs are in the namespace of a Kubeflow Pipelines server. */}}
@@ -292,12 +297,21 @@ spec:
     matchLabels: {{- include "windlass.selectorLabels" . | nindent 6 }}
 {{- end }}
 
-{{- /* The accounts that the admission policies trust. */}}
-{{- define "windlass.accounts" -}}
+{{- /* The accounts that the admission policies trust. Steps on a multi-user Kubeflow Pipelines server are in the namespace of
+       their project, with an account there. */}}
+{{- define "windlass.isTrusted" -}}
+variables.user in [
 {{- range $index, $component := list "operators" "worker" "runner" -}}
 {{ if $index }}, {{ end }}'system:serviceaccount:{{ $.Release.Namespace }}:windlass-{{ $component }}'
 {{- end }}
-{{- if include "windlass.hasPipelinesNamespace" . }}, 'system:serviceaccount:{{ .Values.pipelines.kfp.namespace }}:{{ .Values.pipelines.kfp.serviceAccount }}'{{ end }}
+{{- if include "windlass.hasPipelinesNamespace" . }}, 'system:serviceaccount:{{ .Values.pipelines.kfp.namespace }}:{{ .Values.pipelines.kfp.serviceAccount }}'{{ end -}}
+]
+{{- if include "windlass.hasStepsInProjects" . }} || variables.user == 'system:serviceaccount:' + request.namespace + ':{{ .Values.pipelines.kfp.serviceAccount }}'{{ end }}
+{{- end }}
+
+{{- /* Whether a pod belongs to a step of Kubeflow Pipelines; request.userInfo has the account that creates it. */}}
+{{- define "windlass.isStepPod" -}}
+request.userInfo.username == 'system:serviceaccount:{{ .Values.pipelines.kfp.namespace }}:{{ .Values.pipelines.kfp.workflowController }}' && object.metadata.?ownerReferences.orValue([]).exists(o, o.?controller.orValue(false) && o.apiVersion.startsWith('argoproj.io/') && o.kind == 'Workflow')
 {{- end }}
 
 {{- define "windlass.kueueAccount" -}}

@@ -15,11 +15,12 @@ _MAX_RETRIES = 2
 
 
 # As in ``fine_tune``: kfp copies the function body into a program.
-def fine_tune(evaluation: Output[Metrics], report: Output[HTML], model: Output[Model]) -> None:
+def fine_tune(evaluation: Output[Metrics], loss: Output[HTML], report: Output[HTML], model: Output[Model]) -> None:
     """Train, register the result, and optionally deploy it."""
     from windlass_pipelines.steps.on_server import run_pipeline  # noqa: PLC0415 - see above
+    from windlass_pipelines.steps.server_step import RunArtifacts  # noqa: PLC0415 - see above
 
-    run_pipeline(evaluation, report, model)
+    run_pipeline(RunArtifacts(evaluation, loss, report, model))
 
 
 def fine_tune_on_server(image: str = DEFAULT_IMAGE) -> BaseComponent:

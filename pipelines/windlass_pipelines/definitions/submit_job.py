@@ -14,18 +14,20 @@ _MAX_RETRIES = 2
 
 
 # As in ``fine_tune``: kfp copies the function body into a program.
-def submit_job(
+def submit_job(  # noqa: PLR0917 - kfp passes arguments by name
     url: str,
     project: str,
     job: dict,  # type: ignore[type-arg]  # kfp accepts no parameters of the type
     evaluation: Output[Metrics],
+    loss: Output[HTML],
     report: Output[HTML],
     model: Output[Model],
 ) -> str:
     """Submit a job to Windlass, and wait until it has ended; return its id."""
+    from windlass_pipelines.steps.server_step import RunArtifacts  # noqa: PLC0415 - see above
     from windlass_pipelines.steps.submit_job import submit_job  # noqa: PLC0415 - see above
 
-    return submit_job(url, project, job, evaluation, report, model)
+    return submit_job(url, project, job, RunArtifacts(evaluation, loss, report, model))
 
 
 def submit_job_on_server(image: str = DEFAULT_IMAGE) -> BaseComponent:

@@ -1,10 +1,11 @@
 """Headlines and summary sentences of the report, generated from its numbers."""
 
 import math
+from collections.abc import Mapping
 
 from windlass.domain.datasets import CleaningStep, Split, SplitRows
 from windlass.domain.specs import FullMethod, Gate, LoraMethod, Method, Task
-from windlass.domain.training_report import ConfusionMatrix, GateResult, TrainingReport
+from windlass.domain.training_report import ConfusionMatrix, Curve, GateResult, TrainingReport
 from windlass_pipelines.report.formatting import (
     compact_count,
     count,
@@ -157,10 +158,10 @@ def provenance_phrase(report: TrainingReport) -> str:
     )
 
 
-def loss_summary(report: TrainingReport) -> str:
+def loss_summary(curves: Mapping[str, Curve]) -> str:
     """Return where the evaluation loss, or else the training loss, was lowest."""
     for name in ("eval_loss", "train_loss"):
-        points = [(step, value) for step, value in report.curves.get(name, ()) if math.isfinite(value)]
+        points = [(step, value) for step, value in curves.get(name, ()) if math.isfinite(value)]
         if len(points) > 1:
             step, lowest = min(points, key=lambda point: point[1])
             if step == points[0][0]:

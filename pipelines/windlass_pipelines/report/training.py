@@ -11,13 +11,11 @@ from windlass_pipelines.report.charts import (
     Series,
     VerticalLine,
     bar,
-    downsample,
     dumbbell,
-    finite,
     histogram,
-    line_chart,
 )
 from windlass_pipelines.report.confusion import WIDE_LABELS, confusion_figure
+from windlass_pipelines.report.curves import LOSSES, curve_chart, loss_chart
 from windlass_pipelines.report.formatting import (
     compact_count,
     count,
@@ -30,13 +28,11 @@ from windlass_pipelines.report.formatting import (
     row_count,
 )
 from windlass_pipelines.report.markup import Html, el, join
-from windlass_pipelines.report.page import details, document, figure, grid, pairs, section, table, user_text
+from windlass_pipelines.report.page import document, figure, grid, pairs, section, table, user_text
 
 MISTAKES_SHOWN = 20
 SAMPLES_SHOWN = 12
 LABELS_SHOWN = 30
-_TABLE_STEPS = 40
-_LOSSES = {"train_loss": ("training", "quiet"), "eval_loss": ("evaluation", "main")}
 
 
 def render(report: TrainingReport) -> str:
@@ -142,37 +138,21 @@ def _metrics(report: TrainingReport) -> Html:
     )
 
 
-def _value_table(series: Sequence[Series]) -> Html:
-    """Return the curves as an accessible table."""
-    steps = sorted({x for curve in series for x, _ in downsample(finite(curve.points), _TABLE_STEPS)})
-    values: Mapping[str, dict[float, float]] = {curve.name: dict(finite(curve.points)) for curve in series}
-    lines = [[count(int(x)), *(number(values[curve.name].get(x)) for curve in series)] for x in steps]
-    names = [curve.name for curve in series]
-    numeric = range(1, len(names) + 1)
-    return details("Values", table(["step", *names], lines, caption="Values by step", numeric=numeric))
-
-
-def _chart(
-    title: str, series: Sequence[Series], *, note: str = "", levels: Sequence[ReferenceLine] = (), height: int
-) -> Html:
-    drawing = line_chart(series, label=f"Line chart. {title}. {note}", levels=levels, height=height)
-    return figure(title, drawing, note=note, more=_value_table(series) if drawing else None)
-
-
 def _training_curves(report: TrainingReport) -> Html:
-    losses = [Series(name, report.curves[key], tone) for key, (name, tone) in _LOSSES.items() if report.curves.get(key)]
     scores, leading = _scores(report)
     levels = [
         ReferenceLine("gate", v.gate.threshold) for v in report.gates if v.gate.metric == leading.removeprefix("eval_")
     ]
-    others = sorted(key for key in report.curves if key not in _LOSSES and not is_share(key))
-    small = [_chart(metric_title(key), [Series(metric_title(key), report.curves[key])], height=130) for key in others]
+    others = sorted(key for key in report.curves if key not in LOSSES and not is_share(key))
+    small = [
+        curve_chart(metric_title(key), [Series(metric_title(key), report.curves[key])], height=130) for key in others
+    ]
     early = "Stopped early: the evaluation loss no longer improved. " if report.stopped_early else ""
     return section(
         "Training curves",
         grid(
-            _chart(headlines.loss_summary(report), losses, note="Loss by step, lower is better", height=230),
-            _chart(
+            loss_chart(report.curves),
+            curve_chart(
                 headlines.score_summary(leading, report),
                 scores,
                 note="During training",

@@ -13,13 +13,13 @@ from contextlib import suppress
 
 from windlass.domain.errors import WindlassError
 from windlass.domain.reports import ResultStatus
-from windlass.domain.training_report import HTML_NAME
+from windlass.domain.training_report import HTML_NAME, REPORT_NAME, parse_report
 from windlass.orchestration.run_result import RunResult
 from windlass.runtime.client import RunApiClient
 from windlass.runtime.context import RunEnvironment
 from windlass.wire.runs import RunStatusOut
 from windlass_pipelines.steps.launchers import delete_own_trainer, label_trainers
-from windlass_pipelines.steps.server_step import ServerArtifact, TerminatedError, add_metrics, raise_on_sigterm
+from windlass_pipelines.steps.server_step import RunArtifacts, TerminatedError, raise_on_sigterm
 
 _PROGRAM = (sys.executable, "-m", "windlass_pipelines.run")
 _REPORT_SECONDS = 60.0
@@ -30,7 +30,7 @@ class PipelineRunError(Exception):
     """The pipeline has not succeeded. It fails the step; the control plane reads the cause from the log."""
 
 
-def run_pipeline(evaluation: ServerArtifact, report: ServerArtifact, model: ServerArtifact) -> None:
+def run_pipeline(artifacts: RunArtifacts) -> None:
     """Run the pipeline of the run, print its result, and describe it in the artifacts.
 
     Raises:
@@ -45,7 +45,7 @@ def run_pipeline(evaluation: ServerArtifact, report: ServerArtifact, model: Serv
     if result.state != "succeeded":
         raise PipelineRunError(f"the run has {result.state}: {result.message}".rstrip(": "))
     with suppress(WindlassError), _api_client(environment) as client:  # the result is registered already
-        describe(environment, client.get_run(), evaluation, report, model)
+        describe(environment, client.get_run(), artifacts)
 
 
 def _known_result(run: RunStatusOut) -> RunResult | None:
@@ -87,26 +87,23 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "_KFP_RUNTIME"}
 
 
-def describe(
-    environment: RunEnvironment,
-    run: RunStatusOut,
-    evaluation: ServerArtifact,
-    report: ServerArtifact,
-    model: ServerArtifact,
-) -> None:
-    """Fill the artifacts that the page of the run shows: metrics, report, and the model by URI and hash."""
+def describe(environment: RunEnvironment, run: RunStatusOut, artifacts: RunArtifacts) -> None:
+    """Fill the artifacts."""
     result, identity = run.result, environment.context.identity
     if run.attempt is None or result is None or result.manifest is None:
         return
-    add_metrics(evaluation, result.evaluation or {})
-    model.uri = environment.context.locations.artifact(run.attempt)
-    model.metadata |= {
+    artifacts.add_metrics(result.evaluation or {})
+    artifacts.model.uri = environment.context.locations.artifact(run.attempt)
+    artifacts.model.metadata |= {
         "name": environment.context.spec.model,
         "sha256": result.manifest.digest(),
         "bytes": result.manifest.bytes,
         "windlass_project": identity.project,
         "windlass_job": identity.job,
     }
-    page = environment.workspace / "artifact" / HTML_NAME
-    if page.exists():
-        shutil.copyfile(page, report.path)
+    folder = environment.workspace / "artifact"
+    if (folder / HTML_NAME).exists():
+        shutil.copyfile(folder / HTML_NAME, artifacts.report.path)
+    if (folder / REPORT_NAME).exists():
+        curves = parse_report((folder / REPORT_NAME).read_bytes()).curves
+        artifacts.write_losses(environment.context.spec.model, curves)

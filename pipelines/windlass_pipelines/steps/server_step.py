@@ -3,7 +3,12 @@
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
+
+from windlass.domain.training_report import Curve
+from windlass_pipelines.report.curves import render_losses
 
 
 class ServerArtifact(Protocol):
@@ -16,6 +21,31 @@ class ServerArtifact(Protocol):
     def path(self) -> str:
         """The local file that is uploaded when the step has succeeded."""
         ...
+
+
+@dataclass(frozen=True)
+class RunArtifacts:
+    """What the page of a run shows."""
+
+    evaluation: ServerArtifact
+    """Metrics."""
+    loss: ServerArtifact
+    """An HTML page with the losses of the training."""
+    report: ServerArtifact
+    """An HTML page."""
+    model: ServerArtifact
+    """The model by URI and hash."""
+
+    def add_metrics(self, evaluation: Mapping[str, Any]) -> None:
+        """Add the numbers of an evaluation."""
+        self.evaluation.metadata |= {
+            name: value for name, value in evaluation.items() if isinstance(value, int | float)
+        }
+
+    def write_losses(self, model: str, curves: Mapping[str, Curve]) -> None:
+        """Write the page with the losses, if there are any."""
+        if page := render_losses(model, curves):
+            Path(self.loss.path).write_text(page, encoding="utf-8")
 
 
 class TerminatedError(BaseException):
@@ -34,8 +64,3 @@ def raise_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def add_metrics(artifact: ServerArtifact, evaluation: Mapping[str, Any]) -> None:
-    """Add the numbers of an evaluation to an artifact, which the page of the run shows."""
-    artifact.metadata |= {name: value for name, value in evaluation.items() if isinstance(value, int | float)}

@@ -3,6 +3,7 @@
 The job is one like any other, under the key of the caller: with quota, audit, and a run of its own.
 """
 
+import math
 import os
 import signal
 import sys
@@ -13,24 +14,19 @@ from typing import Any
 
 from windlass.domain.errors import WindlassError
 from windlass.domain.jobs import JobState
+from windlass.domain.training_report import Curve
 from windlass.runtime.context import KFP_RUN_ID_VARIABLE
 from windlass.sdk import Client, Job, JobDetail
-from windlass.wire.jobs import EventOut, JobOut
-from windlass_pipelines.steps.server_step import ServerArtifact, TerminatedError, add_metrics, raise_on_sigterm
+from windlass.wire.jobs import EventOut, JobOut, MetricSeriesOut
+from windlass_pipelines.report.curves import LOSSES
+from windlass_pipelines.steps.server_step import RunArtifacts, TerminatedError, raise_on_sigterm
 
 
 class JobNotSucceededError(Exception):
     """The job has failed or was cancelled. It fails the step."""
 
 
-def submit_job(
-    url: str,
-    project: str,
-    spec: Mapping[str, Any],
-    evaluation: ServerArtifact,
-    report: ServerArtifact,
-    model: ServerArtifact,
-) -> str:
+def submit_job(url: str, project: str, spec: Mapping[str, Any], artifacts: RunArtifacts) -> str:
     """Submit the job, wait for its end, describe its result in the artifacts, and return its id.
 
     A step that the server repeats, in the same run, follows the job that the first one has submitted. The key is in the
@@ -56,7 +52,7 @@ def submit_job(
             reason = f": {ended.reason.message}" if ended.reason is not None else ""
             raise JobNotSucceededError(f"job {ended.id} is {ended.state}{reason}")
         with suppress(WindlassError):  # the job has succeeded, and the artifacts only describe it
-            _describe(client, url, ended, evaluation, report, model)
+            _describe(client, url, ended, artifacts)
         return ended.id
 
 
@@ -83,14 +79,26 @@ def _write(line: str) -> None:
     sys.stdout.flush()
 
 
-def _describe(
-    client: Client, url: str, job: JobDetail, evaluation: ServerArtifact, report: ServerArtifact, model: ServerArtifact
-) -> None:
-    add_metrics(evaluation, job.evaluation or {})
+def _describe(client: Client, url: str, job: JobDetail, artifacts: RunArtifacts) -> None:
+    artifacts.add_metrics(job.evaluation or {})
+    series = client.jobs.metrics(job.id, names=list(LOSSES)).series
+    artifacts.write_losses(job.model, {each.name: _curve(each) for each in series})
     if job.model_version is None:
         return
     reference = f"{job.model}@{job.model_version}"
     version = client.models.version(reference)
-    model.uri = f"{url.rstrip('/')}/v1/projects/{job.project}/models/{version.model}/versions/{version.number}"
-    model.metadata |= {"name": version.model, "version": version.number, "sha256": version.digest, "job": job.id}
-    Path(report.path).write_text(client.models.report_html(reference), encoding="utf-8")
+    artifacts.model.uri = (
+        f"{url.rstrip('/')}/v1/projects/{job.project}/models/{version.model}/versions/{version.number}"
+    )
+    artifacts.model.metadata |= {
+        "name": version.model,
+        "version": version.number,
+        "sha256": version.digest,
+        "job": job.id,
+    }
+    Path(artifacts.report.path).write_text(client.models.report_html(reference), encoding="utf-8")
+
+
+def _curve(series: MetricSeriesOut) -> Curve:
+    values = (math.nan if value is None else value for value in series.values)
+    return tuple(zip(series.steps, values, strict=True))

@@ -16,6 +16,7 @@ from windlass.kube.client import KubeClient
 from windlass.kube.errors import KubeApiError, KubeConflictError, KubeNotFoundError, NoKindMatchError
 from windlass.kube.jobs.pipeline_backend import KubernetesRunFolders
 from windlass.kube.jobs.task_jobs import TaskJobs
+from windlass.kube.kfp.run_end import KfpRunFolders
 from windlass.kube.kinds import DEPLOYMENT, ENDPOINT, POD, RAY_JOB
 from windlass.kube.names import CONTROL_PLANE_LABEL, WARM_TRAINER_LABEL
 from windlass.kube.objects import Kind, Ref
@@ -34,19 +35,27 @@ class EndedWorkloads(NamedTuple):
 
     tasks: int
     endpoints: int
+    runs_left: int = 0
+    """Runs that may go on in Kubeflow Pipelines."""
 
 
 class ControlPlaneWorkloads:
-    """The Jobs and warm trainers of a control plane with their RayJobs, and its ModelEndpoints with their RayServices.
+    """What a control plane runs: Jobs and warm trainers with their RayJobs, ModelEndpoints with their RayServices.
+
+    Runs in Kubeflow Pipelines have RayJobs too.
 
     Args:
         client: with the permissions of the account ``windlass-uninstall``.
         namespace: of the control plane.
         control_plane: id of the control plane; others may use the same cluster.
+        server_runs: runs in Kubeflow Pipelines; None if pipelines run as Jobs.
     """
 
-    def __init__(self, client: KubeClient, namespace: str, control_plane: str) -> None:
+    def __init__(
+        self, client: KubeClient, namespace: str, control_plane: str, server_runs: KfpRunFolders | None = None
+    ) -> None:
         self._client, self._namespace, self._control_plane = client, namespace, control_plane
+        self._server_runs = server_runs
 
     def end(self) -> EndedWorkloads:
         """Stop the worker, which would start them again; then delete them, and wait until their pods are gone.
@@ -58,12 +67,13 @@ class ControlPlaneWorkloads:
             self._stop_worker()
             endpoints = self._begin_deletion(ENDPOINT)
             tasks = self._delete_tasks()
+            runs, left = (0, 0) if self._server_runs is None else self._server_runs.end_all()
             # after the runs, which may have claimed some
             for ref in [*endpoints, *self._begin_deletion(RAY_JOB, f"{WARM_TRAINER_LABEL},")]:
                 self._wait(partial(self._is_gone, ref), f"{ref} is not deleted")
         except KubeApiError as error:
             raise UnavailableError(error.message) from error
-        return EndedWorkloads(tasks, len(endpoints))
+        return EndedWorkloads(tasks + runs, len(endpoints), left)
 
     def _stop_worker(self) -> None:
         try:

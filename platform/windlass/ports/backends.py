@@ -128,8 +128,8 @@ class PipelineBackend(Protocol):
     def pause(self, run_name: str) -> None:
         """End the processes of a running run that waits for its resources, so that they use none; returns at once.
 
-        What has requested the resources stays. No effect where those processes also hold the request: ``poll`` then
-        never returns ``paused``.
+        What has requested the resources stays. No effect where those processes also hold the request, or cannot be
+        ended without the run: ``poll`` then never returns ``paused``.
         """
         ...
 

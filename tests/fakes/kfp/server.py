@@ -54,6 +54,7 @@ class KfpServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: KfpServer
+    disable_nagle_algorithm = True  # a reply is written in two parts, and the second would wait for 40 ms
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -111,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
             return store.delete_object(*match.groups())
         fixed: dict[str, Callable[[], Any]] = {
             "POST /runs": lambda: store.create_run(json.loads(body)),
-            "GET /runs": lambda: page([store.shown(run) for run in self._listed_runs(query)], "runs", query),
+            "GET /runs": lambda: self._list_runs(query),
             "POST /experiments": lambda: store.add_experiment(json.loads(body)),
             "GET /experiments": lambda: page(_in_namespace(store.listed(), query), "experiments", query),
             "GET /pipelines": lambda: page(_in_namespace(list(store.pipelines.values()), query), "pipelines", query),
@@ -128,9 +129,21 @@ class _Handler(BaseHTTPRequestHandler):
             raise KfpError(404, 5, "Not Found")
         return handler()
 
-    def _listed_runs(self, query: dict[str, str]) -> list[Any]:
-        experiment = query.get("experiment_id")
-        return [run for run in self.server.store.runs.values() if experiment in (None, run.experiment)]
+    def _list_runs(self, query: dict[str, str]) -> dict[str, Any]:
+        """Reply with a page of runs, then let them change as after a GET of each."""
+        store, experiment, namespace = self.server.store, query.get("experiment_id"), query.get("namespace")
+        if store.settings.multi_user and experiment is None and namespace is None:
+            raise KfpError(400, 3, "Invalid input error: a namespace is required in multi-user mode")
+        listed = [
+            store.shown(run)
+            for run in store.runs.values()
+            if experiment in (None, run.experiment)
+            and namespace in (None, store.experiments[run.experiment].get("namespace", ""))
+        ]
+        reply = page(listed, "runs", query)
+        for row in reply.get("runs", ()):
+            store.observe(row["run_id"])
+        return reply
 
     def _run(self, method: str, run_id: str, action: str | None) -> Any:
         store = self.server.store

@@ -109,6 +109,7 @@ class KfpStore:
             "display_name": name,
             "created_at": self.now(),
             "storage_state": "AVAILABLE",
+            **({"description": body["description"]} if body.get("description") else {}),
             **({"namespace": namespace} if namespace else {}),
         }
         self.experiments[experiment["experiment_id"]] = experiment
@@ -273,6 +274,7 @@ class KfpStore:
             "experiment_id": run.experiment,
             "run_id": run.id,
             "display_name": run.body["display_name"],
+            "description": run.body.get("description"),
             "storage_state": "ARCHIVED" if run.archived else "AVAILABLE",
             "pipeline_spec": run.body.get("pipeline_spec"),
             "pipeline_version_reference": run.body.get("pipeline_version_reference"),
@@ -339,12 +341,17 @@ class KfpStore:
 
 
 def _filtered(items: list[dict[str, Any]], predicates: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the items for which all predicates hold: EQUALS (1) for names, which the stock client uses."""
+    """Return the items for which all predicates hold: of names, which the stock client uses, and of the ids of runs."""
     for each in predicates:
-        if (each["operation"], each["key"]) not in {(1, "display_name"), ("EQUALS", "display_name")}:
-            detail = f'no support for filtering on unrecognized field "{each["key"]}"'
+        operation, key = each["operation"], each["key"]
+        if (operation, key) in {(1, "display_name"), ("EQUALS", "display_name")}:
+            wanted = [each.get("stringValue", each.get("string_value"))]
+        elif (operation, key) == ("IN", "run_id"):
+            wanted = each["string_values"]["values"]
+        else:
+            detail = f'no support for filtering on unrecognized field "{key}"'
             raise KfpError(400, 3, f"Failed to create list options: Invalid input error: {detail}", detail)
-        items = [item for item in items if item["display_name"] == each.get("stringValue", each.get("string_value"))]
+        items = [item for item in items if item[key] in wanted]
     return items
 
 

@@ -54,10 +54,10 @@ class StepProcess:
     def _command(self) -> list[str]:
         spec, _ = yaml.safe_load_all(render_package(StepPod(image="unused")).content)
         container = spec["deploymentSpec"]["executors"]["exec-fine-tune"]["container"]
-        types = {"evaluation": "system.Metrics", "model": "system.Model", "report": "system.HTML"}
+        declared = spec["components"]["comp-fine-tune"]["outputDefinitions"]["artifacts"]
         artifacts = {
-            name: {"artifacts": [{"name": name, "type": {"schemaTitle": title}, "uri": str(self.outputs / name)}]}
-            for name, title in types.items()
+            name: {"artifacts": [{"name": name, "type": each["artifactType"], "uri": str(self.outputs / name)}]}
+            for name, each in declared.items()
         }
         given = {"inputs": {}, "outputs": {"artifacts": artifacts, "outputFile": str(self.outputs / "metadata.json")}}
         arguments = [json.dumps(given) if argument == "{{$}}" else argument for argument in container["args"]]

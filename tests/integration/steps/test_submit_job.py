@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.fakes.harness import ADMIN, ControlPlaneHarness
 from windlass.ports import BackendState
 from windlass.runtime.context import KFP_RUN_ID_VARIABLE
 from windlass.services.access import Keys
+from windlass_pipelines.steps.server_step import RunArtifacts
 from windlass_pipelines.steps.submit_job import JobNotSucceededError, submit_job, with_integers
 
 SPEC = {"task": "text-classification", "base_model": "tiny", "dataset": "reviews", "model": "classifier"}
@@ -40,10 +41,9 @@ class SubmittedJob:
     folder: Path
 
     def submit(self) -> tuple[str, dict[str, Artifact]]:
-        artifacts: dict[str, Any] = {
-            name: Artifact(str(self.folder / name)) for name in ("evaluation", "report", "model")
-        }
-        return submit_job(self.url, "ours", SPEC | {"method": {"type": "lora", "rank": 8.0}}, **artifacts), artifacts
+        artifacts = {each.name: Artifact(str(self.folder / each.name)) for each in fields(RunArtifacts)}
+        spec = SPEC | {"method": {"type": "lora", "rank": 8.0}}
+        return submit_job(self.url, "ours", spec, RunArtifacts(**artifacts)), artifacts
 
     def jobs(self) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = self.control_plane.client.get("/v1/projects/ours/jobs").json()["items"]
@@ -80,6 +80,8 @@ def finish(control_plane: ControlPlaneHarness, job: dict[str, Any]) -> None:
     control_plane.run_worker_once(2)
     run = control_plane.simulated_run(job)
     assert run.acquire_attempt().status_code == 200
+    losses = [{"type": "metric", "name": "train_loss", "step": step, "value": 1 / step} for step in (1, 2)]
+    assert run.report(1, *losses).status_code == 200
     assert run.finish(1, {"accuracy": 0.9}).status_code == 200
     control_plane.pipelines.end(run.name, BackendState.SUCCEEDED)
     control_plane.run_worker_once()
@@ -95,6 +97,7 @@ def test_a_job_is_submitted_followed_and_described(submitted: SubmittedJob, caps
     assert artifacts["evaluation"].metadata == {"accuracy": 0.9}
     assert artifacts["model"].uri.endswith("/v1/projects/ours/models/classifier/versions/1")
     assert len(artifacts["model"].metadata["sha256"]) == 64
+    assert "Training loss falls to 0.500 at step 2" in Path(artifacts["loss"].path).read_text()
     assert capsys.readouterr().out.startswith(f"job {job} of project ours\n")
     again, _ = submitted.submit()  # the server repeats a step
     assert again == job

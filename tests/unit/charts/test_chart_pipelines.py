@@ -82,11 +82,78 @@ def test_a_multi_user_server_gets_a_token_with_its_audience() -> None:
     assert not [each for each in objects if each["metadata"].get("namespace") == "kubeflow"]
 
 
+def policy(objects: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    spec: dict[str, Any] = only(objects, "ValidatingAdmissionPolicy", name)["spec"]
+    return spec
+
+
+def test_the_policies_trust_the_account_of_steps_in_the_namespace_of_each_project() -> None:
+    objects = render(values(multiUser=True, serviceAccount="steps"))
+    for name in ("windlass-ray", "windlass-jobs"):
+        [trusted] = [each for each in policy(objects, name)["variables"] if each["name"] == "windlass"]
+        accounts, _, of_project = trusted["expression"].partition(" || ")
+        assert of_project == "variables.user == 'system:serviceaccount:' + request.namespace + ':steps'"
+        assert "steps" not in accounts
+        assert "kubeflow" not in accounts
+
+
+def test_the_workflow_controller_creates_pods_of_steps_that_have_another_policy() -> None:
+    objects = render(values(multiUser=True, serviceAccount="steps", namespace="pipes", workflowController="workflows"))
+    [no_step] = policy(objects, "windlass-pods")["matchConditions"]
+    [step] = policy(objects, "windlass-steps")["matchConditions"]
+    assert no_step["expression"] == f"!({step['expression']})"
+    assert step["expression"].startswith("request.userInfo.username == 'system:serviceaccount:pipes:workflows' && ")
+    assert "o.kind == 'Workflow'" in step["expression"]
+    account, *_ = policy(objects, "windlass-steps")["validations"]
+    assert account["expression"] == "object.spec.?serviceAccountName.orValue('default') == 'steps'"
+    binding = only(objects, "ValidatingAdmissionPolicyBinding", "windlass-steps")
+    assert binding["spec"] == {"policyName": "windlass-steps", "validationActions": ["Deny", "Audit"]}
+    changes = policy(objects, "windlass-pod-changes")
+    [labels_step] = [each for each in changes["variables"] if each["name"] == "labels_step"]
+    assert labels_step["expression"].startswith(f"{step['expression']} && ")
+    assert "variables.labels_step" in changes["validations"][0]["expression"]
+
+
+@pytest.mark.parametrize("chosen", [{}, values()], ids=["pods", "single-user"])
+def test_without_a_multi_user_server_the_policies_know_no_steps(chosen: dict[str, Any]) -> None:
+    objects = render(chosen)
+    assert "argoproj" not in str([each for each in objects if each["kind"] == "ValidatingAdmissionPolicy"])
+    assert "request.namespace +" not in str(policy(objects, "windlass-ray"))
+    assert not [each for each in objects if each["metadata"]["name"] == "windlass-steps"]
+
+
 def test_the_preflight_reaches_the_server(objects: list[dict[str, Any]]) -> None:
     owner = next(name for name in pod_templates(objects) if "windlass-preflight" in name)
     assert environment(objects, owner)["WINDLASS_PIPELINES_KFP_HOST"] == HOST
     policy = only(objects, "NetworkPolicy", "windlass-preflight")["spec"]["egress"]
     assert policy[-1]["ports"] == [{"protocol": "TCP", "port": 8888}]
+
+
+def test_the_uninstallation_ends_runs_on_the_server(objects: list[dict[str, Any]]) -> None:
+    owner = next(name for name in pod_templates(objects) if "windlass-uninstall" in name)
+    assert environment(objects, owner)["WINDLASS_PIPELINES_KFP_HOST"] == HOST
+    assert only(objects, "NetworkPolicy", "windlass-uninstall")["spec"]["egress"][-1]["ports"][0]["port"] == 8888
+    rules = {
+        (role["metadata"]["namespace"], resource): rule["verbs"]
+        for role in objects
+        if (role["kind"], role["metadata"]["name"]) == ("Role", "windlass-uninstall")
+        for rule in role["rules"]
+        for resource in rule["resources"]
+    }
+    assert rules["kubeflow", "secrets"] == ["delete"]
+    assert rules["kubeflow", "workflows"] == ["list", "delete"]
+    assert rules[SYSTEM, "configmaps"] == ["get", "list", "patch", "delete"]
+
+
+def test_the_uninstallation_has_a_token_for_a_multi_user_server_and_deletes_secrets_of_projects() -> None:
+    objects = render(values(multiUser=True))
+    owner = next(name for name in pod_templates(objects) if "windlass-uninstall" in name)
+    volumes = pod_templates(objects)[owner]["spec"]["volumes"]
+    assert "pipelines-token" in [volume["name"] for volume in volumes]
+    [secrets] = [
+        rule for rule in only(objects, "ClusterRole", "windlass-uninstall")["rules"] if rule["resources"] == ["secrets"]
+    ]
+    assert secrets["verbs"] == ["delete"]
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from typing import Any, Final
 from windlass.domain.errors import UnavailableError
 from windlass.kube.client import KubeClient
 from windlass.kube.jobs.ray_job_launcher import delete_ray_job
-from windlass.kube.kfp.run_record import RunRecord, RunRecords, run_id_of
-from windlass.kube.kfp.run_report import RunReader, explain_undocumented
+from windlass.kube.kfp.run_end import RunKiller
+from windlass.kube.kfp.run_record import RunRecord, RunRecords, find_run, run_id_of
+from windlass.kube.kfp.run_report import EXPLAIN_SECONDS, RunReader, explain_undocumented
 from windlass.kube.kfp.workflows import delete_workflows
 from windlass.orchestration.kfp.client import Created, KfpClient
+from windlass.orchestration.kfp.observer import RunObserver
 from windlass.orchestration.kfp.package import PIPELINE_NAME, SECRET_PARAMETER, STEP, PipelinePackage
 from windlass.orchestration.kfp.runs import RunPhase, ServerRun
 from windlass.ports import BackendRun, BackendState
@@ -20,13 +22,7 @@ from windlass.runtime.context import RunContext
 _SETTLE_SECONDS: Final = 30.0
 """How long a creation whose reply was lost may take until the server shows the run."""
 _MAX_TRIES: Final = 5
-_KILL_SECONDS: Final = 120.0
-_KILL_POLL_SECONDS: Final = 0.5
-_POLL_SECONDS: Final = 2.0
-"""Minimum time between two requests for a run that has not ended. A reply has the whole specification and all tasks."""
-_EXPLAIN_SECONDS: Final = 30.0
-"""Time after which the manifest of a run whose step has not started is read for the cause."""
-_NOT_ENDED: Final = frozenset({RunPhase.ACTIVE, RunPhase.UNDOCUMENTED})
+_DESCRIPTION: Final = "Windlass job {job} of project {project} trains {model}: windlass job get {job} -p {project}"
 _MAX_DISPLAY_NAME: Final = 128
 """The server starts the workflow of a run with a long name, and replies with an error."""
 
@@ -71,12 +67,13 @@ class KfpPipelineBackend:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._kube, self._server, self._records, self._settings = kube, server, records, settings
-        self._clock, self._sleep = clock, sleep
-        self._reader = RunReader(server)
+        self._clock = clock
+        self._reader, self._observer = RunReader(server), RunObserver(server, clock)
+        self._killer = RunKiller(kube, server, records, clock=clock, sleep=sleep)
         self._started: set[str] = set()
         """Runs whose step was seen to run; surplus runs of them are deleted."""
-        self._polled: dict[str, tuple[float, BackendRun]] = {}
-        """The last observation of each run that has not ended, and its time."""
+        self._found: dict[str, RunRecord] = {}
+        """Records of runs that the server has shown: only the end and a kill change them."""
 
     # ------------------------------------------------------------ submit
 
@@ -88,7 +85,7 @@ class KfpPipelineBackend:
         """
         name = context.identity.name
         record = self._records.create(context)
-        if record.killed or self._find(record) is not None:
+        if record.killed or find_run(self._server, record) is not None:
             return False
         if record.requested_at is not None and self._clock() - record.requested_at < _SETTLE_SECONDS:
             raise UnavailableError(f"Kubeflow Pipelines has not confirmed run {name}, and does not show it yet")
@@ -100,7 +97,7 @@ class KfpPipelineBackend:
         if self._create(name, record.tries + 1, body) is Created.YES:
             return True
         tried = self._records.find(name)
-        if tried is None or self._find(tried) is None:
+        if tried is None or find_run(self._server, tried) is None:
             raise UnavailableError(f"the reply to the creation of run {name} in Kubeflow Pipelines was lost")
         return True
 
@@ -112,13 +109,14 @@ class KfpPipelineBackend:
             raise
 
     def _body(self, context: RunContext, record: RunRecord) -> dict[str, Any]:
-        identity, spec = context.identity, context.spec
-        namespace = record.namespace if self._settings.multi_user else ""
+        identity, spec, namespace = context.identity, context.spec, self._namespace_of(record)
         return {
             "run_id": run_id_of(identity.name, record.tries + 1),
             "display_name": f"{spec.model} ({identity.name})"[:_MAX_DISPLAY_NAME],
-            "description": f"Windlass: job {identity.job} of project {identity.project} trains {spec.model}",
-            "experiment_id": self._server.ensure_experiment(f"windlass-{identity.project}", namespace),
+            "description": _DESCRIPTION.format(job=identity.job, project=identity.project, model=spec.model),
+            "experiment_id": self._server.ensure_experiment(
+                f"windlass-{identity.project}", f"Runs of the Windlass project {identity.project}", namespace
+            ),
             "pipeline_version_reference": self._server.ensure_version(PIPELINE_NAME, self._settings.package, namespace),
             "runtime_config": {"parameters": {SECRET_PARAMETER: identity.name}},
             **({"service_account": self._settings.service_account} if self._settings.service_account else {}),
@@ -132,31 +130,46 @@ class KfpPipelineBackend:
         Raises:
             UnavailableError: the server cannot be reached.
         """
-        polled_at, polled = self._polled.get(run_name, (0.0, None))
-        if polled is not None and 0 <= self._clock() - polled_at < _POLL_SECONDS:
-            return polled
-        polled = self._poll(run_name)
-        if polled.state is BackendState.RUNNING:
-            self._polled[run_name] = self._clock(), polled
-        else:
-            self._polled.pop(run_name, None)
-        return polled
-
-    def _poll(self, run_name: str) -> BackendRun:
-        record = self._records.find(run_name)
-        run = None if record is None else self._find(record)
+        record, run = self._observe(run_name)
         if record is None or run is None:
             return BackendRun(name=run_name, state=BackendState.UNKNOWN)
         if run.phase is RunPhase.UNDOCUMENTED:
             return BackendRun(name=run_name, state=BackendState.RUNNING, reason=explain_undocumented(run.state))
         if run.phase is RunPhase.ACTIVE:
             return self._active(record, run)
+        record = self._records.find(run_name) or record  # another worker may have killed it
         self._delete_surplus(record, run)
         ended = self._reader.read_ended(run_name, run, killed=record.killed)
         delete_ray_job(self._kube, record.project, run_name)
         self._records.delete_context(record)
-        self._started.discard(run_name)
+        self._forget(run_name)
         return ended
+
+    def _observe(self, name: str) -> tuple[RunRecord | None, ServerRun | None]:
+        """Return the record and the run; the record of a run that was found before may be old."""
+        record = self._found.get(name)
+        if record is not None and (run := self._read(record)) is not None:
+            return record, run
+        record = self._records.find(name)
+        run = None if record is None else self._read(record)
+        if record is not None and run is not None:
+            self._found[name] = record
+        else:
+            self._found.pop(name, None)
+        return record, run
+
+    def _read(self, record: RunRecord) -> ServerRun | None:
+        return self._observer.read(record.name, record.run_ids, self._namespace_of(record))
+
+    def _namespace_of(self, record: RunRecord) -> str:
+        """Return the namespace of a run for the server; empty if it has none."""
+        return record.namespace if self._settings.multi_user else ""
+
+    def _forget(self, name: str) -> None:
+        self._observer.forget(name)
+        self._reader.forget(name)
+        self._found.pop(name, None)
+        self._started.discard(name)
 
     def _active(self, record: RunRecord, run: ServerRun) -> BackendRun:
         """Return an active run; end one whose step does not start."""
@@ -164,22 +177,18 @@ class KfpPipelineBackend:
         if record.name in self._started:
             return running
         if run.has_started(STEP):
-            self._delete_surplus(record, run)
+            self._delete_surplus(self._records.find(record.name) or record, run)
             self._started.add(record.name)
             return running
-        seconds = self._clock() - (record.requested_at or 0.0)
-        if seconds < min(_EXPLAIN_SECONDS, self._settings.start_seconds):
+        now = self._clock()
+        seconds = now - (record.requested_at or 0.0)
+        if seconds < min(EXPLAIN_SECONDS, self._settings.start_seconds):
             return running
-        reason = self._reader.explain_waiting(run)
+        reason = self._reader.explain_waiting(record.name, run, now)
         if seconds < self._settings.start_seconds:
             return running.model_copy(update={"reason": reason})
         self.kill(record.name)
         return BackendRun(name=record.name, state=BackendState.LOST, message=reason.message, reason=reason)
-
-    def _find(self, record: RunRecord) -> ServerRun | None:
-        """Return the run with the first id that exists."""
-        runs = (self._server.run(run_id) for run_id in record.run_ids)
-        return next((run for run in runs if run is not None), None)
 
     def _delete_surplus(self, record: RunRecord, run: ServerRun) -> None:
         others = [run_id for run_id in record.run_ids if run_id != run.run_id]
@@ -207,50 +216,5 @@ class KfpPipelineBackend:
         Raises:
             UnavailableError: a server cannot be reached, or the run or a pod does not end.
         """
-        self._polled.pop(run_name, None)
-        record = self._records.find(run_name)
-        if record is None:
-            return
-        runs = [run for run_id in record.run_ids if (run := self._server.run(run_id)) is not None]
-        active = [run for run in runs if run.phase in _NOT_ENDED]
-        if active or not runs:
-            self._records.note_kill(run_name)
-        for run in active:
-            self._terminate(run.run_id)
-        stored = {run.run_id for run in runs}
-        self._delete_unstored(record, [run_id for run_id in record.run_ids if run_id not in stored])
-        delete_ray_job(self._kube, record.project, run_name)  # last, because the step would create it again
-
-    def _terminate(self, run_id: str) -> None:
-        """Terminate a run, and wait until its state is final. The server does not stop what its step has created."""
-        deadline = self._clock() + _KILL_SECONDS
-        self._server.terminate(run_id)
-        while (run := self._server.run(run_id)) is not None and run.phase in _NOT_ENDED:
-            if self._clock() > deadline:
-                raise UnavailableError(f"run {run_id} of Kubeflow Pipelines does not end after it was terminated")
-            self._sleep(_KILL_POLL_SECONDS)
-
-
-class KfpRunFolders:
-    """Implements ``ports.RunFolders``: the record and Secret of a run, surplus runs of it, and its RayJob.
-
-    The run itself stays in the history of the server.
-    """
-
-    def __init__(self, backend: KfpPipelineBackend, server: KfpClient, records: RunRecords) -> None:
-        self._backend, self._server, self._records = backend, server, records
-
-    def names(self) -> list[str]:
-        """Return the names of the runs that have a record."""
-        return self._records.names()
-
-    def delete(self, run_name: str) -> None:
-        """Kill what is left of a run, and delete what it has outside of the server."""
-        record = self._records.find(run_name)
-        if record is None:
-            return
-        self._backend.kill(run_name)
-        existing = [run_id for run_id in record.run_ids if self._server.run(run_id) is not None]
-        for run_id in existing[1:]:
-            self._server.delete_run(run_id)
-        self._records.delete(record)
+        self._forget(run_name)
+        self._killer.kill(run_name)

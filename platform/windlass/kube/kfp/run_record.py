@@ -27,10 +27,13 @@ from windlass.kube.names import (
     TASK_LABEL,
 )
 from windlass.kube.objects import Kind, Object, Ref
+from windlass.orchestration.kfp.client import KfpClient
+from windlass.orchestration.kfp.runs import ServerRun
 from windlass.runtime.context import CONTEXT_NAME, RunContext
 
 _MANAGER: Final = "windlass-worker"
-_KIND: Final = "kfp-run"
+KFP_RUN_TASK: Final = "kfp-run"
+"""Value of ``TASK_LABEL`` on the records and the pods of runs."""
 _RUN_IDS: Final = uuid.UUID("6d0f8b2e-5a53-4a86-9a34-3f4f6d7c1f0a")
 
 
@@ -74,6 +77,16 @@ def run_id_of(name: str, number: int = 1) -> str:
     return str(uuid.uuid5(_RUN_IDS, f"{name}/{number}"))
 
 
+def find_run(server: KfpClient, record: RunRecord) -> ServerRun | None:
+    """Return the run with the first id that exists.
+
+    Raises:
+        UnavailableError: the server cannot be reached.
+    """
+    runs = (server.run(run_id) for run_id in record.run_ids)
+    return next((run for run in runs if run is not None), None)
+
+
 class RunRecords:
     """Creates, reads and deletes the records and the Secrets of runs.
 
@@ -94,7 +107,7 @@ class RunRecords:
     def names(self) -> list[str]:
         """Return the names of the runs that have a record."""
         try:
-            records = self._client.list(CONFIG_MAP, self._system, labels=f"{TASK_LABEL}={_KIND}").items
+            records = self._client.list(CONFIG_MAP, self._system, labels=f"{TASK_LABEL}={KFP_RUN_TASK}").items
         except KubeApiError as error:
             raise UnavailableError(f"the records of runs cannot be listed: {error.message}") from error
         return sorted(record["metadata"]["labels"][RUN_LABEL] for record in records)
@@ -103,7 +116,7 @@ class RunRecords:
         """Create the record and the Secret of a run; return the record as it is if it exists."""
         name, project = context.identity.name, context.identity.project
         namespace = self._namespace_of_runs(project)
-        record = _manifest(CONFIG_MAP, f"{name}-record", self._system, run_labels(context) | {TASK_LABEL: _KIND})
+        record = _manifest(CONFIG_MAP, f"{name}-record", self._system, run_labels(context) | {TASK_LABEL: KFP_RUN_TASK})
         record["metadata"]["annotations"] = {KFP_NAMESPACE_ANNOTATION: namespace}
         secret = _manifest(SECRET, name, namespace, run_labels(context))
         files = {CONTEXT_NAME: context.model_dump_json(), **ca_bundle_files()}

@@ -11,6 +11,8 @@ from windlass.orchestration.kfp.runs import RunPhase, ServerRun, WorkflowNode, e
 from windlass.orchestration.run_result import RunResult
 from windlass.ports import BackendRun, BackendState
 
+EXPLAIN_SECONDS: Final = 30.0
+"""Time after which the manifest of a run whose step has not started is read for the cause, and then read again."""
 _MAX_LOG_FAILURES: Final = 5
 """Polls after which a log counts as gone: the server replies to a missing log as to a failure."""
 _NO_CAUSE: Final = "Kubeflow Pipelines gives no cause"
@@ -24,6 +26,7 @@ class RunReader:
     def __init__(self, server: KfpClient) -> None:
         self._server = server
         self._log_failures: dict[str, int] = {}
+        self._waiting: dict[str, tuple[float, Reason]] = {}
 
     def read_ended(self, name: str, run: ServerRun, *, killed: bool) -> BackendRun:
         """Return how an ended run has ended. ``killed``: whether the worker has killed it.
@@ -63,8 +66,25 @@ class RunReader:
             raised = raised or exception_of(log)
         return None, raised
 
-    def explain_waiting(self, run: ServerRun) -> Reason:
-        """Return why the step of a run has not started. The text does not change while the cause is the same."""
+    def explain_waiting(self, name: str, run: ServerRun, now: float) -> Reason:
+        """Return why the step of a run has not started. The text does not change while the cause is the same.
+
+        The cause is read every ``EXPLAIN_SECONDS``.
+
+        Raises:
+            UnavailableError: it cannot be read now.
+        """
+        read_at, reason = self._waiting.get(name, (0.0, None))
+        if reason is None or not 0 <= now - read_at < EXPLAIN_SECONDS:
+            reason = self._read_cause(run)
+            self._waiting[name] = now, reason
+        return reason
+
+    def forget(self, name: str) -> None:
+        """Forget why the step of a run has not started."""
+        self._waiting.pop(name, None)
+
+    def _read_cause(self, run: ServerRun) -> Reason:
         problem = problem_of(self._server.nodes(run.run_id))
         message = f"the pod of the run does not start: {quoted(problem) or _NO_CAUSE}"
         if any(cause in problem for cause in IMAGE_REASONS):

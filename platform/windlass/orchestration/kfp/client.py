@@ -3,7 +3,8 @@
 Errors of runs and their logs are only in the older versions of the API, which 2.17 still serves.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from http import HTTPStatus
 from pathlib import Path
@@ -24,12 +25,29 @@ _MAX_MESSAGE: Final = 500
 Json = dict[str, Any]
 
 
+MAX_LISTED_RUNS: Final = 100
+"""A request for so many ids has a URL of 5 kB; some proxies reject one of more than 8."""
+
+
 class Created(Enum):
     """What is known after a request that creates a run."""
 
     YES = auto()
     UNKNOWN = auto()
     """The reply was lost, or is an error after which the run may exist."""
+
+
+def parse_run(row: Json) -> ServerRun:
+    """Return a run as it is in replies.
+
+    Raises:
+        UnavailableError: it cannot be read.
+    """
+    try:
+        return ServerRun.model_validate(row)
+    except ValidationError as error:
+        run_id = row.get("run_id")
+        raise UnavailableError(f"run {run_id} cannot be read: {error.error_count()} validation errors") from error
 
 
 class KfpClient:
@@ -88,12 +106,22 @@ class KfpClient:
             UnavailableError: this cannot be determined now.
         """
         reply = self._send("GET", f"{_V2}/runs/{run_id}")
-        if reply.status_code == HTTPStatus.NOT_FOUND:
-            return None
-        try:
-            return ServerRun.model_validate(self._decoded(reply))
-        except ValidationError as error:
-            raise UnavailableError(f"run {run_id} cannot be read: {error.error_count()} validation errors") from error
+        return None if reply.status_code == HTTPStatus.NOT_FOUND else parse_run(self._decoded(reply))
+
+    def list_runs(self, run_ids: Sequence[str], namespace: str) -> dict[str, Json]:
+        """Return those of up to ``MAX_LISTED_RUNS`` runs that the server knows, by id, for ``parse_run``.
+
+        Args:
+            run_ids: the ids.
+            namespace: of the runs; empty: of a single-user server.
+
+        Raises:
+            UnavailableError: this cannot be determined now.
+        """
+        wanted = {"operation": "IN", "key": "run_id", "string_values": {"values": list(run_ids)}}
+        query = {"filter": json.dumps({"predicates": [wanted]}, separators=(",", ":"))}
+        rows = self._list(f"{_V2}/runs", "runs", query | ({"namespace": namespace} if namespace else {}))
+        return {str(row["run_id"]): row for row in rows}
 
     def create_run(self, body: Json) -> Created:
         """Create a run. Never repeat it with the same ``run_id``: the server would start a second workflow.
@@ -143,14 +171,14 @@ class KfpClient:
 
     # ------------------------------------------------------------ experiments and pipelines
 
-    def ensure_experiment(self, name: str, namespace: str) -> str:
-        """Return the id of an experiment; create it if it does not exist."""
+    def ensure_experiment(self, name: str, description: str, namespace: str) -> str:
+        """Return the id of an experiment; create it, with the description, if it does not exist."""
         path, query = f"{_V2}/experiments", {"namespace": namespace} if namespace else {}
         for attempt in (1, 2):
             for found in self._list(path, "experiments", query):
                 if found.get("display_name") == name:
                     return str(found["experiment_id"])
-            reply = self._send("POST", path, json={"display_name": name, **query})
+            reply = self._send("POST", path, json={"display_name": name, "description": description, **query})
             if reply.status_code != HTTPStatus.CONFLICT or attempt > 1:
                 return str(self._decoded(reply)["experiment_id"])
         raise AssertionError("unreachable: the second attempt returns or raises")

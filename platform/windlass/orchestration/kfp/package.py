@@ -33,6 +33,8 @@ class StepPod:
     cpu_limit: str = "2000m"
     memory: str = "768Mi"
     variables: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """All runs share one version of the pipeline, so that a label cannot have a value of a run."""
     context_path: str = "/run/windlass/context"
     workspace_path: str = "/workspace"
 
@@ -88,8 +90,12 @@ def render_package(pod: StepPod) -> PipelinePackage:
 
 
 def restricted_pod(pod: StepPod) -> dict[str, Any]:
-    """Return what the pods of all steps have: scratch space, the id of their run, and a user without privileges."""
+    """Return what the pods of all steps have: labels, scratch space, the id of their run, a user without privileges.
+
+    The root file system cannot be made read-only: the security context of the specification has only these fields.
+    """
     return {
+        **({"podMetadata": {"labels": dict(pod.labels)}} if pod.labels else {}),
         "emptyDirMounts": [{"volumeName": "workspace", "mountPath": pod.workspace_path}],
         "fieldPathAsEnv": [{"name": KFP_RUN_ID_VARIABLE, "fieldPath": "metadata.labels['pipeline/runid']"}],
         # The server drops all capabilities and forbids privilege escalation by itself.
