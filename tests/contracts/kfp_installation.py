@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.cluster_demo.installation import API_PORT, helm, install_charts, start_cluster
+from tests.cluster_demo.installation import API_PORT, SYSTEM_NAMESPACE, helm, install_charts, start_cluster
 from tests.contracts.kfp_jobs import KfpInstallation
 from tests.factories.small_jobs import ensure_test_data
 from tests.factories.tiny_models import tiny_encoder
