@@ -74,7 +74,7 @@ def test_the_namespace_denies_by_default_and_every_pod_has_one_policy() -> None:
 
 
 def test_windlass_and_the_api_server_permit_each_other() -> None:
-    """The worker and the preflight of the chart windlass, and nobody else outside of the namespace."""
+    """The worker, the preflight and the uninstallation of the chart windlass, and nobody else outside of the namespace."""
     host = f"http://ml-pipeline.{NAMESPACE}.svc:8888"
     windlass = rendering.render({"pipelines": {"backend": "kfp", "kfp": {"host": host}}})
     [peer] = network_policies()["ml-pipeline"]["ingress"][0]["from"]
@@ -90,7 +90,7 @@ def test_windlass_and_the_api_server_permit_each_other() -> None:
     to = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}
     expected = {"to": [to], "ports": [{"protocol": "TCP", "port": 8888}]}
     assert admitted == {name for name, spec in policies.items() if expected in spec.get("egress", ())}
-    assert len(admitted) == 2
+    assert len(admitted) == 3
 
 
 def test_who_reaches_the_api_server() -> None:
