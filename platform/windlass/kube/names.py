@@ -52,6 +52,8 @@ ADOPT_ANNOTATION = f"{GROUP_LABEL}/adopt"
 START_ANNOTATION = f"{GROUP_LABEL}/trainer-start"
 """On a RayJob: how often the trainer of its run has been started, this time included."""
 
+SLICE_REPLACEMENT_ANNOTATION = "kueue.x-k8s.io/workload-slice-replacement-for"
+"""On a slice of an elastic workload: the slice whose place it takes."""
 KFP_RUN_LABEL = "pipeline/runid"
 """The label of Kubeflow Pipelines on the objects of a run: its id there."""
 KFP_TRIES_ANNOTATION = f"{GROUP_LABEL}/kfp-tries"

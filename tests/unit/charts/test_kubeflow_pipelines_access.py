@@ -74,7 +74,7 @@ def test_the_namespace_denies_by_default_and_every_pod_has_one_policy() -> None:
 
 
 def test_windlass_and_the_api_server_permit_each_other() -> None:
-    """The worker, the preflight and the uninstallation of the chart windlass, and nobody else outside of the namespace."""
+    """The worker, preflight and uninstallation of the chart windlass, and nobody else outside of the namespace."""
     host = f"http://ml-pipeline.{NAMESPACE}.svc:8888"
     windlass = rendering.render({"pipelines": {"backend": "kfp", "kfp": {"host": host}}})
     [peer] = network_policies()["ml-pipeline"]["ingress"][0]["from"]

@@ -16,6 +16,7 @@ from windlass.kube.kueue.models import parse_quantity
 from windlass.kube.kueue.queues import ClusterQueue, Cohort, LocalQueue
 from windlass.kube.kueue.snapshot import snapshot_from_cluster, unsupported_settings
 from windlass.kube.kueue.workload import Workload
+from windlass.kube.names import SLICE_REPLACEMENT_ANNOTATION
 
 SEARCH = project("search", {"pool": "a100", "nominal": 8, "borrowingLimit": 4, "lendingLimit": 6})
 RANKING = project("ranking", {"pool": "a100", "nominal": 4})
@@ -149,9 +150,32 @@ def test_a_workload_that_neither_requests_nor_holds_gpus_has_no_demand(subject: 
 def test_reclaimable_pods_release_their_gpus() -> None:
     subject = admitted("search", "s1", 8)
     subject["status"]["admission"]["podSetAssignments"][0]["count"] = 4
+    subject["spec"]["podSets"][0]["count"] = 4
     subject["status"]["reclaimablePods"] = [{"name": "main", "count": 3}]
     [demand] = snapshot_from_cluster(state(TEAMS, subject)).demands
     assert demand.gpus == 2
+
+
+def test_an_elastic_workload_that_became_smaller_holds_its_remaining_gpus() -> None:
+    """Kueue does not change the counts of the admission."""
+    subject = admitted("search", "s1", 8)
+    subject["status"]["admission"]["podSetAssignments"][0]["count"] = 4
+    subject["spec"]["podSets"][0]["count"] = 2
+    [demand] = snapshot_from_cluster(state(TEAMS, subject)).demands
+    assert demand.gpus == 4
+    subject["status"]["reclaimablePods"] = [{"name": "main", "count": 1}]
+    [demand] = snapshot_from_cluster(state(TEAMS, subject)).demands
+    assert demand.gpus == 2
+
+
+def test_a_slice_requests_what_it_has_in_addition_to_the_one_that_it_replaces() -> None:
+    replaced, slice_ = admitted("search", "s1", 3), pending_workload("search", "s2", 5, at=1)
+    slice_["metadata"]["annotations"] = {SLICE_REPLACEMENT_ANNOTATION: "wl-search/s1"}
+    demands = snapshot_from_cluster(state(TEAMS, replaced, slice_)).demands
+    assert {demand.job: demand.gpus for demand in demands} == {"wl-search/s1": 3, "wl-search/s2": 2}
+    replaced["status"]["conditions"].append(condition("Finished"))
+    [demand] = snapshot_from_cluster(state(TEAMS, replaced, slice_)).demands
+    assert demand.gpus == 5
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ def test_the_operators_and_the_control_plane_count_the_same_demands() -> None:
     young["status"] = {}
     partly = desired_objects.workload("search", "partly", 8)
     partly["status"]["admission"]["podSetAssignments"][0]["count"] = 4
+    partly["spec"]["podSets"][0]["count"] = 4
     partly["status"]["reclaimablePods"] = [{"name": "main", "count": 3}]
     giga = desired_objects.workload("alone", "giga", 1)
     giga["status"]["admission"]["podSetAssignments"][0]["resourceUsage"] = {"nvidia.com/gpu": "1Ki"}

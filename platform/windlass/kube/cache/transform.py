@@ -19,7 +19,7 @@ from windlass.kube.kinds import (
     RESOURCE_QUOTA,
     WORKLOAD,
 )
-from windlass.kube.names import project_of
+from windlass.kube.names import SLICE_REPLACEMENT_ANNOTATION, project_of
 from windlass.kube.objects import Kind, Object
 
 PODSET_LABEL: Final = "kueue.x-k8s.io/podset"
@@ -123,7 +123,10 @@ def _workload(subject: Object) -> tuple[Object, Object]:
     pod_sets = [_pod_set(pod_set) for pod_set in spec.get("podSets") or ()]
     status_fields = ("admission", "conditions", "reclaimablePods", "admissionChecks", "requeueState")
     fields = _pick(spec, "queueName", "priority", "active") | {"podSets": pod_sets}
-    return _owners(subject), {"spec": fields, "status": _pick(status, *status_fields)}
+    return _owners(subject) | _annotations(subject, SLICE_REPLACEMENT_ANNOTATION), {
+        "spec": fields,
+        "status": _pick(status, *status_fields),
+    }
 
 
 def _pod_set(pod_set: Mapping[str, Any]) -> Object:
@@ -138,9 +141,13 @@ def _requests(pod_spec: Mapping[str, Any]) -> Object:
     }
 
 
+def _annotations(subject: Object, *names: str) -> Object:
+    annotations = _pick(subject["metadata"].get("annotations"), *names)
+    return {"annotations": annotations} if annotations else {}
+
+
 def _pod(subject: Object) -> tuple[Object, Object]:
     status = subject.get("status") or {}
-    annotations = _pick(subject["metadata"].get("annotations"), WORKLOAD_ANNOTATION)
     fields = _pick(status, "phase", "reason", "message") | _conditions(status, "PodScheduled", "DisruptionTarget")
     for name in ("initContainerStatuses", "containerStatuses"):
         if statuses := status.get(name):
@@ -148,7 +155,7 @@ def _pod(subject: Object) -> tuple[Object, Object]:
                 _pick(container, "name", "image", "ready", "restartCount", "state", "lastState")
                 for container in statuses
             ]
-    metadata_fields = _owners(subject) | ({"annotations": annotations} if annotations else {})
+    metadata_fields = _owners(subject) | _annotations(subject, WORKLOAD_ANNOTATION)
     spec = subject.get("spec") or {}
     return metadata_fields, {"spec": _pick(spec, "nodeName") | _requests(spec), "status": fields}
 

@@ -54,6 +54,15 @@ class KueueState:
         counts = Counter(workload.job for workload in live)
         return {workload.key: workload.job if counts[workload.job] == 1 else workload.key for workload in live}
 
+    @cached_property
+    def _workloads(self) -> Mapping[str, Workload]:
+        return {workload.key: workload for workload in self.workloads}
+
+    def held_by_replaced_slice(self, workload: Workload, resource: str) -> int:
+        """Return how much of a resource the slice holds whose place a workload takes."""
+        replaced = self._workloads.get(workload.replaced_slice or "")
+        return replaced.reserved(resource) if replaced is not None and not replaced.finished else 0
+
     def pools_of(self, queue: ClusterQueue) -> tuple[str, ...]:
         """Return the pools that a queue has GPU quota of. Flavors of other resources, as pods, are not pools."""
         return tuple(
@@ -120,6 +129,7 @@ def demands_from_workloads(state: KueueState) -> tuple[ResourceDemand, ...]:
     """Return the demands of all workloads: at most one of a pending workload, one per pool in which others hold GPUs.
 
     A workload requests GPUs of the pool of its queue, and holds those of its assigned flavors, until its pods are gone.
+    A slice of an elastic workload requests those that it has in addition to the slice whose place it takes.
     """
     return tuple(demand for workload in state.workloads for demand in _demands(state, workload))
 
@@ -135,8 +145,9 @@ def _demands(state: KueueState, workload: Workload) -> Iterator[ResourceDemand]:
             if gpus := workload.reserved(state.resources[pool]):
                 yield _demand(workload, queue, job, pool, gpus)
     elif _is_pending(workload, state.now) and (pool := state.pool_of(queue)):
-        gpus = workload.requested(state.resources[pool])
-        if gpus:
+        resource = state.resources[pool]
+        gpus = workload.requested(resource) - state.held_by_replaced_slice(workload, resource)
+        if gpus > 0:
             yield _demand(workload, queue, state.jobs[workload.key], pool, gpus)
 
 

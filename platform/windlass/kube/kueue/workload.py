@@ -8,7 +8,7 @@ from typing import Any
 
 from windlass.domain.warm_trainers import warm_trainer_key
 from windlass.kube.kueue.models import KubeCondition, KubeModel, KubeObject, find_condition, parse_quantity
-from windlass.kube.names import project_of
+from windlass.kube.names import SLICE_REPLACEMENT_ANNOTATION, project_of
 
 _REQUEUED_BEHIND = frozenset({"AdmissionCheck", "PodsReadyTimeout"})
 """Evictions after which Kueue queues a workload by the time of the eviction."""
@@ -152,6 +152,11 @@ class Workload(KubeObject):
         """Whether its pods may run."""
         return self._is("Admitted")
 
+    @property
+    def replaced_slice(self) -> str | None:
+        """``namespace/name`` of the workload that it takes the place of, with more pods, when it is admitted."""
+        return self.metadata.annotations.get(SLICE_REPLACEMENT_ANNOTATION)
+
     @cached_property
     def evicted(self) -> bool:
         """Whether it was evicted and not admitted since. It holds its quota until its pods are gone."""
@@ -191,15 +196,21 @@ class Workload(KubeObject):
         return sum(count for amount, count in requests if amount == most), most
 
     def reserved(self, resource: str) -> int:
-        """Return how much quota of a resource it holds; pods that have ended released theirs."""
+        """Return how much quota of a resource it holds.
+
+        Pods that have ended released theirs, as have those by which an elastic workload became smaller: Kueue changes
+        the counts of its pod sets, not those of its admission.
+        """
         if self.status.admission is None:
             return 0
+        wanted = {pods.name: pods.count for pods in self.spec.pod_sets}
         ended = {pods.name: pods.count for pods in self.status.reclaimable_pods}
         total = 0
         for assignment in self.status.admission.pod_set_assignments:
             amount = parse_quantity(assignment.resource_usage.get(resource, 0))
-            live = max(0, assignment.count - ended.get(assignment.name, 0))
-            total += amount * live // assignment.count if assignment.count else 0
+            name, admitted = assignment.name, assignment.count
+            live = max(0, min(admitted, wanted.get(name, admitted) - ended.get(name, 0)))
+            total += amount * live // admitted if admitted else 0
         return total
 
     def flavors(self, resource: str) -> frozenset[str]:
