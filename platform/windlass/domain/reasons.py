@@ -186,7 +186,7 @@ CATALOGUE: Mapping[str, CatalogueEntry] = {
         ActionOwner.ADMIN, "The Kubeflow Pipelines server reports a state of its run that Windlass does not know."
     ),
     ClusterCode.PIPELINE_RUN_TERMINATED: CatalogueEntry(
-        ActionOwner.USER, "Somebody has terminated its run on the Kubeflow Pipelines server."
+        ActionOwner.USER, "Its run was terminated on the Kubeflow Pipelines server."
     ),
     ClusterCode.UNKNOWN: CatalogueEntry(ActionOwner.ADMIN, "Kueue reports a cause that Windlass does not know."),
     "deploy_failed": CatalogueEntry(

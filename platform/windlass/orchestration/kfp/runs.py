@@ -63,7 +63,7 @@ class ServerRun(_Part):
 
     @property
     def was_terminated(self) -> bool:
-        """Whether somebody has terminated it. Its last state is then FAILED like that of others.
+        """Whether it was terminated. Its last state is then FAILED like that of others.
 
         A retry continues the history; only what follows it counts.
         """
