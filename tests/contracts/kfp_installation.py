@@ -123,9 +123,9 @@ def _pool(kube: KubeClient) -> str:
 
 
 def _project(kube: KubeClient, pool: str, stack: ExitStack) -> str:
-    """Create a project with a quota of one GPU."""
+    """Create a project with a quota of two GPUs."""
     name = f"kfp-test-{uuid.uuid4().hex[:8]}"
-    spec = {"quotas": [{"pool": pool, "nominal": 1}]}
+    spec = {"quotas": [{"pool": pool, "nominal": 2}]}
     kube.apply({"apiVersion": OWN, "kind": "Project", "metadata": {"name": name}, "spec": spec}, manager=_MANAGER)
     stack.callback(_delete, kube, Ref(PROJECT, name))
     return name

@@ -157,32 +157,21 @@ class KfpJobContract:
     def installed(self) -> KfpInstallation:
         raise NotImplementedError
 
-    def test_a_job_trains_in_a_run_of_the_server(self, installed: KfpInstallation) -> None:
-        job = installed.submit("kfp-small", training=_TRAINING)
-        ended = installed.check_trained_once(job, _STEPS)
-        run_id = installed.run_id(job)
-        eventually(lambda: installed.state(run_id) == "SUCCEEDED", "the run has succeeded on the server", 120)
-        self._check_artifacts(installed, run_id, ended)
-        installed.check_nothing_left(job)
-
-    def test_a_cancelled_job_leaves_nothing(self, installed: KfpInstallation) -> None:
-        job = installed.submit("kfp-cancelled")
-        installed.wait_for_training(job)
-        assert len(installed.ray_jobs_of_run(installed.run_id(job))) == 1, "the RayJob names the run"
-        installed.client.jobs.cancel(job.id)
-        assert installed.client.jobs.wait(job.id, timeout=_END_SECONDS).state is JobState.CANCELLED
-        installed.check_nothing_left(job)
-
-    def test_a_run_that_a_user_terminates_fails_its_job(self, installed: KfpInstallation) -> None:
-        job = installed.submit("kfp-terminated")
-        installed.wait_for_training(job)
+    def test_a_cancelled_job_and_a_terminated_run_leave_nothing(self, installed: KfpInstallation) -> None:
+        cancelled, terminated = (installed.submit(f"kfp-{name}") for name in ("cancelled", "terminated"))
+        for job in (cancelled, terminated):
+            installed.wait_for_training(job)
+            assert len(installed.ray_jobs_of_run(installed.run_id(job))) == 1, "the RayJob names the run"
+        installed.client.jobs.cancel(cancelled.id)
         with installed.stock_client() as client:
-            client.terminate_run(installed.run_id(job))
-        ended = installed.client.jobs.wait(job.id, timeout=_END_SECONDS)
+            client.terminate_run(installed.run_id(terminated))
+        assert installed.client.jobs.wait(cancelled.id, timeout=_END_SECONDS).state is JobState.CANCELLED
+        ended = installed.client.jobs.wait(terminated.id, timeout=_END_SECONDS)
         assert ended.state is JobState.FAILED
         assert ended.reason is not None
         assert ended.reason.code == "pipeline_run_terminated"
-        installed.check_nothing_left(job)
+        for job in (cancelled, terminated):
+            installed.check_nothing_left(job)
 
     def test_a_job_goes_on_when_the_pod_of_its_step_is_killed(self, installed: KfpInstallation) -> None:
         job = installed.submit("kfp-killed")
@@ -193,7 +182,7 @@ class KfpJobContract:
         installed.check_nothing_left(job)
 
     def test_a_user_submits_a_job_with_the_stock_client(self, installed: KfpInstallation, tmp_path: Path) -> None:
-        """The compiled pipeline goes through the API under the key of the user."""
+        """The compiled pipeline goes through the API under the key of the user; the job has a run of its own."""
         secret = Ref(SECRET, "windlass-key", installed.namespace)
         metadata = {"name": secret.name, "namespace": secret.namespace}
         key = {"stringData": {"key": installed.client.connection.key}}
@@ -208,7 +197,10 @@ class KfpJobContract:
                 ended = run.wait_for_run_completion(timeout=_END_SECONDS)
                 assert ended.state == "SUCCEEDED", installed.log(run.run_id)
                 [job] = [each for each in installed.client.jobs.list() if each.name == "kfp-own"]
-                self._check_artifacts(installed, run.run_id, installed.check_trained_once(job, _STEPS))
+                trained, own_run = installed.check_trained_once(job, _STEPS), installed.run_id(job)
+                eventually(lambda: installed.state(own_run) == "SUCCEEDED", "its run has succeeded, too", 120)
+                for run_id in (run.run_id, own_run):
+                    self._check_artifacts(installed, run_id, trained)
                 installed.check_nothing_left(job)
             finally:
                 client.delete_run(run.run_id)
