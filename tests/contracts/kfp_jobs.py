@@ -158,7 +158,8 @@ class KfpJobContract:
         raise NotImplementedError
 
     def test_a_cancelled_job_and_a_terminated_run_leave_nothing(self, installed: KfpInstallation) -> None:
-        cancelled, terminated = (installed.submit(f"kfp-{name}") for name in ("cancelled", "terminated"))
+        long = {**SPEC["training"], "max_steps": 4000}
+        cancelled, terminated = (installed.submit(f"kfp-{name}", training=long) for name in ("cancelled", "terminated"))
         for job in (cancelled, terminated):
             installed.wait_for_training(job)
             assert len(installed.ray_jobs_of_run(installed.run_id(job))) == 1, "the RayJob names the run"
