@@ -11,7 +11,7 @@ from typing import Any, Final
 import kfp.client
 import pytest
 from tests.factories.small_jobs import SPEC
-from tests.fakes.kfp.launcher import OUTPUT_MARK
+from tests.fakes.kfp.launcher import FILES_MARK, OUTPUT_MARK
 from tests.integration.cluster.waiting import eventually
 
 from windlass.domain.jobs import JobState
@@ -211,15 +211,19 @@ class KfpJobContract:
     def _check_artifacts(installed: KfpInstallation, run_id: str, job: JobDetailOut) -> None:
         if not installed.prints_artifacts:
             return
-        found = _printed_artifacts(installed.log(run_id))
+        log = installed.log(run_id)
+        found = _printed(log, OUTPUT_MARK)["artifacts"]
+        model, evaluation = (found[name]["artifacts"][0] for name in ("model", "evaluation"))
         [version] = installed.client.models.versions(job.model)
-        assert found["model"]["uri"]
-        assert found["model"]["metadata"]["sha256"] == version.digest
-        assert found["evaluation"]["metadata"]["accuracy"] == pytest.approx(version.evaluation["accuracy"])
+        assert model["uri"]
+        assert model["metadata"]["sha256"] == version.digest
+        assert evaluation["metadata"]["accuracy"] == pytest.approx(version.evaluation["accuracy"])
+        files = _printed(log, FILES_MARK)
+        assert min(files["loss"], files["report"]) > 0, files
 
 
-def _printed_artifacts(log: str) -> dict[str, Any]:
-    """Return what the entry point of a step pod of the fake server has printed."""
-    line = next(each for each in log.splitlines() if each.startswith(OUTPUT_MARK))
-    reported = json.loads(line.removeprefix(OUTPUT_MARK))["artifacts"]
-    return {name: each["artifacts"][0] for name, each in reported.items()}
+def _printed(log: str, mark: str) -> dict[str, Any]:
+    """Return what the entry point of a step pod of the fake server has printed after a mark."""
+    line = next(each for each in log.splitlines() if each.startswith(mark))
+    printed: dict[str, Any] = json.loads(line.removeprefix(mark))
+    return printed
