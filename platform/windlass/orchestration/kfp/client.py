@@ -50,6 +50,11 @@ def parse_run(row: Json) -> ServerRun:
         raise UnavailableError(f"run {run_id} cannot be read: {error.error_count()} validation errors") from error
 
 
+def has_no_reply(error: UnavailableError) -> bool:
+    """Return whether the server was not reached, or has not replied; False if it has replied with an error."""
+    return isinstance(error.__cause__, httpx2.HTTPError)
+
+
 class KfpClient:
     """Client of one server. Thread-safe.
 
