@@ -29,9 +29,9 @@ class RunObserver:
     """Observations of runs that are at most two seconds old.
 
     When one is older, all runs that are asked for are requested in lists of 100 ids. A list has the same rows as the
-    requests for single runs. A run that is asked for the first time is requested alone. A failure counts for two seconds
-    after it is known, so that a server which does not reply is asked once, and not for each run. Only the runs of the
-    same namespace share a request and its failure: a server may reject one namespace, as of a deleted project.
+    requests for single runs. A run that is asked for the first time is requested alone. A failure counts for the two
+    seconds after it, so that a server which does not reply is asked once, and not for each run. Only runs of the same
+    namespace share a request and its failure: a server may reject one namespace, as of a deleted project.
 
     Args:
         server: the server.
