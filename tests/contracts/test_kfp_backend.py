@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.factories.kfp_runs import PACKAGE, PIPELINES, SYSTEM, KfpRun, kfp_run
@@ -12,14 +11,12 @@ from tests.fakes.kfp.store import KfpServerSettings
 
 from windlass.domain.errors import UnavailableError
 from windlass.domain.reasons import ClusterCode
-from windlass.kube.kfp.run_record import RunRecord, RunRecords, run_id_of
-from windlass.kube.kinds import CONFIG_MAP, SECRET
+from windlass.kube.kfp.run_record import run_id_of
+from windlass.kube.kinds import SECRET
 from windlass.kube.objects import Ref
-from windlass.orchestration.kfp.client import Created, KfpClient
 from windlass.orchestration.kfp.package import PIPELINE_NAME
 from windlass.orchestration.run_result import RunResult
 from windlass.ports import BackendState
-from windlass.runtime.context import RunContext
 
 _CREATE = ("POST", "/apis/v2beta1/runs")
 
@@ -86,67 +83,6 @@ def test_a_rejected_creation_starts_nothing_and_its_id_stays_free(run: KfpRun) -
         root["inputDefinitions"] = accepted
     assert run.backend().submit(run.context) is True
     assert list(run.server.store.runs) == [run.run_id]
-
-
-def test_the_time_to_settle_begins_when_a_creation_has_timed_out(run: KfpRun) -> None:
-    def time_out(*request: str) -> Fault | None:
-        if request != _CREATE:
-            return None
-        run.clock.sleep(31)
-        return Fault.REFUSED
-
-    run.server.faults = time_out
-    with pytest.raises(UnavailableError, match="was lost"):
-        run.backend().submit(run.context)
-    with pytest.raises(UnavailableError, match="not confirmed"):
-        run.backend().submit(run.context)
-
-
-def test_of_two_workers_that_submit_a_run_at_once_one_creates_it(run: KfpRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = RunRecords.create
-
-    def read_and_wait(records: RunRecords, context: RunContext) -> RunRecord:
-        """Let the other worker begin to create the run after this one has read the record."""
-        record = read(records, context)
-        records.note_request(record, 1, run.clock())
-        return record
-
-    monkeypatch.setattr(RunRecords, "create", read_and_wait)
-    with pytest.raises(UnavailableError, match="modified"):
-        run.backend().submit(run.context)
-    assert run.starts() == 0
-
-
-def test_a_run_whose_record_was_deleted_is_not_created_again(run: KfpRun) -> None:
-    run.backend().submit(run.context)
-    run.kube.client().delete(Ref(CONFIG_MAP, f"{run.name}-record", SYSTEM))
-    assert run.backend().submit(run.context) is False
-    assert run.starts() == 1
-    run.finish("ok")
-    assert run.wait_ended().state is BackendState.SUCCEEDED
-
-
-def test_a_run_that_appears_after_another_creation_was_rejected_has_time_to_start(run: KfpRun) -> None:
-    fail_first_creation(run, Fault.REFUSED)
-    with pytest.raises(UnavailableError):
-        run.backend().submit(run.context)
-    run.clock.seconds = 5000.0
-    body: list[dict[str, Any]] = []
-
-    class Rejecting(KfpClient):
-        def create_run(self, given: dict[str, Any]) -> Created:
-            body.append(given)
-            raise UnavailableError("Kubeflow Pipelines replies 400")
-
-    backend, rejecting = run.backend(), Rejecting(run.server.url)
-    run.clients.append(rejecting)
-    backend._server = rejecting
-    with pytest.raises(UnavailableError, match="400"):
-        backend.submit(run.context)
-    run.server.store.create_run({**body[0], "run_id": run.run_id})
-    assert run.backend().submit(run.context) is False
-    run.clock.seconds = 1100.0
-    assert run.backend().poll(run.name).state is BackendState.RUNNING
 
 
 def test_a_run_whose_service_account_does_not_exist_is_lost(tmp_path: Path) -> None:
