@@ -12,9 +12,7 @@ from tests.fakes.kfp.store import KfpServerSettings
 from windlass.domain.errors import UnavailableError
 from windlass.domain.reasons import ClusterCode
 from windlass.kube.kfp.run_record import run_id_of
-from windlass.kube.kfp.workflows import WORKFLOW
 from windlass.kube.kinds import SECRET
-from windlass.kube.names import KFP_RUN_LABEL
 from windlass.kube.objects import Ref
 from windlass.orchestration.kfp.package import PIPELINE_NAME
 from windlass.orchestration.run_result import RunResult
@@ -37,7 +35,7 @@ def fail_first_creation(run: KfpRun, fault: Fault) -> None:
 # ------------------------------------------------------------ submit
 
 
-@pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.ERROR_AFTER])
+@pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.ERROR_AFTER, Fault.UNREADABLE])
 def test_a_creation_whose_reply_is_lost_is_found_and_not_repeated(run: KfpRun, fault: Fault) -> None:
     fail_first_creation(run, fault)
     assert run.backend().submit(run.context) is True
@@ -140,20 +138,12 @@ def test_the_description_of_a_run_names_its_job_its_project_and_its_model(run: K
     assert description == "Windlass job job_1 of project demo trains model: windlass job get job_1 -p demo"
 
 
-def start_workflow(run: KfpRun, name: str, run_id: str) -> Ref:
-    """Create a workflow as the server does, which may fail before it stores the run of the workflow."""
-    ref = Ref(WORKFLOW, name, PIPELINES)
-    metadata = {"name": name, "namespace": PIPELINES, "labels": {KFP_RUN_LABEL: run_id}}
-    run.kube.api.create({"apiVersion": WORKFLOW.api_version, "kind": WORKFLOW.kind, "metadata": metadata})
-    return ref
-
-
 def test_a_workflow_whose_run_was_not_stored_ends_before_the_run_is_created_again(run: KfpRun) -> None:
     fail_first_creation(run, Fault.UNAVAILABLE)
     with pytest.raises(UnavailableError):
         run.backend().submit(run.context)
-    unstored = start_workflow(run, "fine-tune-a", run.run_id)
-    other = start_workflow(run, "of-another-user", "another-run")
+    unstored = run.start_workflow("fine-tune-a", run.run_id)
+    other = run.start_workflow("of-another-user", "another-run")
     run.clock.sleep(31)
     run.backend().submit(run.context)
     assert unstored not in run.kube.api.objects
@@ -164,14 +154,14 @@ def test_a_kill_ends_a_workflow_whose_run_was_not_stored(run: KfpRun) -> None:
     fail_first_creation(run, Fault.UNAVAILABLE)
     with pytest.raises(UnavailableError):
         run.backend().submit(run.context)
-    unstored = start_workflow(run, "fine-tune-a", run.run_id)
+    unstored = run.start_workflow("fine-tune-a", run.run_id)
     run.backend().kill(run.name)
     assert unstored not in run.kube.api.objects
 
 
 def test_of_two_workflows_of_a_run_the_first_goes_on(run: KfpRun) -> None:
     run.backend().submit(run.context)
-    first, second = (start_workflow(run, name, run.run_id) for name in ("fine-tune-a", "fine-tune-b"))
+    first, second = (run.start_workflow(name, run.run_id) for name in ("fine-tune-a", "fine-tune-b"))
     run.start_step()
     run.backend().poll(run.name)
     assert first in run.kube.api.objects
@@ -287,6 +277,17 @@ def test_a_kill_ends_the_run_and_its_ray_job(run: KfpRun) -> None:
     assert created not in run.kube.api.objects
 
 
+def test_a_kill_of_a_run_that_a_user_deleted_ends_its_ray_job(run: KfpRun) -> None:
+    run.backend().submit(run.context)
+    run.start_step()
+    created = run.create_ray_job()
+    run.client().delete_run(run.run_id)
+    assert run.backend().poll(run.name).state is BackendState.UNKNOWN
+    run.backend().kill(run.name)
+    assert created not in run.kube.api.objects
+    assert Ref(SECRET, run.name, PIPELINES) not in run.kube.api.objects
+
+
 def test_the_ray_job_of_a_run_that_a_user_terminated_is_deleted(run: KfpRun) -> None:
     run.backend().submit(run.context)
     run.start_step()
@@ -302,6 +303,22 @@ def test_the_context_of_an_ended_run_is_deleted_and_its_record_kept(run: KfpRun)
     run.wait_ended()
     assert [ref.name for ref in run.kube.api.objects] == [f"{run.name}-record"]
     assert run.backend().poll(run.name).state is BackendState.SUCCEEDED
+
+
+def test_the_context_of_a_run_that_was_given_up_is_deleted(tmp_path: Path) -> None:
+    with kfp_run(tmp_path, KfpServerSettings(missing_images=True), start_seconds=300.0) as run:
+        run.backend().submit(run.context)
+        run.clock.sleep(301)
+        assert run.backend().poll(run.name).state is BackendState.LOST
+        assert Ref(SECRET, run.name, PIPELINES) not in run.kube.api.objects
+
+
+def test_a_submission_after_the_end_of_the_run_does_not_create_its_context_again(run: KfpRun) -> None:
+    run.backend().submit(run.context)
+    run.finish("ok")
+    run.wait_ended()
+    assert run.backend().submit(run.context) is False
+    assert Ref(SECRET, run.name, PIPELINES) not in run.kube.api.objects
 
 
 def test_a_killed_run_is_not_submitted_again(run: KfpRun) -> None:

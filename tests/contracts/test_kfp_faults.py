@@ -79,7 +79,11 @@ def test_the_result_is_reported_whatever_fails(
 
 
 @hypothesis_settings(max_examples=25, deadline=None)
-@given(st.sampled_from([Fault.LOST_REPLY, Fault.ERROR_AFTER]), st.integers(0, 8), st.sampled_from(list(Fault)))
+@given(
+    st.sampled_from([Fault.LOST_REPLY, Fault.ERROR_AFTER, Fault.UNREADABLE]),
+    st.integers(0, 8),
+    st.sampled_from(list(Fault)),
+)
 def test_a_creation_is_not_repeated_while_the_server_cannot_show_the_run(
     lost: Fault, failures: int, failure: Fault
 ) -> None:

@@ -150,3 +150,72 @@ def test_the_filter_of_a_list_is_as_the_client_of_the_server_writes_it() -> None
     [request] = sent
     assert json.loads(request.url.params["filter"]) == written
     assert request.url.params["namespace"] == "wl-demo"
+
+
+def test_replies_that_take_longer_than_two_seconds_are_used_for_all_runs(run: KfpRun) -> None:
+    run.backend().submit(run.context)
+    names = [run.name, *submit_others(run, 3)]
+    backend, requests = run.backend(), run.server.requests
+    for name in names:
+        backend.poll(name)
+
+    def slow(_method: str, _path: str) -> None:
+        run.clock.sleep(5.0)
+
+    run.clock.sleep(2.0)
+    before = requests[_LIST]
+    run.server.faults = slow
+    assert {backend.poll(name).state for name in names} == {BackendState.RUNNING}
+    assert requests[_LIST] == before + 1
+
+
+def test_a_request_that_times_out_is_not_repeated_for_each_run(run: KfpRun) -> None:
+    run.backend().submit(run.context)
+    names = [run.name, *submit_others(run, 3)]
+    backend, requests = run.backend(), run.server.requests
+    for name in names:
+        backend.poll(name)
+
+    def time_out(_method: str, _path: str) -> Fault:
+        run.clock.sleep(30.0)
+        return Fault.REFUSED
+
+    run.clock.sleep(2.0)
+    before = requests[_LIST]
+    run.server.faults = time_out
+    for name in names:
+        with pytest.raises(UnavailableError):
+            backend.poll(name)
+    assert requests[_LIST] == before + 1
+
+
+def test_a_namespace_that_the_server_rejects_does_not_hide_the_runs_of_others(run: KfpRun) -> None:
+    class Rejecting(KfpClient):
+        def list_runs(self, run_ids: Sequence[str], namespace: str) -> dict[str, Json]:
+            if namespace == "wl-deleted":
+                raise UnavailableError("Kubeflow Pipelines replies 403: unauthorized")
+            return {run_id: {"run_id": run_id, "state": "RUNNING"} for run_id in run_ids}
+
+    server = Rejecting(run.server.url)
+    run.clients.append(server)
+    observer = RunObserver(server, run.clock)
+    assert observer.read("one", ("a",), "wl-demo") is not None
+    for _ in range(3):
+        run.clock.sleep(2.5)
+        with pytest.raises(UnavailableError):
+            observer.read("two", ("b",), "wl-deleted")
+        assert observer.read("one", ("a",), "wl-demo") is not None
+        assert observer.read("three", ("c",), "wl-demo") is not None
+
+
+def test_a_server_that_does_not_reply_is_asked_once_and_not_for_each_namespace(run: KfpRun) -> None:
+    observer = RunObserver(run.client(), run.clock)
+    for name in ("one", "two"):
+        observer.read(name, (name,), f"wl-{name}")
+    run.clock.sleep(2.5)
+    before = run.server.requests[_LIST]
+    run.server.faults = lambda *_: Fault.REFUSED
+    for name in ("one", "two"):
+        with pytest.raises(UnavailableError):
+            observer.read(name, (name,), f"wl-{name}")
+    assert run.server.requests[_LIST] == before + 1

@@ -48,6 +48,7 @@ def test_an_uninstallation_goes_on_without_the_server_and_says_so(
     run.start_step()
     run.create_ray_job()
     run.submit_other("job-2-r1")
+    run.start_workflow("fine-tune-a", run.run_id)
     before = run.server.requests.total()
     run.server.faults = lambda *_: Fault.REFUSED
     with caplog.at_level(logging.WARNING, run_end.__name__):

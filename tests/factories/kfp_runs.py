@@ -19,7 +19,7 @@ from windlass.kube.kfp.run_end import KfpRunFolders, RunKiller
 from windlass.kube.kfp.run_record import RunRecords, run_id_of
 from windlass.kube.kfp.workflows import WORKFLOW
 from windlass.kube.kinds import BATCH_JOB, CONFIG_MAP, DEPLOYMENT, NAMESPACE, POD, RAY_JOB, SECRET
-from windlass.kube.names import RUN_LABEL, namespace_of
+from windlass.kube.names import KFP_RUN_LABEL, RUN_LABEL, namespace_of
 from windlass.kube.objects import Ref
 from windlass.orchestration.kfp.client import KfpClient
 from windlass.orchestration.kfp.package import STEP, PipelinePackage, StepPod, render_package
@@ -101,6 +101,13 @@ class KfpRun:
         ref = Ref(RAY_JOB, self.name, namespace_of("demo"))
         metadata = {"name": ref.name, "namespace": ref.namespace, "labels": {RUN_LABEL: self.name}}
         self.kube.api.create({"apiVersion": RAY_JOB.api_version, "kind": RAY_JOB.kind, "metadata": metadata})
+        return ref
+
+    def start_workflow(self, name: str, run_id: str) -> Ref:
+        """Create a workflow as the server does, which may fail before it stores the run of the workflow."""
+        ref = Ref(WORKFLOW, name, PIPELINES)
+        metadata = {"name": name, "namespace": PIPELINES, "labels": {KFP_RUN_LABEL: run_id}}
+        self.kube.api.create({"apiVersion": WORKFLOW.api_version, "kind": WORKFLOW.kind, "metadata": metadata})
         return ref
 
     def folders(self) -> KfpRunFolders:

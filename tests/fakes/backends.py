@@ -51,6 +51,7 @@ class MemoryPipelines:
     contexts: dict[str, RunContext] = field(default_factory=dict)
     states: dict[str, BackendRun] = field(default_factory=dict)
     submissions: list[str] = field(default_factory=list)
+    kills: list[str] = field(default_factory=list)
 
     def submit(self, context: RunContext) -> bool:
         self.submissions.append(context.identity.name)
@@ -75,6 +76,7 @@ class MemoryPipelines:
             self.states[run_name] = run.model_copy(update={"paused": paused})
 
     def kill(self, run_name: str) -> None:
+        self.kills.append(run_name)
         if self.poll(run_name).state is BackendState.RUNNING:
             self.end(run_name, BackendState.LOST, "killed")
 

@@ -89,10 +89,12 @@ class KubeApi:
         """Merge fields into an object (RFC 7386).
 
         Raises:
-            ApiError: it does not exist.
+            ApiError: it does not exist, or the fields name another version.
         """
         with self.changed:
             live = self.get(ref)
+            if fields.get("metadata", {}).get("resourceVersion") not in (None, live["metadata"]["resourceVersion"]):
+                raise ApiError(409, f"{ref} has been modified")
             return self._update(live, _merged(live, fields))
 
     def get(self, ref: Ref) -> Object:

@@ -40,10 +40,11 @@ def run_pipeline(artifacts: RunArtifacts) -> None:
     with _api_client(environment) as client:
         run = client.get_run()
     result = _known_result(run) or _run(environment)
-    sys.stdout.write(f"{result.log_line()}\n")
+    sys.stdout.write(f"\n{result.log_line()}\n")  # a process of the run may have left a line without an end
     sys.stdout.flush()
     if result.state != "succeeded":
-        raise PipelineRunError(f"the run has {result.state}: {result.message}".rstrip(": "))
+        # on one line: its traceback follows in the log, and a line of a user's text could look like a result
+        raise PipelineRunError(" ".join(f"the run has {result.state}: {result.message}".split()).rstrip(": "))
     with suppress(WindlassError), _api_client(environment) as client:  # the result is registered already
         describe(environment, client.get_run(), artifacts)
 

@@ -38,14 +38,15 @@ def submit_job(url: str, project: str, spec: Mapping[str, Any], artifacts: RunAr
     """
     with Client(url, project=project) as client:
         key = f"kfp-{os.environ[KFP_RUN_ID_VARIABLE]}"
-        job = client.jobs.create(with_integers(spec), idempotency_key=key)
-        _write(f"job {job.id} of project {job.project}")
+        wanted = with_integers(spec)
         try:
             with raise_on_sigterm():
+                job = client.jobs.create(wanted, idempotency_key=key)
+                _write(f"job {job.id} of project {job.project}")
                 _follow(job)
         except TerminatedError:
-            with suppress(WindlassError):
-                client.jobs.cancel(job.id)
+            with suppress(WindlassError):  # the key gives the job, also if the signal came before the reply
+                client.jobs.cancel(client.jobs.create(wanted, idempotency_key=key).id)
             sys.exit(128 + signal.SIGTERM)
         ended = job.refresh()
         if ended.state is not JobState.SUCCEEDED:

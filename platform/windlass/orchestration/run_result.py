@@ -49,12 +49,14 @@ class RunResult(BaseModel):
 
     @classmethod
     def of_log(cls, log: str) -> "RunResult | None":
-        """Return the result in the last line of a log that has one, None if there is none."""
-        for line in reversed(log.splitlines()):
-            _, prefix, text = line.partition(RESULT_PREFIX)
-            if prefix:
+        """Return the result in the last line of a log that is one, None if there is none.
+
+        Texts of users may be within a line, such as in the exception of a step, and have other line separators.
+        """
+        for line in reversed(log.split("\n")):
+            if line.startswith(RESULT_PREFIX):
                 try:
-                    return cls.model_validate_json(text)
+                    return cls.model_validate_json(line.removeprefix(RESULT_PREFIX))
                 except ValidationError:
                     continue  # a line that was cut off
         return None

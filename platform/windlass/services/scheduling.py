@@ -78,7 +78,8 @@ class Scheduling:
     def _check_unknown(self, run: Run, backend_run: BackendRun) -> BackendRun:
         """Return LOST for a run that the back end has not known for a while although nothing will submit it.
 
-        Its files are gone, for example because the machine lost power or the database was restored from a backup.
+        Its files are gone, for example because the machine lost power or the database was restored from a backup. What
+        is left of it, such as its trainer, is killed first: the job begins another run.
         """
         key = ("unknown run", run.id)
         with self.deps.database.read() as uow:
@@ -88,6 +89,7 @@ class Scheduling:
         seconds = self.deps.leases.seconds_unchanged(key, backend_run.state, self.deps.clock.monotonic())
         if seconds < _UNKNOWN_SECONDS:
             return backend_run
+        self.backend.kill(run.name)
         self.deps.leases.forget(key)
         message = "the pipeline back end does not know the run"
         return BackendRun(name=run.name, state=BackendState.LOST, message=message)

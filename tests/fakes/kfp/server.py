@@ -32,6 +32,7 @@ class Fault(StrEnum):
     LOST_REPLY = "the request is handled, and the connection closed"
     ERROR_AFTER = "the request is handled, and the reply is 500"
     UNAVAILABLE = "the reply is 503, and nothing is done"
+    UNREADABLE = "the request is handled, and the reply is 200 without JSON"
 
 
 class KfpServer(ThreadingHTTPServer):
@@ -88,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault is Fault.ERROR_AFTER:
             status, reply = 500, KfpError(500, 13, "InternalServerError: the database is gone").body()
-        self._reply(status, reply)
+        self._reply(status, "" if fault is Fault.UNREADABLE else reply)
 
     def _authenticate(self) -> None:
         settings = self.server.store.settings

@@ -335,8 +335,10 @@ def test_run_that_the_back_end_lost_is_closed_and_its_gpus_are_freed(ready: Cont
     assert pipelines.poll(run.name).state is BackendState.UNKNOWN
     with ready.database.read() as uow:
         assert uow.all_projects().runs.get({"id": run.run}).ended_at is None
+    assert pipelines.kills == []
     ready.clock.advance(1)
     ready.jobs.poll()
+    assert pipelines.kills == [run.name]  # its trainer may run although the run is not known
     with ready.database.read() as uow:
         ended = uow.all_projects().runs.get({"id": run.run})
         assert (ended.state.value, uow.all_projects().jobs.get({"id": ended.job}).state.value) == ("lost", "queued")

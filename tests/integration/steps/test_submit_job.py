@@ -15,6 +15,8 @@ from tests.fakes.harness import ADMIN, ControlPlaneHarness
 
 from windlass.ports import BackendState
 from windlass.runtime.context import KFP_RUN_ID_VARIABLE
+from windlass.sdk import Job
+from windlass.sdk._sync.jobs import Jobs
 from windlass.services.access import Keys
 from windlass_pipelines.steps.server_step import RunArtifacts
 from windlass_pipelines.steps.submit_job import JobNotSucceededError, submit_job, with_integers
@@ -138,6 +140,29 @@ def test_terminating_the_run_cancels_the_job(submitted: SubmittedJob, monkeypatc
     thread.join()
     assert ended.value.code == 143
     assert submitted.jobs()[0]["state"] == "cancelled"
+
+
+def test_terminating_the_run_before_the_reply_to_the_submission_cancels_the_job(
+    submitted: SubmittedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, keys = Jobs.create, list[str]()
+
+    def create_and_terminate(jobs: Jobs, spec: dict[str, Any], *, idempotency_key: str) -> Job:
+        created = create(jobs, spec, idempotency_key=idempotency_key)
+        keys.append(idempotency_key)
+        if len(keys) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return created
+
+    monkeypatch.setattr(Jobs, "create", create_and_terminate)
+    previous = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            submitted.submit()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert ended.value.code == 143
+    assert [job["state"] for job in submitted.jobs()] == ["cancelled"]
 
 
 def test_whole_numbers_of_the_server_become_integers() -> None:

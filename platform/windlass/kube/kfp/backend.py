@@ -91,22 +91,29 @@ class KfpPipelineBackend:
             raise UnavailableError(f"Kubeflow Pipelines has not confirmed run {name}, and does not show it yet")
         if record.tries >= _MAX_TRIES:
             raise UnavailableError(f"Kubeflow Pipelines has lost {record.tries} requests to create run {name}")
+        if self._server.run(run_id_of(name, record.tries + 1)) is not None:  # its record was deleted
+            self._records.note_request(record, record.tries + 1, self._clock())
+            return False
         self._delete_unstored(record, record.run_ids)
         body = self._body(context, record)
-        self._records.note_request(name, record.tries + 1, self._clock())
-        if self._create(name, record.tries + 1, body) is Created.YES:
-            return True
-        tried = self._records.find(name)
-        if tried is None or find_run(self._server, tried) is None:
+        self._records.create_context(record, context)
+        if not self._create(record, body):
             raise UnavailableError(f"the reply to the creation of run {name} in Kubeflow Pipelines was lost")
         return True
 
-    def _create(self, name: str, tries: int, body: dict[str, Any]) -> Created:
+    def _create(self, record: RunRecord, body: dict[str, Any]) -> bool:
+        """Create the run with the next id; return False if it is not known whether it exists."""
+        requested = self._records.note_request(record, record.tries + 1, self._clock())
         try:
-            return self._server.create_run(body)
+            created = self._server.create_run(body)
         except UnavailableError:
-            self._records.note_request(name, tries - 1, None)  # nothing was started: the id is free
+            self._records.note_request(requested, record.tries, record.requested_at)  # nothing was started: it is free
             raise
+        if created is Created.YES:
+            return True
+        # the time to settle begins now: the request may have taken as long as its timeout
+        settling = self._records.note_request(requested, requested.tries, self._clock())
+        return find_run(self._server, settling) is not None
 
     def _body(self, context: RunContext, record: RunRecord) -> dict[str, Any]:
         identity, spec, namespace = context.identity, context.spec, self._namespace_of(record)

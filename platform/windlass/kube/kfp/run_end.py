@@ -45,7 +45,7 @@ class RunKiller:
         self._clock, self._sleep = clock, sleep
 
     def kill(self, run_name: str) -> None:
-        """Terminate a run and wait until it has ended, then delete its RayJob and wait until its pods are gone.
+        """Terminate a run, wait until it has ended, and delete its RayJob with its pods, and its Secret.
 
         Raises:
             UnavailableError: a server cannot be reached, or the run or a pod does not end.
@@ -64,6 +64,7 @@ class RunKiller:
             if run_id not in stored:
                 delete_workflows(self._kube, record.namespace, run_id)
         delete_ray_job(self._kube, record.project, run_name)  # last, because the step would create it again
+        self._records.delete_context(record)
 
     def _terminate(self, run_id: str) -> None:
         """Terminate a run, and wait until its state is final. The server does not stop what its step has created."""
@@ -132,9 +133,14 @@ class KfpRunFolders:
         return True
 
     def _abandon(self, run_name: str) -> bool:
-        """Delete what a run has in Kubernetes; its pod goes on until the run is terminated in Kubeflow Pipelines."""
+        """Delete what a run has in Kubernetes, and the run goes on in Kubeflow Pipelines.
+
+        Its pod ends with its workflow; without the permission to delete that, it goes on.
+        """
         record = self._records.find(run_name)
         if record is not None:
+            for run_id in record.run_ids:
+                delete_workflows(self._kube, record.namespace, run_id)
             delete_ray_job(self._kube, record.project, run_name)
             self._records.delete(record)
         return False

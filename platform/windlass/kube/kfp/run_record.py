@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from windlass.domain.errors import UnavailableError
 from windlass.kit.ca_bundle import ca_bundle_files
@@ -50,6 +50,8 @@ class RunRecord:
     requested_at: float | None = None
     """When its creation was requested last, in seconds since 1970; None if no request may have succeeded."""
     killed: bool = False
+    version: str = ""
+    """Of the ConfigMap that was read."""
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -69,6 +71,7 @@ class RunRecord:
             tries=int(notes.get(KFP_TRIES_ANNOTATION, "0")),
             requested_at=None if requested is None else float(requested),
             killed=KILLED_ANNOTATION in notes,
+            version=metadata["resourceVersion"],
         )
 
 
@@ -113,21 +116,25 @@ class RunRecords:
         return sorted(record["metadata"]["labels"][RUN_LABEL] for record in records)
 
     def create(self, context: RunContext) -> RunRecord:
-        """Create the record and the Secret of a run; return the record as it is if it exists."""
-        name, project = context.identity.name, context.identity.project
-        namespace = self._namespace_of_runs(project)
+        """Create the record of a run; return it as it is if it exists."""
+        name, namespace = context.identity.name, self._namespace_of_runs(context.identity.project)
         record = _manifest(CONFIG_MAP, f"{name}-record", self._system, run_labels(context) | {TASK_LABEL: KFP_RUN_TASK})
         record["metadata"]["annotations"] = {KFP_NAMESPACE_ANNOTATION: namespace}
-        secret = _manifest(SECRET, name, namespace, run_labels(context))
+        try:
+            return RunRecord.of(self._create_record(record))
+        except KubeApiError as error:
+            raise _unavailable(name, error) from error
+
+    def create_context(self, record: RunRecord, context: RunContext) -> None:
+        """Create the Secret with the context of a run, before the run."""
+        secret = _manifest(SECRET, record.name, record.namespace, run_labels(context))
         files = {CONTEXT_NAME: context.model_dump_json(), **ca_bundle_files()}
         secret |= {"type": "Opaque", "immutable": True, "stringData": files}
         try:
-            stored = self._create_record(record)
             with suppress(KubeConflictError):  # of an earlier call: a run has the same token each time
                 self._client.create(secret, manager=_MANAGER)
         except KubeApiError as error:
-            raise _unavailable(name, error) from error
-        return RunRecord.of(stored)
+            raise _unavailable(record.name, error) from error
 
     def _create_record(self, manifest: Object) -> Object:
         try:
@@ -135,18 +142,23 @@ class RunRecords:
         except KubeConflictError:
             return self._client.get(Ref.of(manifest))
 
-    def note_request(self, name: str, tries: int, requested_at: float | None) -> None:
-        """Store that a creation is requested now, or (None) that it was refused."""
+    def note_request(self, record: RunRecord, tries: int, requested_at: float | None) -> RunRecord:
+        """Store how many ids have been used, and when the last creation was requested; return the new record.
+
+        Raises:
+            UnavailableError: also if the record was changed since it was read: two workers use no id twice.
+        """
         at = None if requested_at is None else repr(requested_at)
-        self._annotate(name, {KFP_TRIES_ANNOTATION: str(tries), KFP_REQUESTED_ANNOTATION: at})
+        notes = {KFP_TRIES_ANNOTATION: str(tries), KFP_REQUESTED_ANNOTATION: at}
+        return self._annotate(record.name, {"annotations": notes, "resourceVersion": record.version})
 
     def note_kill(self, name: str) -> None:
         """Store that the worker kills the run."""
-        self._annotate(name, {KILLED_ANNOTATION: "true"})
+        self._annotate(name, {"annotations": {KILLED_ANNOTATION: "true"}})
 
-    def _annotate(self, name: str, annotations: Mapping[str, str | None]) -> None:
+    def _annotate(self, name: str, metadata: Mapping[str, Any]) -> RunRecord:
         try:
-            self._client.patch(self._ref(name), {"metadata": {"annotations": annotations}}, manager=_MANAGER)
+            return RunRecord.of(self._client.patch(self._ref(name), {"metadata": dict(metadata)}, manager=_MANAGER))
         except KubeApiError as error:
             raise _unavailable(name, error) from error
 

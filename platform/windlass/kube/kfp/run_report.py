@@ -53,7 +53,8 @@ class RunReader:
     def _read_logs(self, run_id: str, nodes: tuple[WorkflowNode, ...]) -> tuple[RunResult | None, str]:
         """Return the result and the exception of the last try of the step that has written one to its log."""
         raised = ""
-        for node in reversed([node for node in nodes if node.is_executor]):
+        tries = [node for node in nodes if node.is_executor]  # the server sorts nodes by their ids, which are hashes
+        for node in sorted(tries, key=lambda node: node.startedAt or "", reverse=True):
             try:
                 log = self._server.node_log(run_id, node.id)
             except UnavailableError:

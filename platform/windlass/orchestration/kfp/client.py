@@ -21,6 +21,8 @@ from windlass.runtime.http import internal_client
 _V2: Final = "/apis/v2beta1"
 _PAGE: Final = "100"
 _MAX_MESSAGE: Final = 500
+_LOG_BYTES: Final = 2**20
+"""How much of the end of a log is kept: the result of a run is in its last lines."""
 
 Json = dict[str, Any]
 
@@ -34,7 +36,7 @@ class Created(Enum):
 
     YES = auto()
     UNKNOWN = auto()
-    """The reply was lost, or is an error after which the run may exist."""
+    """The reply was lost, cannot be read, or is an error after which the run may exist."""
 
 
 def parse_run(row: Json) -> ServerRun:
@@ -48,6 +50,11 @@ def parse_run(row: Json) -> ServerRun:
     except ValidationError as error:
         run_id = row.get("run_id")
         raise UnavailableError(f"run {run_id} cannot be read: {error.error_count()} validation errors") from error
+
+
+def has_no_reply(error: UnavailableError) -> bool:
+    """Return whether the server was not reached, or has not replied; False if it has replied with an error."""
+    return isinstance(error.__cause__, httpx2.HTTPError)
 
 
 class KfpClient:
@@ -131,14 +138,14 @@ class KfpClient:
         """
         try:
             reply = self._request("POST", f"{_V2}/runs", json=body)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.LocalProtocolError) as error:
             raise self._unreachable(error) from error
         except httpx2.HTTPError:
             return Created.UNKNOWN
         if reply.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return Created.UNKNOWN
-        self._decoded(reply)
-        return Created.YES
+        self._check(reply)
+        return Created.YES if _is_object(reply) else Created.UNKNOWN
 
     def terminate(self, run_id: str) -> None:
         """Begin to stop a run; no error if it has ended, stops already or does not exist."""
@@ -158,16 +165,24 @@ class KfpClient:
         return () if reply.status_code == HTTPStatus.NOT_FOUND else WorkflowNode.of_manifest(self._decoded(reply))
 
     def node_log(self, run_id: str, node: str) -> str:
-        """Return the log of a node, which may exist after its pod is gone; empty if there is none.
+        """Return the end of the log of a node, which may exist after its pod is gone; empty if there is none.
 
         Raises:
             UnavailableError: it cannot be read now, or not any more: the server does not distinguish them.
         """
-        reply = self._send("GET", f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log")
-        if reply.status_code == HTTPStatus.NOT_FOUND:
-            return ""
-        self._check(reply)
-        return reply.text
+        url = f"{self.host}/apis/v1alpha1/runs/{run_id}/nodes/{node}/log"
+        try:
+            with self._http.stream("GET", url, headers=self._headers()) as reply:
+                if reply.status_code == HTTPStatus.NOT_FOUND:
+                    return ""
+                end = b""
+                for part in reply.iter_bytes(_LOG_BYTES):
+                    end = (end + part)[-_LOG_BYTES:]
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error) from error
+        text = end.decode(errors="replace")
+        self._check(reply, text)
+        return text
 
     # ------------------------------------------------------------ experiments and pipelines
 
@@ -233,24 +248,28 @@ class KfpClient:
             raise self._unreachable(error) from error
 
     def _request(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        headers = {}
-        if self._token_file is not None:
-            try:
-                headers["Authorization"] = f"Bearer {self._token_file.read_text('ascii').strip()}"
-            except OSError as error:
-                raise UnavailableError(f"the token for Kubeflow Pipelines cannot be read: {error}") from error
-        return self._http.request(method, f"{self.host}{path}", headers=headers, **options)
+        return self._http.request(method, f"{self.host}{path}", headers=self._headers(), **options)
+
+    def _headers(self) -> dict[str, str]:
+        if self._token_file is None:
+            return {}
+        try:
+            return {"Authorization": f"Bearer {self._token_file.read_text('ascii').strip()}"}
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnavailableError(f"the token for Kubeflow Pipelines cannot be read: {error}") from error
 
     def _unreachable(self, error: httpx2.HTTPError) -> UnavailableError:
         return UnavailableError(f"Kubeflow Pipelines at {self.host} cannot be reached ({type(error).__name__})")
 
-    def _check(self, reply: httpx2.Response) -> None:
+    def _check(self, reply: httpx2.Response, text: str | None = None) -> None:
+        """Check the status. ``text``: the body of a streamed reply."""
         if reply.is_success:
             return
+        body = reply.text if text is None else text
         try:
-            message = str(reply.json()["message"])
+            message = str(json.loads(body)["message"])
         except (KeyError, TypeError, ValueError):
-            message = reply.text
+            message = body
         raise UnavailableError(f"Kubeflow Pipelines replies {reply.status_code}: {message[:_MAX_MESSAGE]}")
 
     def _decoded(self, reply: httpx2.Response) -> Json:
@@ -262,3 +281,10 @@ class KfpClient:
         if not isinstance(decoded, dict):
             raise UnavailableError(f"{self.host} does not reply with a JSON object")
         return decoded
+
+
+def _is_object(reply: httpx2.Response) -> bool:
+    try:
+        return isinstance(reply.json(), dict)
+    except ValueError:
+        return False

@@ -1,13 +1,12 @@
 """Reads the runs that are polled together: the number of requests does not depend on the number of runs."""
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from windlass.domain.errors import UnavailableError
-from windlass.orchestration.kfp.client import MAX_LISTED_RUNS, Json, KfpClient, parse_run
+from windlass.orchestration.kfp.client import MAX_LISTED_RUNS, Json, KfpClient, has_no_reply, parse_run
 from windlass.orchestration.kfp.runs import ServerRun
 
 PERIOD_SECONDS: Final = 2.0
@@ -30,8 +29,9 @@ class RunObserver:
     """Observations of runs that are at most two seconds old.
 
     When one is older, all runs that are asked for are requested in lists of 100 ids. A list has the same rows as the
-    requests for single runs. A run that is asked for the first time is requested alone. A failure counts for the same
-    two seconds, so that a server which does not reply is asked once, and not for each run.
+    requests for single runs. A run that is asked for the first time is requested alone. A failure counts for the two
+    seconds after it, so that a server which does not reply is asked once, and not for each run. Only runs of the same
+    namespace share a request and its failure: a server may reject one namespace, as of a deleted project.
 
     Args:
         server: the server.
@@ -42,8 +42,8 @@ class RunObserver:
         self._server, self._clock = server, clock
         self._lock = threading.Lock()
         self._polled: dict[str, _Polled] = {}
-        self._failed_at = 0.0
-        self._failure: UnavailableError | None = None
+        self._failures: dict[str | None, tuple[float, str]] = {}
+        """The last failure in each namespace and when it was known; None: the server has not replied at all."""
 
     def read(self, name: str, run_ids: tuple[str, ...], namespace: str) -> ServerRun | None:
         """Return the run with the first of these ids that exists. ``namespace``: of a multi-user server.
@@ -56,11 +56,11 @@ class RunObserver:
             polled = self._polled.get(name)
             if polled is None or polled.run_ids != run_ids:
                 polled = _Polled(run_ids, namespace, now, now)
-                self._refresh([polled], now)
+                self._refresh([polled], namespace)
                 self._polled[name] = polled
             polled.asked_at = now
-            if not self._is_recent(polled.read_at, now):
-                self._refresh(self._asked_for(now), now)
+            if not self._is_recent(polled.read_at):
+                self._refresh([each for each in self._asked_for(now) if each.namespace == namespace], namespace)
         return parse_run(polled.rows[0]) if polled.rows else None
 
     def forget(self, name: str) -> None:
@@ -72,29 +72,27 @@ class RunObserver:
         self._polled = {name: each for name, each in self._polled.items() if now - each.asked_at < _FORGET_SECONDS}
         return self._polled.values()
 
-    def _refresh(self, polled: Iterable[_Polled], now: float) -> None:
-        if self._failure is not None and self._is_recent(self._failed_at, now):
-            raise UnavailableError(self._failure.message)
-        by_namespace = defaultdict(list)
-        for each in polled:
-            by_namespace[each.namespace].append(each)
+    def _refresh(self, runs: Sequence[_Polled], namespace: str) -> None:
+        """Read runs of one namespace. The time counts from the reply: one may take longer than the period."""
+        for failed_at, message in (self._failures[key] for key in (None, namespace) if key in self._failures):
+            if self._is_recent(failed_at):
+                raise UnavailableError(message)
         try:
-            for namespace, runs in by_namespace.items():
-                self._read(namespace, runs, now)
+            self._read(namespace, runs)
         except UnavailableError as error:
-            self._failed_at, self._failure = now, error
+            self._failures[None if has_no_reply(error) else namespace] = self._clock(), error.message
             raise
-        self._failure = None
+        self._failures.pop(namespace, None)
 
-    def _read(self, namespace: str, runs: Sequence[_Polled], now: float) -> None:
+    def _read(self, namespace: str, runs: Sequence[_Polled]) -> None:
         ids = [run_id for run in runs for run_id in run.run_ids]
         rows: dict[str, Json] = {}
         for start in range(0, len(ids), MAX_LISTED_RUNS):
             rows |= self._server.list_runs(ids[start : start + MAX_LISTED_RUNS], namespace)
+        now = self._clock()
         for run in runs:
             run.rows = tuple(rows[run_id] for run_id in run.run_ids if run_id in rows)
             run.read_at = now
 
-    @staticmethod
-    def _is_recent(at: float, now: float) -> bool:
-        return 0 <= now - at < PERIOD_SECONDS
+    def _is_recent(self, at: float) -> bool:
+        return 0 <= self._clock() - at < PERIOD_SECONDS

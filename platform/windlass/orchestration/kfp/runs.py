@@ -92,6 +92,7 @@ class WorkflowNode(_Part):
     type: str = ""
     phase: str = ""
     message: str | None = None
+    startedAt: str | None = None  # noqa: N815 - the name in the manifest
 
     @property
     def is_executor(self) -> bool:
