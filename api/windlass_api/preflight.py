@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from windlass.db.preflight import check_database
 from windlass.domain.checks import CheckResult, failed, passed, warning
 from windlass.domain.errors import WindlassError
@@ -153,7 +155,12 @@ def _object_store_checks() -> Iterator[CheckResult]:
 
 
 def _pipeline_checks() -> Iterator[CheckResult]:
-    settings = PipelineSettings()
+    try:
+        settings = PipelineSettings()
+    except ValidationError as error:
+        problems = "; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors())
+        yield failed("pipelines", problems, "check the variables WINDLASS_PIPELINES_*")
+        return
     if settings.backend is PipelineServer.KFP:
         try:
             yield check_pipeline_server(kfp_client(settings), has_token=settings.kfp_token_file is not None)

@@ -27,6 +27,7 @@ from tests.testcluster import lifecycle
 from tests.testcluster.layout import LocalCluster, default_cache, default_state
 from tests.testcluster.project_images import reference
 
+from windlass.domain.checks import CheckState
 from windlass.kube.client import KubeClient, load_configuration
 from windlass.kube.errors import NoKindMatchError
 from windlass.kube.kfp.backend import KfpPipelineBackend, KfpSettings
@@ -165,7 +166,10 @@ def server() -> Iterator[KfpClient]:
     """The server; prints what is known about it, and deletes the pipeline version of these tests afterwards."""
     client = KfpClient(HOST, TOKEN_FILE)
     found = check_pipeline_server(client, has_token=TOKEN_FILE is not None)
-    print(f"\n{found.state}: {found.result} {found.action}")  # noqa: T201 - what `make test-kfp` reports
+    if found.state is not CheckState.OK:
+        client.close()
+        pytest.exit(f"{found.result}\nKFP_HOST={HOST} must be the URL of the API server for this machine", returncode=2)
+    print(f"\n{found.state}: {found.result}")  # noqa: T201 - what `make test-kfp` reports
     print(api("GET", "healthz"))  # noqa: T201 - as above
     before = {each["pipeline_id"] for each in api("GET", "pipelines", params={"page_size": 200}).get("pipelines") or ()}
     yield client

@@ -215,11 +215,28 @@ def test_the_exception_of_a_step_without_a_result_is_read_from_its_log(run: KfpR
     assert ended.message.endswith("main: Error (exit code 1): ValueError: boom-xyz the step failed on purpose")
 
 
-def test_a_result_whose_log_is_gone_is_lost_after_some_polls(run: KfpRun) -> None:
+def test_a_result_whose_log_is_gone_is_lost_after_a_minute(run: KfpRun) -> None:
     run.backend().submit(run.context)
     run.finish("fail")
-    run.server.store.runs[run.run_id].workflows[0].log_is_gone = True
+    workflow = run.server.store.runs[run.run_id].workflows[0]
+    workflow.log_is_gone = True
+    backend = run.backend()
+    while not workflow.ended:
+        backend.poll(run.name)
+        run.clock.sleep(2.0)
+    ended_at = run.clock()
     assert run.wait_ended().state is BackendState.LOST
+    assert run.clock() - ended_at >= 60
+
+
+def test_a_log_that_cannot_be_read_for_half_a_minute_is_read_afterwards(run: KfpRun) -> None:
+    run.backend().submit(run.context)
+    run.finish("fail")
+    until = run.clock() + 45
+    run.server.faults = lambda _method, path: (
+        Fault.UNAVAILABLE if path.endswith("/log") and run.clock() < until else None
+    )
+    assert run.wait_ended().state is BackendState.FAILED
 
 
 def test_a_failure_of_the_log_is_no_lost_run(run: KfpRun) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from windlass.cli.output_files import require_folder
 from windlass.cli.record_files import FileRecord, RecordFile
 from windlass.cli.session import Session
 from windlass.domain.endpoints import MAX_INPUTS
@@ -242,8 +243,7 @@ def check_target(source: RecordFile, target: Path, *, overwrite: bool) -> None:
     suffix = source.output_suffix
     if target.suffix.lower() != suffix.lower():
         raise InvalidError(f"--out {target}: the output has another format", hint=f"end its name with {suffix}")
-    if not target.absolute().parent.is_dir():
-        raise InvalidError(f"--out {target}: its folder does not exist", hint="create it, or choose another path")
+    require_folder(target)
     if target.exists() and target.samefile(source.path):
         raise InvalidError(f"--out {target} is the input", hint="choose another path")
     if target.exists() and not overwrite:

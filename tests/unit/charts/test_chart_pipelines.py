@@ -98,7 +98,15 @@ def test_the_policies_trust_the_account_of_steps_in_the_namespace_of_each_projec
 
 
 def test_the_workflow_controller_creates_pods_of_steps_that_have_another_policy() -> None:
-    objects = render(values(multiUser=True, serviceAccount="steps", namespace="pipes", workflowController="workflows"))
+    objects = render(
+        values(
+            host="http://ml-pipeline.pipes.svc:8888",
+            multiUser=True,
+            serviceAccount="steps",
+            namespace="pipes",
+            workflowController="workflows",
+        )
+    )
     [no_step] = policy(objects, "windlass-pods")["matchConditions"]
     [step] = policy(objects, "windlass-steps")["matchConditions"]
     assert no_step["expression"] == f"!({step['expression']})"
@@ -157,14 +165,23 @@ def test_the_uninstallation_has_a_token_for_a_multi_user_server_and_deletes_secr
 
 
 @pytest.mark.parametrize(
-    "refused",
+    ("refused", "message"),
     [
-        {"pipelines": {"backend": "kfp"}},
-        {"pipelines": {"backend": "kfp", "kfp": {"host": "ml-pipeline:8888"}}},
-        {"pipelines": {"backend": "argo"}},
-        values(namespace=SYSTEM),
+        ({"pipelines": {"backend": "kfp"}}, "pipelines.kfp.host is .*: set it to the URL"),
+        ({"pipelines": {"backend": "kfp", "kfp": {"host": "ml-pipeline:8888"}}}, "pipelines.kfp.host is .*: set it to"),
+        (values(host="http:///x y"), "pipelines.kfp.host is .*: set it to the URL"),
+        (values(host="http://ml-pipeline.kfp.svc:8888"), "namespace kfp, and pipelines.kfp.namespace is kubeflow"),
+        ({"pipelines": {"backend": "argo"}}, "backend"),
+        (values(namespace=SYSTEM), "pipelines.kfp.namespace is the release namespace"),
     ],
 )
-def test_values_that_cannot_work_are_refused(refused: dict[str, Any]) -> None:
-    with pytest.raises(Exception, match=r"pipelines|host|backend"):
+def test_values_that_cannot_work_are_refused(refused: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message):
         render(refused)
+
+
+@pytest.mark.parametrize(
+    "host", ["http://ml-pipeline.kubeflow.svc.cluster.local:8888", "https://kfp.example.com/x", HOST]
+)
+def test_hosts_of_a_server(host: str) -> None:
+    assert render(values(host=host))

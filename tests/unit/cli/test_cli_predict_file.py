@@ -281,7 +281,7 @@ def test_records_without_a_text_keep_their_place_and_get_no_prediction(
         ("a.jsonl", b'[{"text": "x"}, 1]', (), "an element of the array is not an object"),
         ("a.xlsx", b"PK", (), "has an unknown format"),
         ("a.csv", b"text\nx\n", ("--out", "out.jsonl"), "the output has another format"),
-        ("a.csv", b"text\nx\n", ("--out", "missing/out.csv"), "its folder does not exist"),
+        ("a.csv", b"text\nx\n", ("--out", "missing/out.csv"), "there is no folder"),
         ("a.csv", b"text\nx\n", ("--out", "a.csv"), "is the input"),
         ("a.csv", b"text\nx\n", ("--json",), "-o and --json do not apply"),
         ("a.csv", b"text\nx\n", ("another text",), "not both"),

@@ -65,5 +65,6 @@ def test_the_result_of_the_last_try_counts_whatever_the_order_of_the_nodes() -> 
             del run_id
             return results[node].log_line()
 
-    ended = RunReader(Server("http://server")).read_ended("one", ServerRun(run_id="1", state="FAILED"), killed=False)
+    run = ServerRun(run_id="1", state="FAILED")
+    ended = RunReader(Server("http://server")).read_ended("one", run, 0.0, killed=False)
     assert ended.state == "failed"

@@ -9,6 +9,7 @@ import typer
 
 from windlass.cli.deletion import REVOKE, DryRun, Yes, delete
 from windlass.cli.name_completion import names_of
+from windlass.cli.output_files import require_folder
 from windlass.cli.render import Column
 from windlass.cli.session import Session, command, command_group
 from windlass.domain.errors import InvalidError
@@ -55,7 +56,8 @@ def create(
     """Create a key (platform admins). The secret is printed once, on standard output."""
     if out is not None and out.exists():
         raise InvalidError(f"--out: {out} exists already", hint="give the path of a new file")
-    _require_folder(out)
+    if out is not None:  # before there is a secret
+        require_folder(out)
     key = session.client.keys.create(user, name=name, admin=admin, project=only, expires_in_days=days)
     _deliver(session, key, out)
 
@@ -71,15 +73,10 @@ def renew(
     out: Out = None,
 ) -> None:
     """Replace a key of yours by one with the same rights and lifetime; the old one stays valid for an hour."""
-    _require_folder(out)
+    if out is not None:  # before there is a secret
+        require_folder(out)
     new = session.client.keys.renew(key or session.client.server.whoami().key)
     _deliver(session, new, out)
-
-
-def _require_folder(out: Path | None) -> None:
-    """Check before a secret exists that it can be written."""
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InvalidError(f"--out: there is no folder {out.absolute().parent}", hint="create the folder first")
 
 
 def _deliver(session: Session, key: NewKeyOut, out: Path | None) -> None:

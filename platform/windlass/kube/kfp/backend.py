@@ -146,7 +146,7 @@ class KfpPipelineBackend:
             return self._active(record, run)
         record = self._records.find(run_name) or record  # another worker may have killed it
         self._delete_surplus(record, run)
-        ended = self._reader.read_ended(run_name, run, killed=record.killed)
+        ended = self._reader.read_ended(run_name, run, self._clock(), killed=record.killed)
         delete_ray_job(self._kube, record.project, run_name)
         self._records.delete_context(record)
         self._forget(run_name)

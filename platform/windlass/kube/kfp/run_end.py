@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from windlass.domain.errors import UnavailableError
@@ -18,6 +19,8 @@ _NOT_ENDED: Final = frozenset({RunPhase.ACTIVE, RunPhase.UNDOCUMENTED})
 _KILL_SECONDS: Final = 120.0
 _KILL_POLL_SECONDS: Final = 0.5
 _PARALLEL: Final = 8
+_END_ALL_SECONDS: Final = 300.0
+"""Time after which runs that are still to be ended are only deleted from Kubernetes: an uninstallation must end."""
 _log = logging.getLogger(__name__)
 
 
@@ -112,8 +115,9 @@ class KfpRunFolders:
         problem = self._server_problem() if names else ""
         if problem:
             _log.warning("runs in Kubeflow Pipelines may go on", extra={"runs": len(names), "problem": problem})
+        end = self._abandon if problem else partial(self._end, until=time.monotonic() + _END_ALL_SECONDS)
         with ThreadPoolExecutor(_PARALLEL) as executor:
-            ended = list(executor.map(self._abandon if problem else self._end, names))
+            ended = list(executor.map(end, names))
         return len(names), ended.count(False)
 
     def _server_problem(self) -> str:
@@ -124,7 +128,9 @@ class KfpRunFolders:
             return error.message
         return ""
 
-    def _end(self, run_name: str) -> bool:
+    def _end(self, run_name: str, until: float) -> bool:
+        if time.monotonic() > until:
+            return self._abandon(run_name)
         try:
             self.delete(run_name)
         except UnavailableError as error:

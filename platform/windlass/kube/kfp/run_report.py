@@ -6,15 +6,15 @@ from windlass.domain.errors import UnavailableError
 from windlass.domain.jobs import Reason
 from windlass.domain.reasons import ClusterCode
 from windlass.kube.kueue.pods import IMAGE_REASONS, cluster_reason, quoted
-from windlass.orchestration.kfp.client import KfpClient
+from windlass.orchestration.kfp.client import KfpClient, has_no_reply
 from windlass.orchestration.kfp.runs import RunPhase, ServerRun, WorkflowNode, exception_of, problem_of
 from windlass.orchestration.run_result import RunResult
 from windlass.ports import BackendRun, BackendState
 
 EXPLAIN_SECONDS: Final = 30.0
 """Time after which the manifest of a run whose step has not started is read for the cause, and then read again."""
-_MAX_LOG_FAILURES: Final = 5
-"""Polls after which a log counts as gone: the server replies to a missing log as to a failure."""
+_LOG_SECONDS: Final = 60.0
+"""Time after which a log counts as gone: the server replies to a missing log as to a failure."""
 _NO_CAUSE: Final = "Kubeflow Pipelines gives no cause"
 _NO_RESULT: Final = "the pod of the run ended without a result"
 _TERMINATED: Final = "the run was terminated in Kubeflow Pipelines"
@@ -25,10 +25,10 @@ class RunReader:
 
     def __init__(self, server: KfpClient) -> None:
         self._server = server
-        self._log_failures: dict[str, int] = {}
+        self._log_fails_since: dict[str, float] = {}
         self._waiting: dict[str, tuple[float, Reason]] = {}
 
-    def read_ended(self, name: str, run: ServerRun, *, killed: bool) -> BackendRun:
+    def read_ended(self, name: str, run: ServerRun, now: float, *, killed: bool) -> BackendRun:
         """Return how an ended run has ended. ``killed``: whether the worker has killed it.
 
         Raises:
@@ -37,8 +37,8 @@ class RunReader:
         if run.phase is RunPhase.SUCCEEDED:
             return BackendRun(name=name, state=BackendState.SUCCEEDED)
         nodes = self._server.nodes(run.run_id)
-        result, raised = self._read_logs(run.run_id, nodes)
-        self._log_failures.pop(run.run_id, None)
+        result, raised = self._read_logs(run.run_id, nodes, now)
+        self._log_fails_since.pop(run.run_id, None)
         if result is not None:
             state = BackendState(result.state)
             return BackendRun(name=name, state=state, message=result.message, reason=result.reason)
@@ -50,16 +50,15 @@ class RunReader:
         cause = ": ".join(quoted(text) for text in (problem_of(nodes), raised) if text) or _NO_CAUSE
         return BackendRun(name=name, state=BackendState.LOST, message=f"{_NO_RESULT}: {cause}")
 
-    def _read_logs(self, run_id: str, nodes: tuple[WorkflowNode, ...]) -> tuple[RunResult | None, str]:
+    def _read_logs(self, run_id: str, nodes: tuple[WorkflowNode, ...], now: float) -> tuple[RunResult | None, str]:
         """Return the result and the exception of the last try of the step that has written one to its log."""
         raised = ""
         tries = [node for node in nodes if node.is_executor]  # the server sorts nodes by their ids, which are hashes
         for node in sorted(tries, key=lambda node: node.startedAt or "", reverse=True):
             try:
                 log = self._server.node_log(run_id, node.id)
-            except UnavailableError:
-                failures = self._log_failures[run_id] = self._log_failures.get(run_id, 0) + 1
-                if failures < _MAX_LOG_FAILURES:
+            except UnavailableError as error:
+                if has_no_reply(error) or now - self._log_fails_since.setdefault(run_id, now) < _LOG_SECONDS:
                     raise
                 continue
             if (result := RunResult.of_log(log)) is not None:
