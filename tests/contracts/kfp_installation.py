@@ -105,8 +105,8 @@ def _installed_for_tests(kube: KubeClient, server: KfpServerAddress) -> Iterator
     )
     start_cluster(cluster, install=False)
     values = {"backend": "kfp", "kfp": {"host": server.host_for_pods(kube), "namespace": server.namespace}}
-    install_charts(cluster, "kfp-unused", {"pipelines": values})
     try:
+        install_charts(cluster, "kfp-unused", {"pipelines": values})
         yield
     finally:
         _delete(kube, Ref(PROJECT, "kfp-unused"))

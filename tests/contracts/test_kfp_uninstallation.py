@@ -71,3 +71,18 @@ def test_an_uninstallation_names_a_run_that_does_not_end(tmp_path: Path, caplog:
         [warning] = [each for each in caplog.records if each.name == run_end.__name__]
         assert (warning.message, vars(warning)["run"]) == ("a run may go on in Kubeflow Pipelines", run.name)
         assert not run.kube.api.objects
+
+
+def test_an_uninstallation_does_not_wait_for_run_after_run(
+    run: KfpRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(run_end, "_END_ALL_SECONDS", -1.0)
+    run.backend().submit(run.context)
+    run.start_step()
+    run.create_ray_job()
+    with caplog.at_level(logging.WARNING, run_end.__name__):
+        assert uninstall(run) == EndedWorkloads(tasks=1, endpoints=0, runs_left=1)
+    [warning] = [each for each in caplog.records if each.name == run_end.__name__]
+    assert "other runs have not ended" in vars(warning)["problem"]
+    assert not run.kube.api.objects
+    assert run.server.store.runs[run.run_id].state == "RUNNING"

@@ -129,14 +129,17 @@ class KfpRunFolders:
         return ""
 
     def _end(self, run_name: str, until: float) -> bool:
-        if time.monotonic() > until:
-            return self._abandon(run_name)
         try:
-            self.delete(run_name)
+            self._delete_before(until, run_name)
         except UnavailableError as error:
             _log.warning("a run may go on in Kubeflow Pipelines", extra={"run": run_name, "problem": error.message})
             return self._abandon(run_name)
         return True
+
+    def _delete_before(self, until: float, run_name: str) -> None:
+        if time.monotonic() > until:
+            raise UnavailableError(f"other runs have not ended within {_END_ALL_SECONDS:.0f} seconds")
+        self.delete(run_name)
 
     def _abandon(self, run_name: str) -> bool:
         """Delete what a run has in Kubernetes, and the run goes on in Kubeflow Pipelines.
