@@ -20,7 +20,7 @@ from windlass.domain.endpoints import EndpointSpec
 from windlass.domain.errors import error_classes
 from windlass.domain.ingest import IngestOptions
 from windlass.domain.jobs import MOVES, JobState
-from windlass.domain.projects import ANY_USER, GRANTS, Permission, Role
+from windlass.domain.projects import ANY_USER, GRANTS, PLATFORM_GRANTS, Permission, PlatformRole, Role
 from windlass.domain.reasons import CATALOGUE
 from windlass.domain.specs import GATE_METRICS, JobSpec
 from windlass.domain.training_report import TrainingReport
@@ -150,9 +150,11 @@ def roles() -> str:
     rows = []
     for permission in Permission:
         granted = ["yes" if permission in GRANTS[role] else "" for role in Role]
-        anyone = "every user" if permission in ANY_USER else "admins" if not any(granted) else ""
-        rows.append([f"`{permission}`", *granted, anyone])
-    return table(["permission", *(f"`{role}`" for role in Role), "global"], rows)
+        platform = ["yes" if permission in PLATFORM_GRANTS[role] else "" for role in PlatformRole]
+        anyone = "yes" if permission in ANY_USER else ""
+        rows.append([f"`{permission}`", *granted, *platform, anyone])
+    names = [f"`{role}`" for role in (*Role, *PlatformRole)]
+    return table(["permission", *names, "every user"], rows)
 
 
 def reasons() -> str:

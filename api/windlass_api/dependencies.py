@@ -140,8 +140,8 @@ class RequireProjectPermission(RequirePermission):
             raise ForbiddenError(
                 f"your role in project {found.name} does not allow {self.permission}",
                 hint=(
-                    "ask an owner of the project for a higher role"
-                    if self.permission in GRANTS[Role.OWNER]
+                    "ask an admin of the project for a higher role"
+                    if self.permission in GRANTS[Role.ADMIN]
                     else "ask a platform admin: no role of a project allows it"
                 ),
             )

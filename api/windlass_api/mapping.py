@@ -61,7 +61,7 @@ def project_out(project: Project, response: Response | None = None) -> ProjectOu
 
 def member_out(member: Member) -> MemberOut:
     """Map a member."""
-    return MemberOut(user=member.user, role=member.role.value, version=member.version)
+    return MemberOut(kind=member.kind.value, name=member.name, role=member.role.value, version=member.version)
 
 
 def key_out(key: ApiKey, project_names: Mapping[str, str]) -> KeyOut:

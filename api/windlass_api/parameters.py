@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Header, Path, Query
 
-from windlass.domain.ids import Number
+from windlass.domain.ids import GroupName, Number, UserName
 from windlass.domain.text import Identifier, TextConstraints
 from windlass.wire.datasets import FileName
 
@@ -14,7 +14,9 @@ ModelName = Annotated[Identifier, Path(description="name of the model")]
 EndpointName = Annotated[Identifier, Path(description="name of the endpoint")]
 BaseModelName = Annotated[Identifier, Path(description="name of the base model")]
 PoolName = Annotated[Identifier, Path(description="name of the pool")]
-UserName = Annotated[Identifier, Path(description="name of the user")]
+UserParameter = Annotated[Identifier, Path(description="name of the user")]
+NewUser = Annotated[UserName, Path(description="name of the user")]
+GroupParameter = Annotated[GroupName, Path(description="name of the group")]
 UploadId = Annotated[Identifier, Path(description="id of the upload, `up_...`")]
 JobId = Annotated[Identifier, Path(description="id of the job, `job_...`")]
 KeyId = Annotated[Identifier, Path(description="id of the key, `key_...`; not its secret")]

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 import windlass
 from windlass.domain.errors import ConflictError, InvalidError, WindlassError
-from windlass.domain.projects import Principal
+from windlass.domain.projects import PlatformRole, Principal
 from windlass.kit.boot_time import boot_seconds
 from windlass.kit.files import write_atomic
 from windlass.orchestration import processes
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 EXIT_SETTINGS, EXIT_LOCKED, EXIT_PORT = 2, 5, 7
 _MAX_PORT = 65_535
-BOOTSTRAP = Caller(Principal(user="admin", key="first-start", admin=True))
+BOOTSTRAP = Caller(Principal(user="admin", credential="first-start", platform_role=PlatformRole.ADMIN))
 """Caller that initializes a new data directory."""
 
 
@@ -188,7 +188,7 @@ def locked(data_dir: DataDirectory) -> Iterator[None]:
 def ensure_admin_key(data_dir: DataDirectory, app_context: AppContext, name: str) -> None:
     """Create the admin key for commands on this machine in a new data directory."""
     if not (data_dir.path / "admin.key").exists():
-        _, secret = Keys(app_context.deps, BOOTSTRAP).create("admin", name=name, admin=True)
+        _, secret = Keys(app_context.deps, BOOTSTRAP).create("admin", name=name, platform_role=PlatformRole.ADMIN)
         data_dir.read_or_create("admin.key", secret)
 
 

@@ -88,7 +88,10 @@ class StreamHub:
         Raises:
             TooManyRequestsError: the key or the project has as many streams as allowed.
         """
-        limits = {f"key {caller.principal.key}": self.per_key, f"project {caller.project_name}": self.per_project}
+        limits = {
+            f"key {caller.principal.credential}": self.per_key,
+            f"project {caller.project_name}": self.per_project,
+        }
         for name, limit in limits.items():
             if self._open[name] >= limit:
                 raise TooManyRequestsError(

@@ -25,7 +25,7 @@ from windlass.domain.artifacts import Manifest, sha256_file
 from windlass.domain.autoscaling import ScalingDelays
 from windlass.domain.datasets import DatasetVersion, Split, VersionState
 from windlass.domain.models import BaseModelState, CatalogueModel
-from windlass.domain.projects import Pool, Principal, StoredQuota
+from windlass.domain.projects import PlatformRole, Pool, Principal, StoredQuota
 from windlass.domain.specs import Task
 from windlass.orchestration.data_process import EmbeddedDataProcessor
 from windlass.orchestration.run_folders import LocalRunFolders
@@ -45,7 +45,7 @@ from windlass_api.composition import ApplicationSettings, ClusterPorts, Ports, S
 from windlass_api.job_runner import JobRunner, LocalTraining, TrainingPorts
 from windlass_api.outbox_dispatcher import OutboxDispatcher
 
-ADMIN = Caller(Principal(user="admin", key="key_test", admin=True), "test")
+ADMIN = Caller(Principal(user="admin", credential="key_test", platform_role=PlatformRole.ADMIN), "test")
 _MAX_ROUNDS = 500
 
 
@@ -134,7 +134,7 @@ class ControlPlaneHarness:
         else:
             self.restart_rollouts()
         self.app = create_app(self.app_context)
-        _, secret = Keys(self.deps, ADMIN).create("admin", admin=True)
+        _, secret = Keys(self.deps, ADMIN).create("admin", platform_role=PlatformRole.ADMIN)
         self.client = self.client_for_key(secret)
 
     def delete_expired(self) -> None:

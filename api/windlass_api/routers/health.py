@@ -40,7 +40,7 @@ async def get_worker_health(request: Request) -> str:
 
 @router.get("/metrics", operation_id="getPrometheusMetrics", response_class=PlainTextResponse)
 def get_metrics(ctx: Annotated[RequestContext, require_global(Permission.METRICS_READ)]) -> Response:
-    """Prometheus metrics; requires an admin key."""
+    """Prometheus metrics; requires a platform role."""
     deps = ctx.deps
     with deps.database.read() as uow:
         oldest = uow.outbox.oldest()

@@ -37,7 +37,7 @@ _NAMES: dict[str, Callable[["Client"], Iterable[str]]] = {
     "endpoint": lambda client: (endpoint.name for endpoint in client.endpoints.list()),
     "job": _jobs,
     "key": lambda client: (key.id for key in client.keys.list() if key.revoked_at is None),
-    "member": lambda client: (member.user for member in client.members.list()),
+    "member": lambda client: (member.name for member in client.members.list()),
     "model": lambda client: (model.name for model in client.models.list()),
     "pool": lambda client: (pool.name for pool in client.pools.list()),
     "project": lambda client: (project.name for project in client.projects.list()),

@@ -6,7 +6,7 @@ from functools import cache, lru_cache, partial
 from typing import Any, Generic, TypeGuard, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from sqlalchemy import JSON, ColumnElement, Table, delete, func, select, tuple_, update
+from sqlalchemy import JSON, ColumnElement, Table, delete, func, or_, select, tuple_, update
 from sqlalchemy.engine import Connection, RowMapping
 from sqlmodel import SQLModel
 
@@ -27,6 +27,12 @@ def table_of(kind: type[SQLModel]) -> Table:
     """Return the Core table that a SQLModel class declares."""
     table: Table = kind.__table__  # type: ignore[attr-defined]  # SQLModel sets it, its stubs do not declare it
     return table
+
+
+def _any_of(column: ColumnElement[Any], values: Collection[object]) -> ColumnElement[bool]:
+    """Return the condition that a column has any of the values; SQL's IN never matches NULL."""
+    stored = column.in_([value for value in values if value is not None])
+    return or_(column.is_(None), stored) if None in values else stored
 
 
 def _identity(value: Any) -> Any:
@@ -95,7 +101,7 @@ class SqlRepository(Generic[M, F_contra]):
         conditions = []
         for name, value in {**(where or {}), **self._scope}.items():
             column = self._table.c[name]
-            conditions.append(column.in_(list(value)) if _is_collection(value) else column == value)
+            conditions.append(_any_of(column, value) if _is_collection(value) else column == value)
         return conditions
 
     def _missing(self, where: Mapping[str, object]) -> NotFoundError:

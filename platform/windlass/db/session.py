@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
 
 from windlass.db import cluster_tables as c
+from windlass.db import identity_tables as i
 from windlass.db import tables as t
 from windlass.db.admission import SqlAdmissionStore
 from windlass.db.change_feed import change_feed
@@ -63,7 +64,7 @@ class SqlProjectData:
         def rows(table: Any, kind: Any, noun: str, **more: Any) -> SqlRepository[Any, Any]:
             return SqlRepository(connection, table_of(table), kind, noun, changes, {**scope, **more})
 
-        self.members: Repository[Member, f.MemberFilter] = rows(t.MemberTable, Member, "member")
+        self.members: Repository[Member, f.MemberFilter] = rows(i.MemberTable, Member, "member")
         self.quotas: Repository[StoredQuota, f.QuotaFilter] = rows(t.QuotaTable, StoredQuota, "quota")
         self.quota_changes: Repository[QuotaChange, f.QuotaChangeFilter] = rows(
             c.QuotaChangeTable, QuotaChange, "quota change"
@@ -106,7 +107,7 @@ class SqlUnitOfWork:
             return SqlRepository(connection, table_of(table), kind, noun, self.changes, scope)
 
         self.projects: Repository[Project, f.ProjectFilter] = rows(t.ProjectTable, Project, "project", deleted_at=None)
-        self.keys: Repository[ApiKey, f.KeyFilter] = rows(t.ApiKeyTable, ApiKey, "key")
+        self.keys: Repository[ApiKey, f.KeyFilter] = rows(i.ApiKeyTable, ApiKey, "key")
         self.pools: Repository[Pool, f.PoolFilter] = rows(t.PoolTable, Pool, "pool")
         self.base_models: Repository[CatalogueModel, f.BaseModelFilter] = rows(
             t.BaseModelTable, CatalogueModel, "base model"

@@ -1,4 +1,4 @@
-"""All tables but those of the cluster sync. Columns are named after model fields; ``repository`` maps them by name."""
+"""Tables of tenants and their work. Columns are named after model fields; ``repository`` maps them by name."""
 
 from datetime import datetime
 from typing import Any
@@ -23,27 +23,6 @@ class ProjectTable(SQLModel, table=True):
     created_at: datetime = instant()
     deleted_at: datetime | None = instant(null=True)
     version: int
-
-
-class MemberTable(SQLModel, table=True):
-    __tablename__ = "member"
-    project: str = Field(primary_key=True, foreign_key="project.id", ondelete="CASCADE")
-    user: str = Field(primary_key=True, index=True)
-    role: str
-    version: int
-
-
-class ApiKeyTable(SQLModel, table=True):
-    __tablename__ = "api_key"
-    id: str = key()
-    user: str
-    name: str
-    admin: bool
-    project: str | None = Field(foreign_key="project.id", ondelete="CASCADE", index=True)
-    secret_hash: str
-    created_at: datetime = instant()
-    expires_at: datetime | None = instant(null=True)
-    revoked_at: datetime | None = instant(null=True)
 
 
 class PoolTable(SQLModel, table=True):

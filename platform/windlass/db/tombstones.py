@@ -7,6 +7,7 @@ from sqlalchemy import Table, delete, select, update
 from sqlalchemy.engine import Connection
 
 from windlass.db import cluster_tables as c
+from windlass.db import identity_tables as i
 from windlass.db import tables as t
 from windlass.db.repository import delete_rows, table_of
 from windlass.domain.jobs import Job
@@ -40,8 +41,9 @@ _OF_PROJECT = tuple(
         t.UploadTable,
         t.EndpointTable,
         t.QuotaTable,
-        t.MemberTable,
-        t.ApiKeyTable,
+        i.MemberTable,
+        i.ApiKeyTable,
+        i.ServiceAccountTable,
         c.QuotaChangeTable,
     )
 )

@@ -42,6 +42,39 @@ Name = Annotated[str, AfterValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
 """A user-defined name: a DNS label of at most 40 characters, so that derived Kubernetes names are valid."""
 
 
+_MAX_SUBJECT = 128
+USER_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._@+-]{0,126}[A-Za-z0-9])?$"
+
+
+def _user_name(value: str) -> str:
+    if not re.fullmatch(USER_NAME_PATTERN, value):
+        raise ValueError("use 1 to 128 characters: letters, digits and inner . _ @ + -")
+    return value
+
+
+_USER_SCHEMA = {
+    "type": "string",
+    "pattern": USER_NAME_PATTERN,
+    "maxLength": _MAX_SUBJECT,
+    "examples": ["ada@example.org"],
+}
+
+UserName = Annotated[str, AfterValidator(_user_name), WithJsonSchema(_USER_SCHEMA)]
+"""The name of a user: a name or an email address, as an identity provider knows it."""
+
+
+def _group_name(value: str) -> str:
+    if not 1 <= len(value) <= _MAX_SUBJECT or not value.isprintable() or value != value.strip():
+        raise ValueError("use 1 to 128 printable characters, without blanks around them")
+    return value
+
+
+_GROUP_SCHEMA = {"type": "string", "minLength": 1, "maxLength": _MAX_SUBJECT, "examples": ["ml-research"]}
+
+GroupName = Annotated[str, AfterValidator(_group_name), WithJsonSchema(_GROUP_SCHEMA)]
+"""The name of a group of an identity provider."""
+
+
 def _alias(value: str) -> str:
     if value.isdigit():
         raise ValueError("must not be a number, because a number names a version")

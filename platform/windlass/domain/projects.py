@@ -11,11 +11,25 @@ class Role(StrEnum):
 
     VIEWER = "viewer"
     EDITOR = "editor"
-    OWNER = "owner"
+    ADMIN = "admin"
+
+
+class PlatformRole(StrEnum):
+    """A role on the whole platform. A viewer reads everything; an admin has all permissions in every project."""
+
+    VIEWER = "platform-viewer"
+    ADMIN = "platform-admin"
+
+
+class SubjectKind(StrEnum):
+    """What a member is, named as the subjects of a RoleBinding in Kubernetes."""
+
+    USER = "User"
+    GROUP = "Group"
 
 
 class Permission(StrEnum):
-    """The permission that a route requires, ``noun:verb``. Global permissions are for admins only."""
+    """The permission that a route requires, ``resource:action``."""
 
     AUDIT_READ = "audit:read"
     BASE_MODELS_READ = "base-models:read"
@@ -61,9 +75,15 @@ _VIEWER = frozenset(
     }
 )
 _EDITOR = _VIEWER | {_P.DATASETS_WRITE, _P.ENDPOINTS_WRITE, _P.JOBS_WRITE, _P.MODELS_WRITE}
-_OWNER = _EDITOR | {_P.MEMBERS_WRITE, _P.PROJECT_UPDATE}
-GRANTS: dict[Role, frozenset[Permission]] = {Role.VIEWER: _VIEWER, Role.EDITOR: _EDITOR, Role.OWNER: _OWNER}
+_ADMIN = _EDITOR | {_P.MEMBERS_WRITE, _P.PROJECT_UPDATE}
+GRANTS: dict[Role, frozenset[Permission]] = {Role.VIEWER: _VIEWER, Role.EDITOR: _EDITOR, Role.ADMIN: _ADMIN}
 """The permissions of each role within its project."""
+
+PLATFORM_GRANTS: dict[PlatformRole, frozenset[Permission]] = {
+    PlatformRole.VIEWER: frozenset(each for each in _P if each.value.endswith(":read")) | {_P.QUOTAS_READ_ALL},
+    PlatformRole.ADMIN: frozenset(_P),
+}
+"""The permissions of platform roles, in every project and outside of projects."""
 
 ANY_USER = frozenset({_P.BASE_MODELS_READ, _P.KEYS_OWN, _P.POOLS_READ, _P.WHOAMI})
 """The permissions of every authenticated user outside of projects."""
@@ -83,10 +103,11 @@ class Project(DomainModel):
 
 
 class Member(DomainModel):
-    """A user's role in a project."""
+    """The role of a user, or of all users of a group, in a project."""
 
     project: str
-    user: str
+    kind: SubjectKind = SubjectKind.USER
+    name: str
     role: Role
     version: int = 1
 
@@ -97,7 +118,7 @@ class ApiKey(DomainModel):
     id: str
     user: str
     name: str = ""
-    admin: bool = False
+    platform_role: PlatformRole | None = None
     project: str | None = None
     secret_hash: str
     created_at: datetime
@@ -168,7 +189,19 @@ class Principal(DomainModel):
     """The authenticated user of a request."""
 
     user: str
-    key: str
-    admin: bool = False
+    credential: str
+    """Id of the API key."""
+    platform_role: PlatformRole | None = None
     project: str | None = None
     """Uid of the project that the key is restricted to; None: unrestricted."""
+
+    @property
+    def is_platform_admin(self) -> bool:
+        """Whether the user may do everything; a credential for one project never may."""
+        return self.platform_role is PlatformRole.ADMIN and self.project is None
+
+    def may(self, permission: Permission, role: Role | None = None) -> bool:
+        """Return whether the principal has a permission: in a project where it has this role, else outside of them."""
+        if self.platform_role is not None and permission in PLATFORM_GRANTS[self.platform_role]:
+            return True
+        return permission in (ANY_USER if role is None else GRANTS[role])

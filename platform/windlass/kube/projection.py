@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from windlass.domain.cluster_sync import ObservedClusterState, ProjectState, id_of
 from windlass.domain.jobs import Reason
-from windlass.domain.projects import Member, Pool, Project, Role, StoredQuota
+from windlass.domain.projects import Member, Pool, Project, Role, StoredQuota, SubjectKind
 from windlass.domain.quota import Snapshot, schedule
 from windlass.kube import resources
 from windlass.kube.cache.transform import WORKLOAD_ANNOTATION
@@ -80,7 +80,7 @@ def parse_pool(raw: Object) -> ParsedPool:
 
 
 def parse_project(raw: Object) -> ProjectState:
-    """Parse a Project. Groups are not listed as members: only the cluster's authentication knows who is in them.
+    """Parse a Project.
 
     Raises:
         ValueError: it is invalid.
@@ -89,9 +89,8 @@ def parse_project(raw: Object) -> ProjectState:
     metadata, spec = resource.metadata, resource.spec
     uid, version = id_of("prj", metadata.uid), max(1, metadata.generation)
     members = (
-        Member(project=uid, user=member.name, role=Role(member.role), version=version)
+        Member(project=uid, kind=SubjectKind(member.kind), name=member.name, role=Role(member.role), version=version)
         for member in spec.members
-        if member.kind == "User"
     )
     quotas = (
         StoredQuota(

@@ -12,6 +12,7 @@ from windlass.domain.datasets import UploadState, VersionState
 from windlass.domain.endpoints import EndpointState
 from windlass.domain.jobs import AttemptState, JobState, RunState
 from windlass.domain.models import BaseModelState
+from windlass.domain.projects import PlatformRole, SubjectKind
 
 V = TypeVar("V")
 AnyOf: TypeAlias = V | Collection[V]
@@ -30,7 +31,7 @@ class KeyFilter(TypedDict, total=False):
 
     id: AnyOf[str]
     user: AnyOf[str]
-    admin: bool
+    platform_role: AnyOf[PlatformRole | None]
     project: AnyOf[str]
     revoked_at: datetime | None
 
@@ -77,7 +78,8 @@ class MemberFilter(TypedDict, total=False):
     """Fields of members."""
 
     project: AnyOf[str]
-    user: AnyOf[str]
+    kind: SubjectKind
+    name: AnyOf[str]
 
 
 class QuotaFilter(TypedDict, total=False):

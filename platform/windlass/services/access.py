@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from windlass.domain.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, UnauthenticatedError
-from windlass.domain.projects import ANY_USER, GRANTS, ApiKey, Permission, Principal, Project, Role
+from windlass.domain.projects import (
+    ApiKey,
+    Permission,
+    PlatformRole,
+    Principal,
+    Project,
+    Role,
+    SubjectKind,
+)
 from windlass.domain.records import Deletion
 from windlass.domain.transfers import TransferGrant
 from windlass.ports import Clock, Database, ReadUnitOfWork
@@ -58,7 +66,7 @@ class AccessControl:
         matches = hmac.compare_digest(self.hasher.hash(secret), key.secret_hash if key else "0" * 64)
         if key is None or not matches or not self._is_valid(key):
             raise invalid
-        return Principal(user=key.user, key=key.id, admin=key.admin, project=key.project)
+        return Principal(user=key.user, credential=key.id, platform_role=key.platform_role, project=key.project)
 
     def authorize_project(self, principal: Principal, name: str, permission: Permission) -> tuple[Project, bool]:
         """Return the project of this name and whether the principal has the permission in it.
@@ -71,12 +79,10 @@ class AccessControl:
             project = uow.projects.find({"name": name})
             if project is None or (principal.project is not None and principal.project != project.id):
                 raise not_found
-            member = uow.project(project.id).members.find({"user": principal.user})
-        if principal.admin:
-            return project, True
-        if member is None:
+            role = _role(uow, project.id, principal)
+        if role is None and principal.platform_role is None:
             raise not_found
-        return project, permission in GRANTS[Role(member.role)]
+        return project, principal.may(permission, role)
 
     def recheck(self, principal: Principal, name: str, project: str, permission: Permission) -> None:
         """Check again what was authorized when a long response began.
@@ -93,7 +99,7 @@ class AccessControl:
             ForbiddenError: the user's role does not have the permission any more.
         """
         with self.database.read() as uow:
-            key = uow.keys.find({"id": principal.key})
+            key = uow.keys.find({"id": principal.credential})
         if key is None or not self._is_valid(key):
             raise UnauthenticatedError("the API key is not valid any more")
         current, granted = self.authorize_project(principal, name, permission)
@@ -107,7 +113,7 @@ class AccessControl:
 
     def is_allowed(self, principal: Principal, permission: Permission) -> bool:
         """Return whether the principal has a permission that no project grants."""
-        return permission in ANY_USER or (principal.admin and principal.project is None)
+        return principal.may(permission)
 
     def require_permission(self, principal: Principal, permission: Permission) -> None:
         """Require a permission that no project grants.
@@ -116,7 +122,7 @@ class AccessControl:
             ForbiddenError: the principal does not have it.
         """
         if not self.is_allowed(principal, permission):
-            raise ForbiddenError(f"{permission} is for platform admins", hint="use an admin key")
+            raise ForbiddenError(f"your platform role does not allow {permission}", hint="ask a platform admin")
 
     def run_token(self, run: str) -> str:
         """Return the token of a run."""
@@ -153,6 +159,12 @@ class AccessControl:
         return self.transfer_tokens.verify(token)
 
 
+def _role(uow: ReadUnitOfWork, project: str, principal: Principal) -> Role | None:
+    """Return the role of a principal as a member of a project; None: it is no member."""
+    member = uow.project(project).members.find({"kind": SubjectKind.USER, "name": principal.user})
+    return member.role if member is not None else None
+
+
 def _token(key: ApiKey, secret: str) -> str:
     return f"{_PREFIX}_{key.id.removeprefix('key_')}_{secret}"
 
@@ -166,16 +178,25 @@ class Keys(BaseService):
     """
 
     def create(
-        self, user: str, *, name: str = "", admin: bool = False, project: str | None = None, days: int | None = None
+        self,
+        user: str,
+        *,
+        name: str = "",
+        platform_role: PlatformRole | None = None,
+        project: str | None = None,
+        days: int | None = None,
     ) -> tuple[ApiKey, str]:
         """Create a key and return it with its secret, which is not stored.
 
         Raises:
             NotFoundError: no project of that name.
-            ConflictError: an admin key cannot be restricted to a project.
+            ConflictError: a key with a platform role cannot be restricted to a project.
         """
-        if admin and project is not None:
-            raise ConflictError("an admin key cannot be restricted to a project", hint="omit either admin or project")
+        if platform_role is not None and project is not None:
+            raise ConflictError(
+                "a key with a platform role cannot be restricted to a project",
+                hint="omit either platform_role or project",
+            )
         now = self.deps.clock.now()
         secret = secrets.token_urlsafe(32)
         with self.deps.database.write() as uow:
@@ -183,7 +204,7 @@ class Keys(BaseService):
                 id=self.deps.new_id("key"),
                 user=user,
                 name=name,
-                admin=admin,
+                platform_role=platform_role,
                 project=uow.projects.get({"name": project}).id if project is not None else None,
                 secret_hash=self.deps.hasher.hash(secret),
                 created_at=now,
@@ -211,7 +232,7 @@ class Keys(BaseService):
             id=f"key_{parts['public']}",
             user="admin",
             name=name,
-            admin=True,
+            platform_role=PlatformRole.ADMIN,
             secret_hash=self.deps.hasher.hash(parts["secret"]),
             created_at=self.deps.clock.now(),
         )
@@ -264,9 +285,8 @@ class Keys(BaseService):
         """List the keys that the caller may manage, newest first."""
         principal = self.caller.principal
         where: KeyFilter = {}
-        if not self._is_admin:
-            where = {"user": principal.user}
-            where |= {} if principal.admin else {"admin": False}
+        if not principal.is_platform_admin:
+            where = {"user": principal.user, "platform_role": {None, principal.platform_role}}
             where |= {} if principal.project is None else {"project": principal.project}
         with self.deps.database.read() as uow:
             return uow.keys.page(limit, after, where, newest_first=True)
@@ -276,10 +296,6 @@ class Keys(BaseService):
         with self.deps.database.read() as uow:
             return {project.id: project.name for project in uow.projects.all()}
 
-    @property
-    def _is_admin(self) -> bool:
-        return self.caller.principal.admin and self.caller.principal.project is None
-
     def _manageable(self, uow: ReadUnitOfWork, key_id: str) -> ApiKey:
         """Return a key that the caller may renew and revoke.
 
@@ -287,8 +303,12 @@ class Keys(BaseService):
             NotFoundError: no such key, or not manageable; the two are indistinguishable.
         """
         key, principal = uow.keys.get({"id": key_id}), self.caller.principal
-        own = key.user == principal.user and key.admin <= principal.admin and principal.project in (None, key.project)
-        if not self._is_admin and not own:
+        own = (
+            key.user == principal.user
+            and key.platform_role in (None, principal.platform_role)
+            and principal.project in (None, key.project)
+        )
+        if not principal.is_platform_admin and not own:
             raise NotFoundError(f"no key {key_id}")
         return key
 
@@ -317,15 +337,15 @@ class Keys(BaseService):
         return key
 
     def _require_replaceable(self, uow: ReadUnitOfWork, key: ApiKey) -> None:
-        if key.id == self.caller.principal.key:
+        if key.id == self.caller.principal.credential:
             raise ConflictError(
                 f"{key.id} is the key of this request",
                 hint="use another key, or set force: `windlass key revoke --force`",
             )
-        if not key.admin:
+        if key.platform_role is not PlatformRole.ADMIN:
             return
         now = self.deps.clock.now()
-        admins = uow.keys.all({"admin": True, "revoked_at": None})
+        admins = uow.keys.all({"platform_role": PlatformRole.ADMIN, "revoked_at": None})
         if not any(other.id != key.id and (other.expires_at is None or other.expires_at > now) for other in admins):
             raise ConflictError(
                 f"{key.id} is the last admin key; without it nobody can create keys",

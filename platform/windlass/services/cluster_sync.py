@@ -263,7 +263,7 @@ def _demand_key(demand: StoredDemand) -> DemandFilter:
 
 
 def _member_key(member: Member) -> MemberFilter:
-    return {"project": member.project, "user": member.user}
+    return {"project": member.project, "kind": member.kind, "name": member.name}
 
 
 def _quota_key(quota: StoredQuota | QueueQuota) -> QuotaFilter:

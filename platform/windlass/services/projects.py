@@ -8,7 +8,7 @@ from windlass.domain.capabilities import Capability
 from windlass.domain.datasets import VersionState
 from windlass.domain.errors import ConflictError, PreconditionFailedError
 from windlass.domain.jobs import UNFINISHED_STATES
-from windlass.domain.projects import Member, Principal, Project, Role
+from windlass.domain.projects import Member, Permission, Principal, Project, Role, SubjectKind
 from windlass.domain.records import Deletion, Tombstone
 from windlass.domain.storage_layout import project_prefix
 from windlass.kit.numbers import count
@@ -33,7 +33,7 @@ class Projects(BaseService):
     """Create, list, change and delete tenants."""
 
     def create(self, name: str, display_name: str, cohort: str | None, priority_ceiling: int = 0) -> Project:
-        """Create a project; the caller becomes its owner.
+        """Create a project; the caller becomes its admin.
 
         Raises:
             ConflictError: the name is taken.
@@ -56,7 +56,7 @@ class Projects(BaseService):
         )
         uow.projects.add(project)
         uow.project(project.id).members.add(
-            Member(project=project.id, user=self.caller.principal.user, role=Role.OWNER)
+            Member(project=project.id, name=self.caller.principal.user, role=Role.ADMIN)
         )
         self.audit(uow, "project.create", project.id, name, project.id)
         return project
@@ -65,7 +65,7 @@ class Projects(BaseService):
         """List the projects that the caller may read, by id. Ids sort by creation time, except those from a cluster."""
         principal = self.caller.principal
         with self.deps.database.read() as uow:
-            if principal.admin and principal.project is None:
+            if principal.may(Permission.PROJECTS_READ) and principal.project is None:
                 return uow.projects.page(limit, after)
             joined = [member.project for member in _memberships_of(uow, principal)]
             return uow.projects.page(limit, after, {"id": joined})
@@ -153,7 +153,7 @@ def discard_project(uow: UnitOfWork, uid: str, now: datetime) -> None:
 
 
 def _memberships_of(uow: ReadUnitOfWork, principal: Principal) -> list[Member]:
-    memberships = uow.all_projects().members.all({"user": principal.user})
+    memberships = uow.all_projects().members.all({"kind": SubjectKind.USER, "name": principal.user})
     return [member for member in memberships if principal.project in (None, member.project)]
 
 
@@ -162,48 +162,53 @@ class Members(ProjectService):
     """The members of a project and their roles."""
 
     def all(self) -> list[Member]:
-        """List the members by name."""
+        """List the groups, then the users, each by name."""
         with self.deps.database.read() as uow:
             return uow.project(self.project).members.all()
 
-    def put(self, user: str, role: Role) -> Member:
-        """Set a user's role; add the user if needed."""
+    def put(self, kind: SubjectKind, name: str, role: Role) -> Member:
+        """Set the role of a user or a group; add it if needed.
+
+        Raises:
+            ConflictError: the project would have no admin any more.
+        """
         self.deps.require(Capability.PROJECT_WRITES)
         with self.deps.database.write() as uow:
             members = uow.project(self.project).members
-            existing = members.find({"user": user})
+            existing = members.find({"kind": kind, "name": name})
             if existing is None:
-                member = Member(project=self.project, user=user, role=role)
+                member = Member(project=self.project, kind=kind, name=name, role=role)
                 members.add(member)
             else:
-                self._require_an_owner(members.all(), user, role)
+                self._require_an_admin(members.all(), existing, role)
                 member = members.save(existing.model_copy(update={"role": role}))
-            self.audit(uow, "member.put", user, user, self.project)
+            self.audit(uow, "member.put", name, name, self.project)
         return member
 
-    def remove(self, user: str, *, dry_run: bool = False) -> Deletion:
+    def remove(self, kind: SubjectKind, name: str, *, dry_run: bool = False) -> Deletion:
         """Remove a member; ``dry_run`` changes nothing.
 
         Raises:
-            ConflictError: the user is the last owner.
+            NotFoundError: it is no member.
+            ConflictError: the project would have no admin any more.
         """
         self.deps.require(Capability.PROJECT_WRITES)
         with self.deps.database.read() as uow:
-            self._require_removable(uow, user)
+            self._require_removable(uow, kind, name)
         if not dry_run:
             with self.deps.database.write() as uow:
-                self._require_removable(uow, user)
-                uow.project(self.project).members.delete({"user": user})
-                self.audit(uow, "member.remove", user, user, self.project)
-        return Deletion(kind="member", id=user, name=user, consequences=(f"jobs of {user} continue",))
+                self._require_removable(uow, kind, name)
+                uow.project(self.project).members.delete({"kind": kind, "name": name})
+                self.audit(uow, "member.remove", name, name, self.project)
+        jobs = f"jobs of {name} continue" if kind is SubjectKind.USER else f"jobs of the users of {name} continue"
+        return Deletion(kind="member", id=name, name=name, consequences=(jobs,))
 
-    def _require_removable(self, uow: ReadUnitOfWork, user: str) -> None:
+    def _require_removable(self, uow: ReadUnitOfWork, kind: SubjectKind, name: str) -> None:
         members = uow.project(self.project).members
-        members.get({"user": user})
-        self._require_an_owner(members.all(), user, None)
+        self._require_an_admin(members.all(), members.get({"kind": kind, "name": name}), None)
 
     @staticmethod
-    def _require_an_owner(members: list[Member], user: str, role: Role | None) -> None:
-        owners = {member.user for member in members if member.role is Role.OWNER}
-        if owners == {user} and role is not Role.OWNER:
-            raise ConflictError(f"{user} is the last owner", hint="make another member owner first")
+    def _require_an_admin(members: list[Member], member: Member, role: Role | None) -> None:
+        admins = [each for each in members if each.role is Role.ADMIN]
+        if admins == [member] and role is not Role.ADMIN:
+            raise ConflictError(f"{member.name} is the last admin", hint="make another member admin first")

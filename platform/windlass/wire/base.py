@@ -134,11 +134,11 @@ class WhoamiOut(Out):
 
     user: str
     """Name of the user."""
-    admin: bool
-    """Whether the key grants platform admin rights."""
+    platform_role: str | None
+    """Role on the whole platform: `platform-viewer` or `platform-admin`; null: none."""
     key: str
     """Id of the key."""
-    projects: dict[str, str] = Field(description="project name -> role; admins may access any project")
+    projects: dict[str, str] = Field(description="project name -> role; platform roles apply in every project")
 
 
 class ClusterSyncOut(Out):

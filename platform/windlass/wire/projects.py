@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from windlass.domain.ids import Name
+from windlass.domain.ids import Name, UserName
 from windlass.domain.text import DisplayName
 from windlass.wire.base import In, Out, ReasonOut, shown
 
@@ -15,8 +15,11 @@ MAX_GPUS = 1_000_000
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
 """The range of ``priority`` in a job spec."""
 
-Role = Literal["viewer", "editor", "owner"]
-"""viewer reads and predicts; editor also uploads, trains and deploys; owner also manages members."""
+Role = Literal["viewer", "editor", "admin"]
+"""viewer reads and predicts; editor also uploads, trains and deploys; admin also manages members."""
+
+PlatformRole = Literal["platform-viewer", "platform-admin"]
+"""platform-viewer reads everything; platform-admin has all permissions in every project."""
 
 
 class ProjectIn(In):
@@ -65,36 +68,38 @@ class ProjectOut(Out):
 
 
 class MemberIn(In):
-    """Set the role of a user: ``PUT /projects/{p}/members/{user}``."""
+    """Set the role of a user, or of a group: ``PUT /projects/{p}/members/{user}``, ``/groups/{group}``."""
 
     model_config = shown({"role": "editor"})
 
     role: Role
-    """What the user may do in the project."""
+    """What the member may do in the project."""
 
 
 class MemberOut(Out):
-    """A user's role in a project."""
+    """The role of a user, or of all users of a group, in a project."""
 
-    user: str
-    """Name of the user."""
+    kind: Literal["User", "Group"]
+    """Whether the name is that of a user or of a group of the identity provider."""
+    name: str
+    """Name of the user or the group."""
     role: Role
-    """What the user may do in the project."""
+    """What the member may do in the project."""
     version: int
     """Version of this object."""
 
 
 class KeyIn(In):
-    """Create an API key for a user. ``admin`` allows platform administration; ``project`` restricts it to a project."""
+    """Create an API key for a user. ``project`` restricts it to a project."""
 
     model_config = shown({"user": "ada", "name": "laptop", "expires_in_days": 90})
 
-    user: Name
+    user: UserName
     """User that the key authenticates."""
     name: DisplayName = ""
     """Display name of the key."""
-    admin: bool = False
-    """Grant platform admin rights."""
+    platform_role: PlatformRole | None = None
+    """Role on the whole platform; null: none."""
     project: Name | None = None
     """Project that the key is restricted to; null: unrestricted."""
     expires_in_days: int | None = Field(default=None, ge=1, le=3650)
@@ -110,8 +115,8 @@ class KeyOut(Out):
     """User that the key authenticates."""
     name: str
     """Display name of the key."""
-    admin: bool
-    """Whether it grants platform admin rights."""
+    platform_role: PlatformRole | None
+    """Role on the whole platform; null: none."""
     project: str | None
     """Name of the project that it is restricted to; null: unrestricted."""
     created_at: datetime

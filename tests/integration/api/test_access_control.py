@@ -127,14 +127,14 @@ def test_editor_cannot_change_quotas_or_members(ready: ControlPlaneHarness) -> N
     ready.client.put("/v1/projects/ours/members/ed", json={"role": "editor"})
     editor = ready.client_for_user("ed")
     ready.submit("ours", key="by-editor", client=editor)
-    assert editor.put("/v1/projects/ours/members/ed", json={"role": "owner"}).status_code == 403
+    assert editor.put("/v1/projects/ours/members/ed", json={"role": "admin"}).status_code == 403
     assert editor.delete("/v1/projects/ours/quotas/local").status_code == 403
 
 
 def test_project_key_cannot_access_other_projects(ready: ControlPlaneHarness) -> None:
     ready.create_project("theirs", pool="other")
     for name in ("ours", "theirs"):
-        ready.client.put(f"/v1/projects/{name}/members/bob", json={"role": "owner"})
+        ready.client.put(f"/v1/projects/{name}/members/bob", json={"role": "admin"})
     confined = ready.client_for_user("bob", project="ours")
     assert confined.get("/v1/projects/ours").status_code == 200
     assert confined.get("/v1/projects/theirs").status_code == 404
@@ -151,12 +151,12 @@ def test_revoked_key_is_rejected(harness: ControlPlaneHarness) -> None:
 
 def test_the_key_in_use_and_the_last_admin_key_are_revoked_by_force_only(harness: ControlPlaneHarness) -> None:
     mine = harness.client.get("/v1/whoami").json()["key"]
-    other = harness.client.post("/v1/keys", json={"user": "ada", "admin": True}).json()
+    other = harness.client.post("/v1/keys", json={"user": "ada", "platform_role": "platform-admin"}).json()
     reply = harness.client.delete(f"/v1/keys/{mine}")
     assert (reply.status_code, reply.json()["code"]) == (409, "conflict")
     ada = harness.client_for_key(other["secret"])
     assert ada.delete(f"/v1/keys/{mine}").status_code == 200
-    expired = ada.post("/v1/keys", json={"user": "bob", "admin": True, "expires_in_days": 1}).json()
+    expired = ada.post("/v1/keys", json={"user": "bob", "platform_role": "platform-admin", "expires_in_days": 1}).json()
     bob = harness.client_for_key(expired["secret"])
     assert bob.delete(f"/v1/keys/{other['id']}").status_code == 200
     assert bob.delete(f"/v1/keys/{expired['id']}").status_code == 409

@@ -86,7 +86,7 @@ def test_reason_from_the_cluster_takes_precedence(harness: ControlPlaneHarness, 
 
 
 def test_member_sees_only_its_own_project(harness: ControlPlaneHarness, view: MemoryView) -> None:
-    ada = Member(project=SEARCH.project.id, user="ada", role=Role.VIEWER)
+    ada = Member(project=SEARCH.project.id, name="ada", role=Role.VIEWER)
     view.set_state([SEARCH.model_copy(update={"members": (ada,)}), SPEECH])
     harness.cluster_sync.step()
     team = harness.client_for_user("ada")
@@ -178,7 +178,7 @@ def test_objects_owned_by_the_cluster_are_read_only(borrowed: ControlPlaneHarnes
         borrowed.client.patch("/v1/pools/a100", json={"capacity": 1}, headers={"If-Match": '"1"'}),
         borrowed.client.post("/v1/projects", json={"name": "new"}),
         borrowed.client.delete("/v1/projects/search", headers={"If-Match": '"1"'}),
-        borrowed.client.put("/v1/projects/search/members/ada", json={"role": "owner"}),
+        borrowed.client.put("/v1/projects/search/members/ada", json={"role": "admin"}),
     ]
     assert [(reply.status_code, reply.json()["code"]) for reply in responses] == [(409, "capability_missing")] * 5
     assert all("kubectl" in reply.json()["hint"] for reply in responses)

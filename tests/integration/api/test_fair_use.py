@@ -11,7 +11,7 @@ import pytest
 from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.db.session import SqlDatabase
-from windlass.domain.projects import Permission, Principal
+from windlass.domain.projects import Permission, PlatformRole, Principal
 from windlass.ports import ReadUnitOfWork
 from windlass.services.base import Caller
 from windlass.services.jobs import Jobs
@@ -48,7 +48,7 @@ def stream_caller(harness: ControlPlaneHarness, user: str = "eve") -> StreamCall
         key = uow.keys.all({"user": user})[-1]
     if harness.client.put(f"/v1/projects/ours/members/{user}", json={"role": "viewer"}).status_code != 200:
         raise AssertionError
-    return StreamCaller(Principal(user=user, key=key.id), "ours", project.id, Permission.JOBS_READ)
+    return StreamCaller(Principal(user=user, credential=key.id), "ours", project.id, Permission.JOBS_READ)
 
 
 def jobs_of(harness: ControlPlaneHarness, caller: StreamCaller) -> Jobs:
@@ -95,7 +95,7 @@ def test_a_stream_ends_when_its_reader_loses_access(
         await asyncio.sleep(0.6)
         open_before = not task.done()
         if change == "revoke the key":
-            assert ready.client.delete(f"/v1/keys/{caller.principal.key}").status_code == 200
+            assert ready.client.delete(f"/v1/keys/{caller.principal.credential}").status_code == 200
         else:
             assert ready.client.delete("/v1/projects/ours/members/eve").status_code == 200
         await asyncio.wait_for(task, 5)
@@ -144,7 +144,7 @@ def test_streams_beyond_the_limit_are_refused_until_one_is_closed(
 
 def _principal(harness: ControlPlaneHarness) -> Principal:
     key = harness.client.get("/v1/whoami").json()["key"]
-    return Principal(user="admin", key=key, admin=True)
+    return Principal(user="admin", credential=key, platform_role=PlatformRole.ADMIN)
 
 
 def test_the_requests_of_one_user_leave_threads_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

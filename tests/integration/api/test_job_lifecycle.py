@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.fakes.harness import ControlPlaneHarness, SimulatedRun
 
-from windlass.domain.projects import Principal
+from windlass.domain.projects import PlatformRole, Principal
 from windlass.ports import BackendState
 from windlass.services.base import Caller
 from windlass.services.jobs import Jobs
@@ -179,7 +179,7 @@ class StreamReader:
     def __init__(self, harness: ControlPlaneHarness, job: str) -> None:
         with harness.database.read() as uow:
             project = uow.projects.get({"name": "ours"}).id
-        caller = Caller(Principal(user="admin", key="test", admin=True))
+        caller = Caller(Principal(user="admin", credential="test", platform_role=PlatformRole.ADMIN))
         self.jobs, self.job, self.cursor = Jobs(harness.deps, caller, project), job, StreamCursor(0)
 
     def read(self) -> list[tuple[str, int, float]]:

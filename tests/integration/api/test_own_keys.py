@@ -45,7 +45,7 @@ def test_a_renewed_key_has_the_same_rights_and_lifetime_and_replaces_the_old_one
     reply = ada.post(f"/v1/keys/{old['id']}:renew")
     assert reply.status_code == 201
     new = reply.json()
-    assert (new["user"], new["name"], new["admin"], new["project"]) == ("ada", "laptop", False, "ours")
+    assert (new["user"], new["name"], new["platform_role"], new["project"]) == ("ada", "laptop", None, "ours")
     assert new["id"] != old["id"]
     assert works(ready, new)
     assert works(ready, old), "for an hour, in case the reply was lost"
@@ -72,7 +72,7 @@ def test_a_key_that_is_not_valid_cannot_be_renewed(ready: ControlPlaneHarness, e
 
 def test_a_key_does_not_reach_keys_with_more_rights(ready: ControlPlaneHarness) -> None:
     ready.create_project("theirs")
-    admin, plain = make_key(ready, "ada", admin=True), make_key(ready, "ada")
+    admin, plain = make_key(ready, "ada", platform_role="platform-admin"), make_key(ready, "ada")
     ours, theirs = make_key(ready, "ada", project="ours"), make_key(ready, "ada", project="theirs")
     reach = {key["id"]: listed(ready.client_for_key(key["secret"])) for key in (plain, ours)}
     assert reach[plain["id"]] == {plain["id"], ours["id"], theirs["id"]}
@@ -86,7 +86,7 @@ def test_a_key_does_not_reach_keys_with_more_rights(ready: ControlPlaneHarness) 
 
 def test_the_audit_log_is_filtered_by_project_name_actor_and_action(ready: ControlPlaneHarness) -> None:
     make_key(ready, "ada")
-    ready.client.put("/v1/projects/ours/members/ada", json={"role": "owner"})
+    ready.client.put("/v1/projects/ours/members/ada", json={"role": "admin"})
     ada = ready.client_for_user("ada")
     ada.put("/v1/projects/ours/members/bob", json={"role": "viewer"})
     uid = ready.client.get("/v1/projects/ours").json()["uid"]

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from tests.fakes.harness import ADMIN, ControlPlaneHarness
 
-from windlass.domain.projects import Role
+from windlass.domain.projects import Role, SubjectKind
 from windlass.services.projects import Members
 
 URL = "/v1/projects/ours"
@@ -15,7 +15,7 @@ URL = "/v1/projects/ours"
 def create_owner(harness: ControlPlaneHarness) -> TestClient:
     with harness.database.read() as uow:
         project = uow.projects.get({"name": "ours"})
-    Members(harness.deps, ADMIN, project.id).put("olga", Role.OWNER)
+    Members(harness.deps, ADMIN, project.id).put(SubjectKind.USER, "olga", Role.ADMIN)
     return harness.client_for_user("olga")
 
 

@@ -96,7 +96,7 @@ def test_last_owner_cannot_be_removed(harness: ControlPlaneHarness) -> None:
     harness.create_project("lab")
     assert harness.client.delete("/v1/projects/lab/members/admin").status_code == 409
     assert harness.client.put("/v1/projects/lab/members/admin", json={"role": "viewer"}).status_code == 409
-    harness.client.put("/v1/projects/lab/members/bob", json={"role": "owner"})
+    harness.client.put("/v1/projects/lab/members/bob", json={"role": "admin"})
     assert harness.client.delete("/v1/projects/lab/members/admin").status_code == 200
 
 

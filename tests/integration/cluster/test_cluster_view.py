@@ -127,7 +127,7 @@ def test_pools_and_projects_match_their_resources(lab: OperatorProcess, view: In
     assert search.project.id == id_of("prj", raw["metadata"]["uid"])
     assert search.project.cohort == "lab"
     users = {one["name"]: one["role"] for one in raw["spec"].get("members", ()) if one["kind"] == "User"}
-    assert {one.user: one.role for one in search.members} == {name: Role(role) for name, role in users.items()}
+    assert {one.name: one.role for one in search.members} == {name: Role(role) for name, role in users.items()}
     quotas = {one["pool"]: one["nominal"] for one in raw["spec"]["quotas"]}
     assert {one.pool: one.nominal for one in search.quotas} == quotas
     assert {one.managed_by for one in search.quotas} == {"testcluster"}

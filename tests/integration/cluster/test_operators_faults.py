@@ -121,7 +121,7 @@ def test_conflicts_are_retried_and_the_users_spec_is_never_lost(
 ) -> None:
     """Row 16. The first conflict is real: another client writes the spec between our read and our write."""
     start(3600)
-    spec = quota(3) | {"displayName": "as made", "members": [{"name": "ada", "role": "owner"}]}
+    spec = quota(3) | {"displayName": "as made", "members": [{"name": "ada", "role": "admin"}]}
     meanwhile = iter(["changed once", "changed twice"])
 
     def other_writer(request: ProxiedRequest) -> InjectedResponse | None:

@@ -87,7 +87,7 @@ def edit(cluster: LocalCluster, expression: str) -> None:
 def test_setting_changing_and_removing_a_quota_keeps_all_other_fields(
     installed: LocalCluster, admin: KubeClient, resources: ProjectQuotaWriter
 ) -> None:
-    members = [{"kind": "User", "name": "ada", "role": "owner"}]
+    members = [{"kind": "User", "name": "ada", "role": "admin"}]
     by_kubectl(installed, manifest(quota("h100", 1), members=members), "--server-side")
     before = admin.get(REF)["spec"]
     resources.apply(change(admin, "a100", 4, borrowing_limit=2))
@@ -117,7 +117,7 @@ def test_the_last_quota_of_a_project_can_be_removed(admin: KubeClient, resources
 
 
 def test_our_other_applied_fields_are_kept(admin: KubeClient, resources: ProjectQuotaWriter) -> None:
-    members = [{"kind": "User", "name": "ada", "role": "owner"}]
+    members = [{"kind": "User", "name": "ada", "role": "admin"}]
     desired = manifest(quota("a100", 1), members=members, jobs={"priorityCeiling": 10})
     desired["metadata"]["labels"] = {"team": "vision"}
     admin.apply(desired, manager=API_MANAGER)

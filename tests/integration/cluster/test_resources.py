@@ -64,7 +64,7 @@ def endpoint(**spec: Any) -> Json:
         (project(quotas=[{"pool": "a100", "nominal": 4, "lendingLimit": 5}], cohort="lab"), "cannot lend more"),
         (project(quotas=[{"pool": "a100", "nominal": 4, "borrowingLimit": 5}]), "require a cohort"),
         (project(quotas=[{"pool": "a100", "nominal": 1}, {"pool": "a100", "nominal": 2}]), "duplicate entries"),
-        (project(members=[{"name": "ada", "role": "editor"}, {"name": "ada", "role": "owner"}]), "duplicate entries"),
+        (project(members=[{"name": "ada", "role": "editor"}, {"name": "ada", "role": "admin"}]), "duplicate entries"),
         (project(members=[{"name": "ada", "role": "root"}]), "Unsupported value"),
         (endpoint(versions=[served_version(gpus=1)]), "requires pool"),
         (endpoint(versions=[]), "should have at least 1 items"),

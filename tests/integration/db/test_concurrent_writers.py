@@ -16,7 +16,7 @@ from tests.fakes.harness import ADMIN, ControlPlaneHarness
 
 from windlass.domain.errors import TransactionConflictError
 from windlass.domain.jobs import AttemptState, JobState
-from windlass.domain.projects import Permission, Role
+from windlass.domain.projects import Permission, Role, SubjectKind
 from windlass.ports import Changes, UnitOfWork
 from windlass.services.attempts import close_attempt, run_and_job
 from windlass.services.projects import Members
@@ -96,10 +96,10 @@ def a_version(harness: ControlPlaneHarness) -> None:
 
 def test_one_of_two_owners_who_remove_each_other_stays(harness: ControlPlaneHarness) -> None:
     for user in ("ann", "bob"):
-        harness.client.put(f"/v1/projects/ours/members/{user}", json={"role": "owner"})
+        harness.client.put(f"/v1/projects/ours/members/{user}", json={"role": "admin"})
     with harness.database.read() as uow:
         project = uow.projects.get({"name": "ours"}).id
-    Members(harness.deps, ADMIN, project).remove("admin")
+    Members(harness.deps, ADMIN, project).remove(SubjectKind.USER, "admin")
     repeated = partial(REGISTRY.get_sample_value, "windlass_transaction_conflicts_total", {"operation": "request"})
     before = repeated() or 0.0
     replies = at_once(harness, *(request(harness, "DELETE", f"projects/ours/members/{u}") for u in ("ann", "bob")))
@@ -197,7 +197,7 @@ def test_sources_of_one_attempt_report_at_the_same_time(harness: ControlPlaneHar
 def test_two_workers_admit_no_more_than_the_capacity(harness: ControlPlaneHarness, tmp_path: Path) -> None:
     harness.create_project("theirs", gpus=1)
     harness.create_dataset("theirs")
-    harness.client.put("/v1/projects/theirs/members/admin", json={"role": "owner"})
+    harness.client.put("/v1/projects/theirs/members/admin", json={"role": "admin"})
     with harness.database.write() as uow:
         pool = uow.pools.get({"name": "local"})
         uow.pools.save(pool.model_copy(update={"capacity": 1}))
@@ -286,13 +286,13 @@ def test_a_deadlock_is_a_conflict_that_is_repeated(harness: ControlPlaneHarness)
 
 def test_a_role_is_checked_again_when_a_request_is_repeated(harness: ControlPlaneHarness) -> None:
     """A repetition includes the authorization of the request."""
-    harness.client.put("/v1/projects/ours/members/bob", json={"role": "owner"})
+    harness.client.put("/v1/projects/ours/members/bob", json={"role": "admin"})
     bob = harness.client_for_user("bob")
     with harness.database.read() as uow:
         project = uow.projects.get({"name": "ours"}).id
     principal = harness.access_control.authenticate(bob.headers["authorization"].split()[1])
     assert harness.access_control.authorize_project(principal, "ours", Permission.MEMBERS_WRITE)[1]
-    Members(harness.deps, ADMIN, project).put("bob", Role.VIEWER)
+    Members(harness.deps, ADMIN, project).put(SubjectKind.USER, "bob", Role.VIEWER)
     assert bob.delete("/v1/projects/ours/members/admin").status_code == 403
 
 

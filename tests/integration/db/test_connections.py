@@ -48,7 +48,7 @@ def test_every_get_route_uses_one_connection(tmp_path: Path) -> None:
     harness = ControlPlaneHarness(tmp_path, connections=1)
     harness.create_project("ours")
     harness.create_dataset("ours")
-    harness.client.put("/v1/projects/ours/members/bob", json={"role": "owner"})
+    harness.client.put("/v1/projects/ours/members/bob", json={"role": "admin"})
     bob = harness.client_for_user("bob")
     checked = 0
     for module in (platform, projects, datasets, jobs, models, endpoints):

@@ -43,6 +43,26 @@ def test_existing_datasets_continue_from_their_highest_version_number(tmp_path: 
     engine.dispose()
 
 
+def test_owners_become_admins_and_admin_keys_get_the_platform_role(tmp_path: Path) -> None:
+    engine = sqlite_engine(tmp_path / "old.db")
+    upgrade(engine, "0005")
+    with engine.begin() as connection:
+        execute = connection.exec_driver_sql
+        execute("INSERT INTO project (id, name, display_name, created_at, version) VALUES ('p', 'p', '', 0, 1)")
+        for user, role in (("ada", "owner"), ("bob", "viewer")):
+            execute(f"INSERT INTO member VALUES ('p', '{user}', '{role}', 3)")  # noqa: S608 - constants
+        for key, admin in (("key_a", 1), ("key_b", 0)):
+            columns = "id, user, name, admin, secret_hash, created_at"
+            execute(f"INSERT INTO api_key ({columns}) VALUES ('{key}', 'ada', '', {admin}, 'x', 0)")  # noqa: S608 - constants
+    migrate(engine)
+    with engine.connect() as connection:
+        members = connection.exec_driver_sql("SELECT * FROM member ORDER BY name").all()
+        keys = connection.exec_driver_sql("SELECT id, platform_role FROM api_key ORDER BY id").all()
+    assert [tuple(row) for row in members] == [("p", "User", "ada", "admin", 3), ("p", "User", "bob", "viewer", 3)]
+    assert [tuple(row) for row in keys] == [("key_a", "platform-admin"), ("key_b", None)]
+    engine.dispose()
+
+
 def test_drift_reports_a_missing_table(tmp_path: Path) -> None:
     engine = sqlite_engine(tmp_path / "new.db")
     migrate(engine)

@@ -11,7 +11,7 @@ from tests.factories.postgres_server import PostgresServer, postgres_server
 from tests.fakes.harness import ADMIN, ControlPlaneHarness
 
 from windlass.domain.errors import UnavailableError
-from windlass.domain.projects import Project, Role
+from windlass.domain.projects import Project, Role, SubjectKind
 from windlass.ports import Changes, Database, UnitOfWork
 from windlass.services.projects import Members
 from windlass.services.transactions import MAX_CONFLICTS
@@ -108,19 +108,19 @@ class ConflictingWriter:
     def _write(self) -> None:
         with self._database.write() as uow:
             members = uow.project(self._project).members
-            [bob] = [member for member in members.all() if member.user == "bob"]
-            members.save(bob.model_copy(update={"role": Role.EDITOR if self.conflicts % 2 else Role.OWNER}))
+            [bob] = [member for member in members.all() if member.name == "bob"]
+            members.save(bob.model_copy(update={"role": Role.EDITOR if self.conflicts % 2 else Role.ADMIN}))
 
 
 def test_a_request_that_conflicts_every_time_is_refused_and_can_be_repeated(harness: ControlPlaneHarness) -> None:
     with harness.database.read() as uow:
         project = uow.projects.get({"name": "ours"}).id
     for user in ("ann", "bob"):
-        Members(harness.deps, ADMIN, project).put(user, Role.OWNER)
+        Members(harness.deps, ADMIN, project).put(SubjectKind.USER, user, Role.ADMIN)
     writer = ConflictingWriter(harness.database, project)
     harness.database.add_commit_hook(writer)
     reply = harness.client.delete("/v1/projects/ours/members/ann")
     assert (reply.status_code, reply.json()["code"]) == (503, "transaction_conflict"), reply.text
     assert int(reply.headers["retry-after"]) > 0
     assert writer.conflicts == MAX_CONFLICTS
-    assert {member.user for member in Members(harness.deps, ADMIN, project).all()} == {"admin", "ann", "bob"}
+    assert {member.name for member in Members(harness.deps, ADMIN, project).all()} == {"admin", "ann", "bob"}

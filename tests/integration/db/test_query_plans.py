@@ -106,7 +106,7 @@ def run_a_job(harness: ControlPlaneHarness, key: str) -> dict[str, Any]:
 
 def read_everything(harness: ControlPlaneHarness, job: str) -> None:
     """Call every GET route as an admin and as a member, and every list with its filters."""
-    harness.client.put("/v1/projects/ours/members/bob", json={"role": "owner"})
+    harness.client.put("/v1/projects/ours/members/bob", json={"role": "admin"})
     bob = harness.client_for_user("bob")
     values = {
         "project": "ours",

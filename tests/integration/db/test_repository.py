@@ -37,9 +37,9 @@ def test_only_a_taken_key_is_reported_as_a_conflict(tmp_path: Path) -> None:
     harness = ControlPlaneHarness(tmp_path)
     uid = harness.create_project("ours")
     with pytest.raises(ConflictError, match="exists already"), harness.database.write() as uow:
-        uow.project(uid).members.add(Member(project=uid, user="admin", role=Role.OWNER))
+        uow.project(uid).members.add(Member(project=uid, name="admin", role=Role.ADMIN))
     with pytest.raises(ConflictError, match="conflicts with stored data"), harness.database.write() as uow:
-        uow.project("prj_none").members.add(Member(project="prj_none", user="admin", role=Role.OWNER))
+        uow.project("prj_none").members.add(Member(project="prj_none", name="admin", role=Role.ADMIN))
     harness.close()
 
 
@@ -50,19 +50,19 @@ def test_names_are_listed_in_the_order_of_their_code_points(tmp_path: Path) -> N
     uid = harness.create_project("ours")
     with harness.database.write() as uow:
         for name in reversed(names):
-            if name != "admin":  # the owner
-                uow.project(uid).members.add(Member(project=uid, user=name, role=Role.VIEWER))
+            if name != "admin":  # its admin already
+                uow.project(uid).members.add(Member(project=uid, name=name, role=Role.VIEWER))
     listed, cursor = [], None
     while True:
         query = {"limit": 1} | ({"cursor": cursor} if cursor else {})
         page = harness.client.get("/v1/projects/ours/members", params=query).json()
-        listed += [member["user"] for member in page["items"]]
+        listed += [member["name"] for member in page["items"]]
         cursor = page["next_cursor"]
         if cursor is None:
             break
     assert listed == sorted(names)
     with harness.database.read() as uow:
-        assert [member.user for member in uow.project(uid).members.all()] == sorted(names)
+        assert [member.name for member in uow.project(uid).members.all()] == sorted(names)
     harness.close()
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.factories.http_servers import serve
 from tests.fakes.harness import ADMIN, ControlPlaneHarness
 
+from windlass.domain.projects import PlatformRole
 from windlass.ports import BackendState
 from windlass.runtime.context import KFP_RUN_ID_VARIABLE
 from windlass.sdk import Job
@@ -72,7 +73,9 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Submi
         harness.create_project("ours")
         harness.create_base_model()
         harness.create_dataset("ours")
-        monkeypatch.setenv("WINDLASS_KEY", Keys(harness.deps, ADMIN).create("caller", admin=True)[1])
+        monkeypatch.setenv(
+            "WINDLASS_KEY", Keys(harness.deps, ADMIN).create("caller", platform_role=PlatformRole.ADMIN)[1]
+        )
         monkeypatch.setenv(KFP_RUN_ID_VARIABLE, "run-1")
         yield SubmittedJob(harness, f"http://127.0.0.1:{port}", tmp_path)
     harness.close()

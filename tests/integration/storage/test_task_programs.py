@@ -16,6 +16,7 @@ from windlass.domain.datasets import DataRequest, DataResult, Split
 from windlass.domain.errors import NotFoundError
 from windlass.domain.ingest import IngestOptions
 from windlass.domain.models import ImportedModel
+from windlass.domain.projects import PlatformRole
 from windlass.domain.specs import Task
 from windlass.domain.storage_layout import task_result_prefix
 from windlass.orchestration.task_result import RESULT_NAME
@@ -101,7 +102,7 @@ def test_a_model_is_uploaded_by_the_sdk_and_imported(server: TransferServer, tmp
     source = tiny_encoder(tmp_path / "source")
     (source / "manifest.json").unlink()
     harness = server.harness
-    key = Keys(harness.deps, ADMIN).create("admin", admin=True)[1]
+    key = Keys(harness.deps, ADMIN).create("admin", platform_role=PlatformRole.ADMIN)[1]
     sent: dict[str, int] = {}
     with Client(server.url, key=key) as client:
         added = client.base_models.add(

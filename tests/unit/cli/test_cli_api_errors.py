@@ -84,12 +84,12 @@ def test_a_suggested_command_acts_on_the_same_project(cli: Windlass, harness: Co
 def test_a_permission_that_no_role_has_is_asked_from_an_admin(
     cli: Windlass, harness: ControlPlaneHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harness.client.put("/v1/projects/default/members/bob", json={"role": "owner"})
+    harness.client.put("/v1/projects/default/members/bob", json={"role": "admin"})
     bob = harness.client_for_user("bob")
     monkeypatch.setenv("WINDLASS_KEY", bob.headers["Authorization"].removeprefix("Bearer "))
     assert "ask a platform admin" in cli("quota", "set", "local", "5").err
     harness.client.put("/v1/projects/default/members/bob", json={"role": "viewer"})
-    assert "ask an owner of the project" in cli("dataset", "delete", "reviews", "--yes").err
+    assert "ask an admin of the project" in cli("dataset", "delete", "reviews", "--yes").err
 
 
 def test_a_server_that_ended_is_not_described_as_an_unknown_url(

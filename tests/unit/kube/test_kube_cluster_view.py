@@ -133,7 +133,7 @@ def test_parses_a_project(view: StubClusterView) -> None:
     key = 'k:{"pool":"a100"}'
     fields: Json = {"f:spec": {"f:quotas": {key: {".": {}, "f:pool": {}, "f:nominal": {}}}}}
     members = [
-        {"kind": "User", "name": "ada", "role": "owner"},
+        {"kind": "User", "name": "ada", "role": "admin"},
         {"kind": "Group", "name": "team", "role": "editor"},
         {"name": "bob", "role": "viewer"},
     ]
@@ -153,9 +153,10 @@ def test_parses_a_project(view: StubClusterView) -> None:
         "created_at": datetime(2026, 11, 22, 10, tzinfo=UTC),
         "version": 2,
     }
-    assert [(one.project, one.user, one.role) for one in state.members] == [
-        (uid, "ada", Role.OWNER),
-        (uid, "bob", Role.VIEWER),
+    assert [(one.project, one.kind, one.name, one.role) for one in state.members] == [
+        (uid, "User", "ada", Role.ADMIN),
+        (uid, "Group", "team", Role.EDITOR),
+        (uid, "User", "bob", Role.VIEWER),
     ]
     [share] = state.quotas
     assert (share.project, share.pool, share.nominal, share.borrowing_limit) == (uid, "a100", 4, 2)

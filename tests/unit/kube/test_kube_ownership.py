@@ -30,7 +30,7 @@ def quota(*names: str, pool: str = "a100") -> Json:
 SPEC = {
     "cohort": "lab",
     "jobs": {"priorityCeiling": 10, "maxDurationSeconds": 60},
-    "members": [{"kind": "User", "name": "ada", "role": "owner"}, {"kind": "Group", "name": "ada", "role": "viewer"}],
+    "members": [{"kind": "User", "name": "ada", "role": "admin"}, {"kind": "Group", "name": "ada", "role": "viewer"}],
     "quotas": [{"pool": "a100", "nominal": 4, "borrowingLimit": 2}, {"pool": "h100", "nominal": 1}],
 }
 

@@ -178,15 +178,13 @@ def test_patch_with_explicit_version_is_not_retried(server: StubServer, client: 
     assert [(request.method, request.headers["if-match"]) for request in server.recorded] == [("PATCH", '"3"')]
 
 
-def test_member_is_removed_at_the_listed_version(server: StubServer, client: Client) -> None:
-    members = "/v1/projects/team-a/members"
-    server.on("GET", members, page({"user": "ann", "role": "owner", "version": 5}))
+def test_users_and_groups_are_members(server: StubServer, client: Client) -> None:
     removed = {"kind": "member", "id": "ann", "name": "ann", "contains": {}, "stored_bytes": 0, "consequences": []}
-    server.on("DELETE", f"{members}/ann", ok(removed))
+    server.on("DELETE", "/v1/projects/team-a/members/ann", ok(removed))
     assert client.members.remove("ann").name == "ann"
-    assert server.requests("DELETE", f"{members}/ann")[0].headers["if-match"] == '"5"'
-    with pytest.raises(NotFoundError, match="bob"):
-        client.members.remove("bob")
+    group = {"kind": "Group", "name": "/ml/team", "role": "editor", "version": 1}
+    server.on("PUT", "/v1/projects/team-a/groups/%2Fml%2Fteam", ok(group))
+    assert client.members.set_group("/ml/team", "editor").kind == "Group"
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
@@ -214,7 +212,7 @@ def test_error_names_an_unknown_field_of_a_spec(client: Client) -> None:
 
 
 def test_key_is_sent_to_the_server_but_not_shown_in_repr(server: StubServer, client: Client) -> None:
-    server.on("GET", "/v1/whoami", ok({"user": "ann", "admin": False, "key": "key_1", "projects": {}}))
+    server.on("GET", "/v1/whoami", ok({"user": "ann", "platform_role": None, "key": "key_1", "projects": {}}))
     assert client.server.whoami().user == "ann"
     assert server.recorded[0].headers["authorization"] == "Bearer wlk_test_secret"
     assert "secret" not in repr(client) + repr(client.connection)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 import windlass
-from windlass.domain.projects import ApiKey, Permission, Pool
+from windlass.domain.projects import ApiKey, Permission, PlatformRole, Pool
 from windlass.domain.text import Identifier
 from windlass.services.access import Keys
 from windlass.services.audit import AuditTrail
@@ -41,10 +41,12 @@ def get_server(request: Request) -> ServerOut:
 
 @router.get("/whoami", operation_id="getWhoami", tags=["server"])
 def get_whoami(ctx: Annotated[RequestContext, require_global(Permission.WHOAMI)]) -> WhoamiOut:
-    """Get the user, admin flag and project roles of the credential."""
+    """Get the user, the platform role and the project roles of the credential."""
     principal = ctx.caller.principal
     roles = {name: role.value for name, role in ctx.service(Projects).memberships().items()}
-    return WhoamiOut(user=principal.user, admin=principal.admin, key=principal.key, projects=roles)
+    return WhoamiOut(
+        user=principal.user, platform_role=principal.platform_role, key=principal.credential, projects=roles
+    )
 
 
 @router.post("/keys", status_code=201, operation_id="createKey", tags=["keys"])
@@ -52,7 +54,11 @@ def create_key(body: KeyIn, ctx: Annotated[RequestContext, require_global(Permis
     """Create an API key. Only this response contains its secret."""
     keys = ctx.service(Keys)
     key, secret = keys.create(
-        body.user, name=body.name, admin=body.admin, project=body.project, days=body.expires_in_days
+        body.user,
+        name=body.name,
+        platform_role=PlatformRole(body.platform_role) if body.platform_role else None,
+        project=body.project,
+        days=body.expires_in_days,
     )
     return _new_key_out(keys, key, secret)
 

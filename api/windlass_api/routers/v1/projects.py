@@ -2,11 +2,10 @@
 
 from typing import Annotated, Any
 
-from fastapi import Path, Response
+from fastapi import Response
 
 from windlass.domain.cluster_sync import ChangeState, QuotaSpec
-from windlass.domain.ids import Name
-from windlass.domain.projects import Permission, Role
+from windlass.domain.projects import Permission, Role, SubjectKind
 from windlass.services.projects import Members, Projects
 from windlass.services.quotas import Quotas
 from windlass.services.usage import Usage
@@ -25,7 +24,17 @@ from windlass_api import routing
 from windlass_api.dependencies import IfMatch, RequestContext, require_global, require_project
 from windlass_api.mapping import deletion_out, member_out, project_out, quota_change_out, quota_out, set_etag
 from windlass_api.paging import paginate, paginate_items
-from windlass_api.parameters import CursorText, DryRun, Limit, PoolName, ProjectName, QuotaChangeId, UserName
+from windlass_api.parameters import (
+    CursorText,
+    DryRun,
+    GroupParameter,
+    Limit,
+    NewUser,
+    PoolName,
+    ProjectName,
+    QuotaChangeId,
+    UserParameter,
+)
 
 router = routing.router(prefix="/v1/projects")
 
@@ -38,7 +47,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 def create_project(
     body: ProjectIn, response: Response, ctx: Annotated[RequestContext, require_global(Permission.PROJECTS_WRITE)]
 ) -> ProjectOut:
-    """Create a project; the caller becomes its owner."""
+    """Create a project; the caller becomes its admin."""
     created = ctx.service(Projects).create(body.name, body.display_name, body.cohort, body.priority_ceiling)
     response.headers["Location"] = f"/v1/projects/{created.name}"
     return project_out(created, response)
@@ -93,20 +102,22 @@ def list_members(
     limit: Limit = 50,
     cursor: CursorText = None,
 ) -> Page[MemberOut]:
-    """List members and their roles, by user name."""
-    return paginate_items(ctx.project_service(Members).all(), limit, cursor, lambda member: member.user, member_out)
+    """List the groups, then the users, with their roles."""
+    return paginate_items(
+        ctx.project_service(Members).all(), limit, cursor, lambda member: f"{member.kind}/{member.name}", member_out
+    )
 
 
 @router.put("/{project}/members/{user}", operation_id="putMember", tags=["members"])
 def put_member(
     project: ProjectName,
-    user: Annotated[Name, Path(description="name of the user")],
+    user: NewUser,
     body: MemberIn,
     response: Response,
     ctx: Annotated[RequestContext, require_project(Permission.MEMBERS_WRITE)],
 ) -> MemberOut:
     """Add a member or change a member's role."""
-    member = ctx.project_service(Members).put(user, Role(body.role))
+    member = ctx.project_service(Members).put(SubjectKind.USER, user, Role(body.role))
     set_etag(response, member.version)
     return member_out(member)
 
@@ -114,12 +125,37 @@ def put_member(
 @router.delete("/{project}/members/{user}", operation_id="removeMember", tags=["members"])
 def remove_member(
     project: ProjectName,
-    user: UserName,
+    user: UserParameter,
     ctx: Annotated[RequestContext, require_project(Permission.MEMBERS_WRITE)],
     dry_run: DryRun = False,
 ) -> DeletionOut:
-    """Remove a member; the last owner cannot be removed."""
-    return deletion_out(ctx.project_service(Members).remove(user, dry_run=dry_run))
+    """Remove a member; the last admin cannot be removed."""
+    return deletion_out(ctx.project_service(Members).remove(SubjectKind.USER, user, dry_run=dry_run))
+
+
+@router.put("/{project}/groups/{group:path}", operation_id="putGroup", tags=["members"])
+def put_group(
+    project: ProjectName,
+    group: GroupParameter,
+    body: MemberIn,
+    response: Response,
+    ctx: Annotated[RequestContext, require_project(Permission.MEMBERS_WRITE)],
+) -> MemberOut:
+    """Give a role to all users of a group of the identity provider, or change it."""
+    member = ctx.project_service(Members).put(SubjectKind.GROUP, group, Role(body.role))
+    set_etag(response, member.version)
+    return member_out(member)
+
+
+@router.delete("/{project}/groups/{group:path}", operation_id="removeGroup", tags=["members"])
+def remove_group(
+    project: ProjectName,
+    group: GroupParameter,
+    ctx: Annotated[RequestContext, require_project(Permission.MEMBERS_WRITE)],
+    dry_run: DryRun = False,
+) -> DeletionOut:
+    """Take the role from a group; its users keep the roles that they have themselves or by other groups."""
+    return deletion_out(ctx.project_service(Members).remove(SubjectKind.GROUP, group, dry_run=dry_run))
 
 
 @router.get("/{project}/quotas", operation_id="listQuotas", tags=["quotas"])

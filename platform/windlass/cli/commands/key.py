@@ -13,6 +13,7 @@ from windlass.cli.output_files import require_folder
 from windlass.cli.render import Column
 from windlass.cli.session import Session, command, command_group
 from windlass.domain.errors import InvalidError
+from windlass.domain.projects import PlatformRole
 from windlass.kit.files import write_atomic
 from windlass.wire.projects import KeyOut, NewKeyOut
 
@@ -22,7 +23,7 @@ _COLUMNS = (
     Column[KeyOut]("id", lambda key: key.id),
     Column[KeyOut]("user", lambda key: key.user),
     Column[KeyOut]("name", lambda key: key.name),
-    Column[KeyOut]("admin", lambda key: key.admin),
+    Column[KeyOut]("platform role", lambda key: key.platform_role),
     Column[KeyOut]("project", lambda key: key.project),
     Column[KeyOut]("age", lambda key: key.created_at),
     Column[KeyOut]("expires", lambda key: key.expires_at and key.expires_at.isoformat(timespec="minutes")),
@@ -46,7 +47,10 @@ def create(
     *,
     user: Annotated[str, typer.Argument(help="User whom the key authenticates.")],
     name: Annotated[str, typer.Option(help="Display name of the key.")] = "",
-    admin: Annotated[bool, typer.Option("--admin", help="Grant platform admin rights.")] = False,
+    platform_role: Annotated[
+        PlatformRole | None,
+        typer.Option(help="platform-viewer: read everything; platform-admin: all permissions; default: neither."),
+    ] = None,
     only: Annotated[str | None, typer.Option("--only-project", help="Restrict the key to this project.")] = None,
     days: Annotated[
         int | None, typer.Option("--expires-in-days", min=1, max=3650, help="Lifetime in days; default: no expiry.")
@@ -58,7 +62,13 @@ def create(
         raise InvalidError(f"--out: {out} exists already", hint="give the path of a new file")
     if out is not None:  # before there is a secret
         require_folder(out)
-    key = session.client.keys.create(user, name=name, admin=admin, project=only, expires_in_days=days)
+    key = session.client.keys.create(
+        user,
+        name=name,
+        platform_role=platform_role.value if platform_role else None,
+        project=only,
+        expires_in_days=days,
+    )
     _deliver(session, key, out)
 
 

@@ -1,4 +1,4 @@
-"""``windlass member``: the members of a project and their roles."""
+"""``windlass member``: the members of a project, users and groups, and their roles."""
 
 from functools import partial
 from typing import Annotated
@@ -15,13 +15,17 @@ from windlass.wire.projects import MemberOut
 app = command_group("Manage the members of a project and their roles.")
 
 _COLUMNS = (
-    Column[MemberOut]("user", lambda member: member.user),
+    Column[MemberOut]("name", lambda member: member.name),
+    Column[MemberOut]("kind", lambda member: member.kind),
     Column[MemberOut]("role", lambda member: member.role),
 )
 
+Member = Annotated[str, typer.Argument(metavar="NAME", autocompletion=names_of("member"))]
+Group = Annotated[bool, typer.Option("--group", help="NAME is a group of the identity provider, not a user.")]
+
 
 def _name(member: MemberOut) -> str:
-    return member.user
+    return member.name
 
 
 @app.command("list")
@@ -35,24 +39,22 @@ def list_members(session: Session) -> None:
 @command
 def set_member(
     session: Session,
-    user: Annotated[str, typer.Argument(autocompletion=names_of("member"))],
+    name: Member,
     role: Annotated[
         Role,
-        typer.Argument(help="viewer: read and predict; editor: also train and deploy; owner: also manage members."),
+        typer.Argument(help="viewer: read and predict; editor: also train and deploy; admin: also manage members."),
     ],
+    group: Group = False,
 ) -> None:
     """Add a member or change the role of a member."""
-    session.show(session.client.members.set(user, role.value), _COLUMNS, _name)
+    members = session.client.members
+    session.show((members.set_group if group else members.set)(name, role.value), _COLUMNS, _name)
 
 
 @app.command("remove")
 @command
-def remove(
-    session: Session,
-    user: Annotated[str, typer.Argument(autocompletion=names_of("member"))],
-    yes: Yes = False,
-    dry_run: DryRun = False,
-) -> None:
+def remove(session: Session, name: Member, group: Group = False, yes: Yes = False, dry_run: DryRun = False) -> None:
     """Remove a member from the project."""
     members = session.client.members
-    delete(session, partial(members.remove, user), yes=yes, dry_run=dry_run, verb=REMOVE)
+    action = partial(members.remove_group if group else members.remove, name)
+    delete(session, action, yes=yes, dry_run=dry_run, verb=REMOVE)

@@ -23,7 +23,7 @@ class _Status(Out):
     client: str
     connection_source: str
     user: str
-    admin: bool
+    platform_role: str | None
     project: str
     role: str
     worker: str
@@ -38,7 +38,7 @@ _COLUMNS = (
     Column[_Status]("server", lambda status: status.url),
     Column[_Status]("version", lambda status: f"{status.server} ({status.mode}); client {status.client}"),
     Column[_Status]("configured by", lambda status: status.connection_source),
-    Column[_Status]("user", lambda status: status.user + (", platform admin" if status.admin else "")),
+    Column[_Status]("user", lambda status: status.user + (f", {status.platform_role}" if status.platform_role else "")),
     Column[_Status]("project", lambda status: f"{status.project} ({status.role})"),
     Column[_Status]("worker", lambda status: status.worker),
     Column[_Status]("cluster sync", lambda status: status.cluster_sync),
@@ -63,12 +63,12 @@ def status(session: Session) -> None:
         client=__version__,
         connection_source=client.connection.source,
         user=me.user,
-        admin=me.admin,
+        platform_role=me.platform_role,
         project=project,
         worker=server.worker_problem or "running",
-        role=me.projects.get(project, "platform admin" if me.admin else "not a member"),
+        role=me.projects.get(project, me.platform_role or "not a member"),
     )
-    if server.mode == "cluster" and me.admin:
+    if server.mode == "cluster" and me.platform_role:
         result = result.model_copy(update=_cluster_sync(client))
     local = local_server.read(default_home())
     if local is not None and local.url == client.connection.url:

@@ -23,10 +23,10 @@ class ProjectMember(SpecModel):
 
     kind: Literal["User", "Group"] = "User"
     """Whether the name is that of a user or of a group."""
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
-    """The name as known to the cluster's authentication."""
-    role: Literal["viewer", "editor", "owner"]
-    """viewer: read and predict; editor: also train and deploy; owner: also manage members."""
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    """The name as known to the identity provider of Windlass, or the user of an API key."""
+    role: Literal["viewer", "editor", "admin"]
+    """viewer: read and predict; editor: also train and deploy; admin: also manage members."""
 
 
 class ProjectQuota(SpecModel):

@@ -13,6 +13,7 @@ from windlass.wire.projects import (
     KeyIn,
     KeyOut,
     NewKeyOut,
+    PlatformRole,
     PoolIn,
     PoolOut,
     PoolPatch,
@@ -50,12 +51,19 @@ class AsyncKeys(AsyncResource):
         user: str,
         *,
         name: str = "",
-        admin: bool = False,
+        platform_role: PlatformRole | None = None,
         project: str | None = None,
         expires_in_days: int | None = None,
     ) -> NewKeyOut:
         """Create an API key. Only this response contains its secret."""
-        body = validate_body(KeyIn, user=user, name=name, admin=admin, project=project, expires_in_days=expires_in_days)
+        body = validate_body(
+            KeyIn,
+            user=user,
+            name=name,
+            platform_role=platform_role,
+            project=project,
+            expires_in_days=expires_in_days,
+        )
         return await self._post(path("keys"), NewKeyOut, body)
 
     async def renew(self, key: str) -> NewKeyOut:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from windlass.domain.errors import NotFoundError
 from windlass.sdk._async.pages import AsyncPaginator
 from windlass.sdk._async.resource import AsyncResource
 from windlass.sdk._protocol import path, validate_body
@@ -54,13 +53,16 @@ class AsyncMembers(AsyncResource):
         """Add a user to the project, or change the user's role."""
         return await self._put(self._path("members", user), MemberOut, validate_body(MemberIn, role=role))
 
-    async def remove(self, user: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
+    async def remove(self, user: str, *, dry_run: bool = False) -> DeletionOut:
         """Remove a user from the project."""
+        query = {"dry_run": dry_run or None}
+        return await self._delete_with_result(self._path("members", user), DeletionOut, query)
 
-        async def read_etag() -> str:
-            async for member in self.list():
-                if member.user == user:
-                    return f'"{member.version}"'
-            raise NotFoundError(f"user {user} is not a member of project {self._project}")
+    async def set_group(self, group: str, role: Role) -> MemberOut:
+        """Give a role to all users of a group of the identity provider, or change it."""
+        return await self._put(self._path("groups", group), MemberOut, validate_body(MemberIn, role=role))
 
-        return await self._delete(self._path("members", user), if_match, read_etag, dry_run=dry_run)
+    async def remove_group(self, group: str, *, dry_run: bool = False) -> DeletionOut:
+        """Take the role from a group."""
+        query = {"dry_run": dry_run or None}
+        return await self._delete_with_result(self._path("groups", group), DeletionOut, query)

@@ -4,7 +4,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from windlass.domain.errors import NotFoundError
 from windlass.sdk._protocol import path, validate_body
 from windlass.sdk._sync.pages import CursorPage
 from windlass.sdk._sync.resource import Resource
@@ -53,13 +52,16 @@ class Members(Resource):
         """Add a user to the project, or change the user's role."""
         return self._put(self._path("members", user), MemberOut, validate_body(MemberIn, role=role))
 
-    def remove(self, user: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
+    def remove(self, user: str, *, dry_run: bool = False) -> DeletionOut:
         """Remove a user from the project."""
+        query = {"dry_run": dry_run or None}
+        return self._delete_with_result(self._path("members", user), DeletionOut, query)
 
-        def read_etag() -> str:
-            for member in self.list():
-                if member.user == user:
-                    return f'"{member.version}"'
-            raise NotFoundError(f"user {user} is not a member of project {self._project}")
+    def set_group(self, group: str, role: Role) -> MemberOut:
+        """Give a role to all users of a group of the identity provider, or change it."""
+        return self._put(self._path("groups", group), MemberOut, validate_body(MemberIn, role=role))
 
-        return self._delete(self._path("members", user), if_match, read_etag, dry_run=dry_run)
+    def remove_group(self, group: str, *, dry_run: bool = False) -> DeletionOut:
+        """Take the role from a group."""
+        query = {"dry_run": dry_run or None}
+        return self._delete_with_result(self._path("groups", group), DeletionOut, query)
