@@ -20,7 +20,17 @@ from windlass_api.metrics import MetricsMiddleware
 from windlass_api.model_server import model_server_client
 from windlass_api.request_checks import check_request
 from windlass_api.routers import health, internal, transfers
-from windlass_api.routers.v1 import base_models, datasets, endpoints, jobs, models, platform, projects
+from windlass_api.routers.v1 import (
+    base_models,
+    datasets,
+    endpoints,
+    identity,
+    jobs,
+    models,
+    platform,
+    projects,
+    service_accounts,
+)
 
 _DESCRIPTION = (
     "Fine-tuning and serving of models on shared GPUs. Errors are RFC 9457 problem details with a stable code."
@@ -31,7 +41,19 @@ _PROBLEM = {
 }
 
 PUBLIC_ROUTERS = tuple(
-    module.router for module in (health, platform, projects, datasets, base_models, jobs, models, endpoints)
+    module.router
+    for module in (
+        health,
+        platform,
+        identity,
+        projects,
+        service_accounts,
+        datasets,
+        base_models,
+        jobs,
+        models,
+        endpoints,
+    )
 )
 """The API for users, and probes."""
 _PROCESS_ROUTERS = (internal.router, internal.warm_trainers_router, transfers.router)
@@ -103,7 +125,13 @@ def _extend_openapi(app: FastAPI) -> None:
             components = schema.setdefault("components", {})
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
             components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
-            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "API key"}}
+            components["securitySchemes"] = {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "API key, session of the CLI, or access token of the identity provider",
+                }
+            }
             for path, methods in schema["paths"].items():
                 for operation in methods.values():
                     operation["responses"].pop("422", None)  # FastAPI's default schema, which is never sent

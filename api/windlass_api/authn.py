@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from hashlib import sha256
 from http import HTTPStatus
 
@@ -20,11 +21,25 @@ from windlass.domain.projects import Principal
 from windlass.services.access import AccessControl
 from windlass.settings import LimitSettings
 from windlass.wire.runs import RUNS_PATH, TRANSFERS_PATH, WARM_TRAINERS_PATH
+from windlass_api.browser_sessions import read_session_cookie, require_same_site
 from windlass_api.concurrency import RequestSlots, store_slot
 from windlass_api.dependencies import content_length
 from windlass_api.problems import render
 
-PUBLIC = frozenset({"/healthz", "/healthz/worker", "/readyz", "/v1", "/v1/openapi.json"})
+PUBLIC = frozenset(
+    {
+        "/healthz",
+        "/healthz/worker",
+        "/readyz",
+        "/v1",
+        "/v1/auth",
+        "/v1/auth/browser-sessions",
+        "/v1/auth/callback",
+        "/v1/auth/cli-sessions",
+        "/v1/auth/sign-in",
+        "/v1/openapi.json",
+    }
+)
 """Paths that need no credential."""
 
 _RUN = re.compile(rf"^{RUNS_PATH}/(run_[0-9a-z]{{26}})(?:/|$)")
@@ -77,8 +92,10 @@ class AuthenticationMiddleware:
         if path in PUBLIC:
             return address
         kind, _, token = headers.get("authorization", "").partition(" ")
+        if not kind:
+            return await self._authenticate_browser(scope, headers, address)
         if kind.lower() != "bearer" or not token:
-            raise UnauthenticatedError("an API key is required", hint="send 'Authorization: Bearer <key>'")
+            raise _unauthenticated()
         run = _RUN.match(path)
         if run is not None:
             await run_in_threadpool(self._access_control.authenticate_run, run[1], token)
@@ -91,17 +108,30 @@ class AuthenticationMiddleware:
         if _TRANSFER.match(path):
             grant = scope["windlass.transfer_grant"] = self._access_control.authenticate_transfer(token)
             return f"transfers of {grant.subject}"
-        principal = await self._principal(token, address)
+        principal = await self._principal(token, address, self._access_control.authenticate)
         scope["windlass.principal"] = principal
         return f"user {principal.user}"
 
-    async def _principal(self, token: str, address: str) -> Principal:
-        digest, now = sha256(token.encode("latin-1", "replace")).digest(), time.monotonic()
+    async def _authenticate_browser(self, scope: Scope, headers: dict[str, str], address: str) -> str:
+        """Authenticate a request by its cookie."""
+        access_control = self._access_control
+        token = read_session_cookie(headers, secure=access_control.sign_in.policy.secure_cookies)
+        if not token:
+            raise _unauthenticated()
+        principal = await self._principal(token, address, access_control.authenticate_browser)
+        require_same_site(scope["method"], headers, principal.credential, access_control.hasher)
+        scope["windlass.principal"] = principal
+        return f"user {principal.user}"
+
+    async def _principal(self, token: str, address: str, authenticate: Callable[[str], Principal]) -> Principal:
+        # A cookie's token in the header is another credential, which is refused.
+        digest = sha256(f"{authenticate.__name__} {token}".encode("latin-1", "replace")).digest()
+        now = time.monotonic()
         cached = self._cache.get(digest)
         if cached is not None and now - cached[0] < self._limits.key_cache_seconds:
             return cached[1]
         async with self._slots.slot(address):
-            principal = await run_in_threadpool(self._access_control.authenticate, token)
+            principal = await run_in_threadpool(authenticate, token)
         self._cache[digest] = (now, principal)
         while len(self._cache) > _MAX_CACHED:
             self._cache.popitem(last=False)
@@ -136,3 +166,9 @@ class AuthenticationMiddleware:
             return message
 
         return receive_limited
+
+
+def _unauthenticated() -> UnauthenticatedError:
+    return UnauthenticatedError(
+        "an API key or a session is required", hint="send 'Authorization: Bearer <key>', or sign in"
+    )

@@ -23,6 +23,7 @@ from windlass.db.migrate import migrate, require_current
 from windlass.db.session import SqlDatabase
 from windlass.domain.errors import InvalidError
 from windlass.domain.transfers import COMPLETE_SECONDS
+from windlass.identity_settings import OidcSettings
 from windlass.kube.cache.informer import WatchTimings
 from windlass.kube.client import KubeClient, load_configuration
 from windlass.kube.cluster_view import InformerClusterView
@@ -40,7 +41,7 @@ from windlass.orchestration.model_import import EmbeddedModelImporter
 from windlass.orchestration.run_folders import LocalRunFolders
 from windlass.pipeline_settings import PipelineSettings
 from windlass.ports import Clock, DataProcessor, ModelImporter, ObjectStore, RunFolders, UrlSigner
-from windlass.services.access import Keys
+from windlass.services.keys import Keys
 from windlass.services.model_server_credentials import ModelServerCredentials
 from windlass.services.secrets import SecretHasher
 from windlass.services.sync_lease import RowLease
@@ -68,6 +69,7 @@ from windlass_api.http_server import Shutdown
 from windlass_api.job_runner import TrainingPorts
 from windlass_api.pipeline_ports import ray_job_settings, run_ports, runner_settings
 from windlass_api.process import BOOTSTRAP, DataDirectory, SystemClock, ensure_admin_key
+from windlass_api.sign_in_ports import identity_provider, sign_in_policy
 
 _DRY_RUN_TIMEOUT = 5.0
 """Seconds that a request waits for the dry run of a quota change by the API server."""
@@ -117,7 +119,7 @@ def build(options: ProcessOptions) -> Application:
     TlsSettings()  # fails on an unusable file; the clients read the variable themselves
     limits, clock, settings, pipelines = LimitSettings(), SystemClock(), ClusterSettings(), PipelineSettings()
     new_client = _kube_client_factory(settings)
-    secret_settings = SecretSettings()
+    secret_settings, oidc = SecretSettings(), OidcSettings()
     hasher, holder = _secret_hasher(options, secret_settings), _holder(options)
     database = _database(options, clock)
     lease = RowLease(database, holder, timedelta(seconds=settings.leader_lease_seconds))
@@ -138,6 +140,7 @@ def build(options: ProcessOptions) -> Application:
         training=tasks.training,
         serving=_serving_ports(settings, new_client(guard=lease.ensure_leader), tokens, store),
         cluster=_cluster_ports(settings, new_client, clock, lease, hasher),
+        identity=identity_provider(oidc),
     )
     role = options.role
     application = compose(
@@ -145,6 +148,7 @@ def build(options: ProcessOptions) -> Application:
             limits,
             WorkerSettings(),
             hasher,
+            sign_in_policy(oidc),
             holder,
             runs_worker=role is not ProcessRole.API,
             serves_api=role is not ProcessRole.WORKER,

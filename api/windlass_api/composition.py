@@ -14,6 +14,7 @@ from windlass.ports import (
     ClusterView,
     Database,
     DataProcessor,
+    IdentityProvider,
     ModelImporter,
     ObjectStore,
     ProjectResources,
@@ -34,6 +35,7 @@ from windlass.services.request_loads import RequestLoads
 from windlass.services.retention import Retention
 from windlass.services.rollouts import Prober, Rollouts
 from windlass.services.secrets import SecretHasher
+from windlass.services.sign_in import SignIn, SignInPolicy
 from windlass.services.sync_lease import RowLease
 from windlass.services.transfer_tokens import TransferTokens
 from windlass.services.uptime import ApiUptime
@@ -53,6 +55,7 @@ class ApplicationSettings:
     limits: LimitSettings
     worker: WorkerSettings
     hasher: SecretHasher
+    sign_in: SignInPolicy
     holder: str
     """Name of this server's leases; a restarted server with the same name takes over its own leases at once."""
     runs_worker: bool = True
@@ -102,6 +105,8 @@ class Ports:
     training: TrainingPorts | None = None
     serving: ServingPorts | None = None
     cluster: ClusterPorts | None = None
+    identity: IdentityProvider | None = None
+    """Who signs users in; None: they have API keys only."""
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -211,7 +216,11 @@ def compose(settings: ApplicationSettings, ports: Ports) -> Application:
     app_context = AppContext(
         deps=deps,
         access_control=AccessControl(
-            database, clock, settings.hasher, TransferTokens(settings.hasher, clock, ports.store)
+            database,
+            clock,
+            settings.hasher,
+            TransferTokens(settings.hasher, clock, ports.store),
+            SignIn(deps, ports.identity, settings.sign_in),
         ),
         limits=settings.limits,
         heartbeat_timeout=timedelta(seconds=settings.worker.attempt_heartbeat_timeout_seconds),

@@ -9,6 +9,7 @@ from windlass.db.engines import sqlite_engine
 from windlass.db.migrate import migrate
 from windlass.db.session import SqlDatabase
 from windlass.domain.projects import Pool, StoredQuota
+from windlass.identity_settings import OidcSettings
 from windlass.orchestration.data_process import EmbeddedDataProcessor
 from windlass.orchestration.local import LocalPipelineBackend
 from windlass.orchestration.model_import import EmbeddedModelImporter
@@ -26,6 +27,7 @@ from windlass_api.composition import Application, ApplicationSettings, Ports, Se
 from windlass_api.dependencies import AppContext
 from windlass_api.job_runner import LocalTraining, TrainingPorts
 from windlass_api.process import BOOTSTRAP, DataDirectory, SystemClock, ensure_admin_key
+from windlass_api.sign_in_ports import identity_provider, sign_in_policy
 
 _CPU_SLOTS = 2
 
@@ -36,7 +38,7 @@ def build(data_dir: DataDirectory, url: str, new_ray: Callable[[Path, str], Join
     ``new_ray`` returns the Ray cluster for its folder and a Python interpreter.
     """
     data_dir.bind_mode("embedded")
-    limits, clock = LimitSettings(), SystemClock()
+    limits, oidc, clock = LimitSettings(), OidcSettings(), SystemClock()
     engine = sqlite_engine(data_dir.path / "windlass.db")
     migrate(engine)
     database = SqlDatabase(engine, clock)
@@ -61,11 +63,13 @@ def build(data_dir: DataDirectory, url: str, new_ray: Callable[[Path, str], Join
             pipelines, api_url=url, local=LocalTraining(ray, workspace=lambda run: data_dir.path / "runs" / run)
         ),
         serving=ServingPorts(LocalServing(data_dir.path / "serve", ray, sys.executable), ProbePool()),
+        identity=identity_provider(oidc),
     )
     settings = ApplicationSettings(
         limits=limits,
         worker=WorkerSettings(),
         hasher=data_dir.secret_hasher(),
+        sign_in=sign_in_policy(oidc),
         # a data directory has one server at a time, so a restarted server may take over its own leases
         holder=data_dir.read_or_create("holder", secrets.token_hex(8)),
     )

@@ -67,7 +67,9 @@ def member_out(member: Member) -> MemberOut:
 def key_out(key: ApiKey, project_names: Mapping[str, str]) -> KeyOut:
     """Map a key, without its hash; ``project_names`` are those of the projects by uid."""
     project = None if key.project is None else project_names.get(key.project, key.project)
-    return KeyOut(project=project, **key.model_dump(exclude={"secret_hash", "project"}))
+    permissions = None if key.permissions is None else [permission.value for permission in key.permissions]
+    exclude = {"secret_hash", "project", "permissions", "service_account"}
+    return KeyOut(project=project, permissions=permissions, **key.model_dump(exclude=exclude))
 
 
 def pool_out(view: PoolView, response: Response | None = None) -> PoolOut:

@@ -26,8 +26,8 @@ from windlass.domain.projects import PlatformRole, Principal
 from windlass.kit.boot_time import boot_seconds
 from windlass.kit.files import write_atomic
 from windlass.orchestration import processes
-from windlass.services.access import Keys
 from windlass.services.base import Caller
+from windlass.services.keys import Keys
 from windlass.services.secrets import SecretHasher
 from windlass.settings import ServerSettings
 from windlass.telemetry import set_up_logging

@@ -6,6 +6,9 @@ from fastapi.routing import APIRoute
 
 from windlass.domain.errors import BadRequestError, FieldProblem, UnsupportedMediaTypeError
 
+OPEN_QUERY = {"x-open-query": True}
+"""``openapi_extra`` of a route that ignores unknown query parameters, since another server chooses them."""
+
 
 def check_request(request: Request) -> None:
     """Reject unknown query parameters, and a JSON body that is not declared as JSON.
@@ -19,7 +22,7 @@ def check_request(request: Request) -> None:
         return
     known = query_parameters(route)
     unknown = sorted(set(request.query_params) - set(known))
-    if unknown:
+    if unknown and route.openapi_extra != OPEN_QUERY:
         allowed = f"this route has {', '.join(known)}" if known else "this route has no query parameters"
         raise BadRequestError(
             f"unknown query parameter {', '.join(repr(name)[:100] for name in unknown)}",

@@ -36,6 +36,8 @@ MAY_IMPORT = {
     "windlass.kube": BASE | {"kubernetes", "orjson", "urllib3", "yaml"},
     "windlass.orchestration": BASE | {"psutil"},
     "windlass.orchestration.kfp": BASE | {"httpx2", "yaml"},
+    "windlass.identity": BASE | {"httpx2", "jwt"},
+    "windlass.identity_settings": BASE | {"pydantic_settings"},
     "windlass.pipeline_settings": BASE | {"pydantic_settings"},
     "windlass.runtime": BASE | {"httpx2"},
     "windlass.sdk": BASE | {"httpx2", "platformdirs", "yaml"},

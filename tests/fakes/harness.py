@@ -29,14 +29,15 @@ from windlass.domain.projects import PlatformRole, Pool, Principal, StoredQuota
 from windlass.domain.specs import Task
 from windlass.orchestration.data_process import EmbeddedDataProcessor
 from windlass.orchestration.run_folders import LocalRunFolders
-from windlass.ports import DataProcessor, ObjectStore, UrlSigner
+from windlass.ports import DataProcessor, IdentityProvider, ObjectStore, UrlSigner
 from windlass.runtime.context import RunLocations
-from windlass.services.access import Keys
 from windlass.services.base import Caller
 from windlass.services.cluster_sync import ClusterSync
+from windlass.services.keys import Keys
 from windlass.services.projects import Projects
 from windlass.services.rollouts import Rollouts
 from windlass.services.secrets import SecretHasher
+from windlass.services.sign_in import SignInPolicy
 from windlass.services.sync_lease import RowLease
 from windlass.settings import LimitSettings, WorkerSettings
 from windlass.storage.local import LocalObjectStore
@@ -78,6 +79,8 @@ class ControlPlaneHarness:
     object_store: ObjectStore | None = None
     """The object store; a local folder by default."""
     signer: UrlSigner | None = None
+    identity: IdentityProvider | None = None
+    sign_in: SignInPolicy = field(default_factory=SignInPolicy)
     cluster: MemoryView | None = None
     """The cluster that this control plane manages; without one it runs in embedded mode."""
     serves: bool = False
@@ -123,8 +126,11 @@ class ControlPlaneHarness:
             training=training,
             serving=serving,
             cluster=cluster_ports,
+            identity=self.identity,
         )
-        self.application = compose(ApplicationSettings(self.limits, WorkerSettings(), hasher, "worker-1"), ports)
+        self.application = compose(
+            ApplicationSettings(self.limits, WorkerSettings(), hasher, self.sign_in, "worker-1"), ports
+        )
         self.app_context, self.worker = self.application.app_context, self.application.worker
         self.deps, self.access_control = self.app_context.deps, self.app_context.access_control
         self.processing, self.retention = self.worker.processing, self.worker.retention

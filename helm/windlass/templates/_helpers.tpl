@@ -140,6 +140,27 @@ annotations:
       key: {{ ternary .Values.secrets.existingSecretAdminKeyKey "admin-key" $existing }}
 {{- end }}
 
+{{- define "windlass.oidcEnv" -}}
+{{- with .Values.oidc }}{{- if .issuer }}
+- {name: WINDLASS_OIDC_ISSUER, value: {{ .issuer | quote }}}
+- {name: WINDLASS_OIDC_CLIENT_ID, value: {{ .clientId | quote }}}
+- {name: WINDLASS_OIDC_DEVICE_CLIENT_ID, value: {{ .deviceClientId | quote }}}
+- {name: WINDLASS_OIDC_PUBLIC_URL, value: {{ .publicUrl | quote }}}
+- {name: WINDLASS_OIDC_AUDIENCE, value: {{ .audience | quote }}}
+- {name: WINDLASS_OIDC_NAME_CLAIM, value: {{ .nameClaim | quote }}}
+- {name: WINDLASS_OIDC_GROUPS_CLAIM, value: {{ .groupsClaim | quote }}}
+- {name: WINDLASS_OIDC_SCOPE, value: {{ .scope | quote }}}
+- {name: WINDLASS_OIDC_PLATFORM_ADMIN_GROUPS, value: {{ join "," .platformAdminGroups | quote }}}
+- {name: WINDLASS_OIDC_PLATFORM_VIEWER_GROUPS, value: {{ join "," .platformViewerGroups | quote }}}
+- {name: WINDLASS_OIDC_SESSION_HOURS, value: {{ .sessionHours | quote }}}
+{{- if .existingSecret }}
+- name: WINDLASS_OIDC_CLIENT_SECRET
+  valueFrom:
+    secretKeyRef: {name: {{ .existingSecret }}, key: {{ .existingSecretKey }}}
+{{- end }}
+{{- end }}{{- end }}
+{{- end }}
+
 {{- define "windlass.clusterEnv" -}}
 - {name: WINDLASS_CLUSTER_SYSTEM_NAMESPACE, value: {{ .Release.Namespace }}}
 - {name: WINDLASS_CLUSTER_INTERNAL_URL, value: "http://windlass-internal.{{ .Release.Namespace }}.svc:8742"}

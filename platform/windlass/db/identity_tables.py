@@ -59,10 +59,11 @@ class UserAccountTable(SQLModel, table=True):
     version: int
 
 
-class BrowserSessionTable(SQLModel, table=True):
-    __tablename__ = "browser_session"
+class UserSessionTable(SQLModel, table=True):
+    __tablename__ = "user_session"
     id: str = key()
     user: str = Field(index=True)
+    kind: str
     api_key: str | None = Field(foreign_key="api_key.id", ondelete="CASCADE", index=True)
     secret_hash: str
     created_at: datetime = instant()

@@ -23,6 +23,7 @@ from windlass.domain.cluster_sync import ClusterSyncStatus, QueueQuota, QuotaCha
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
 from windlass.domain.gpu_reservations import GpuReservation
+from windlass.domain.identity import ServiceAccount, UserAccount, UserSession
 from windlass.domain.jobs import Attempt, Job, Run
 from windlass.domain.models import CatalogueModel, Model, ModelVersion
 from windlass.domain.projects import ApiKey, Member, Pool, Project, QueueTimeSample, StoredQuota
@@ -65,6 +66,9 @@ class SqlProjectData:
             return SqlRepository(connection, table_of(table), kind, noun, changes, {**scope, **more})
 
         self.members: Repository[Member, f.MemberFilter] = rows(i.MemberTable, Member, "member")
+        self.service_accounts: Repository[ServiceAccount, f.ServiceAccountFilter] = rows(
+            i.ServiceAccountTable, ServiceAccount, "service account"
+        )
         self.quotas: Repository[StoredQuota, f.QuotaFilter] = rows(t.QuotaTable, StoredQuota, "quota")
         self.quota_changes: Repository[QuotaChange, f.QuotaChangeFilter] = rows(
             c.QuotaChangeTable, QuotaChange, "quota change"
@@ -108,6 +112,8 @@ class SqlUnitOfWork:
 
         self.projects: Repository[Project, f.ProjectFilter] = rows(t.ProjectTable, Project, "project", deleted_at=None)
         self.keys: Repository[ApiKey, f.KeyFilter] = rows(i.ApiKeyTable, ApiKey, "key")
+        self.users: Repository[UserAccount, f.UserFilter] = rows(i.UserAccountTable, UserAccount, "user")
+        self.sessions: Repository[UserSession, f.SessionFilter] = rows(i.UserSessionTable, UserSession, "session")
         self.pools: Repository[Pool, f.PoolFilter] = rows(t.PoolTable, Pool, "pool")
         self.base_models: Repository[CatalogueModel, f.BaseModelFilter] = rows(
             t.BaseModelTable, CatalogueModel, "base model"

@@ -56,7 +56,12 @@ class Permission(StrEnum):
     QUOTAS_READ = "quotas:read"
     QUOTAS_READ_ALL = "quotas:read-all"
     QUOTAS_WRITE = "quotas:write"
+    SERVICE_ACCOUNTS_READ = "service-accounts:read"
+    SERVICE_ACCOUNTS_WRITE = "service-accounts:write"
+    SESSIONS_OWN = "sessions:own"
     USAGE_READ = "usage:read"
+    USERS_READ = "users:read"
+    USERS_WRITE = "users:write"
     WHOAMI = "whoami:read"
 
 
@@ -71,11 +76,14 @@ _VIEWER = frozenset(
         _P.MODELS_READ,
         _P.PROJECTS_READ,
         _P.QUOTAS_READ,
+        _P.SERVICE_ACCOUNTS_READ,
         _P.USAGE_READ,
     }
 )
 _EDITOR = _VIEWER | {_P.DATASETS_WRITE, _P.ENDPOINTS_WRITE, _P.JOBS_WRITE, _P.MODELS_WRITE}
-_ADMIN = _EDITOR | {_P.MEMBERS_WRITE, _P.PROJECT_UPDATE}
+_ADMIN = _EDITOR | {_P.MEMBERS_WRITE, _P.PROJECT_UPDATE, _P.SERVICE_ACCOUNTS_WRITE}
+ROLES = tuple(Role)
+"""From the fewest to the most permissions."""
 GRANTS: dict[Role, frozenset[Permission]] = {Role.VIEWER: _VIEWER, Role.EDITOR: _EDITOR, Role.ADMIN: _ADMIN}
 """The permissions of each role within its project."""
 
@@ -85,7 +93,7 @@ PLATFORM_GRANTS: dict[PlatformRole, frozenset[Permission]] = {
 }
 """The permissions of platform roles, in every project and outside of projects."""
 
-ANY_USER = frozenset({_P.BASE_MODELS_READ, _P.KEYS_OWN, _P.POOLS_READ, _P.WHOAMI})
+ANY_USER = frozenset({_P.BASE_MODELS_READ, _P.KEYS_OWN, _P.POOLS_READ, _P.SESSIONS_OWN, _P.WHOAMI})
 """The permissions of every authenticated user outside of projects."""
 
 
@@ -120,6 +128,10 @@ class ApiKey(DomainModel):
     name: str = ""
     platform_role: PlatformRole | None = None
     project: str | None = None
+    service_account: str | None = None
+    """Id of the service account that it authenticates."""
+    permissions: tuple[Permission, ...] | None = None
+    """The only permissions of the key; None: all that its user has."""
     secret_hash: str
     created_at: datetime
     expires_at: datetime | None = None
@@ -190,7 +202,15 @@ class Principal(DomainModel):
 
     user: str
     credential: str
-    """Id of the API key."""
+    """Id of the API key or session, or ``token`` for a token of the identity provider."""
+    groups: tuple[str, ...] = ()
+    """The user's groups at the identity provider."""
+    service_account_role: Role | None = None
+    """The role of a service account in its project, the only one that it has."""
+    permissions: frozenset[Permission] | None = None
+    """The only permissions of the credential; None: all that the user has."""
+    expires_at: datetime | None = None
+    """When the credential expires."""
     platform_role: PlatformRole | None = None
     project: str | None = None
     """Uid of the project that the key is restricted to; None: unrestricted."""
@@ -202,6 +222,8 @@ class Principal(DomainModel):
 
     def may(self, permission: Permission, role: Role | None = None) -> bool:
         """Return whether the principal has a permission: in a project where it has this role, else outside of them."""
+        if self.permissions is not None and permission not in self.permissions:
+            return False
         if self.platform_role is not None and permission in PLATFORM_GRANTS[self.platform_role]:
             return True
         return permission in (ANY_USER if role is None else GRANTS[role])

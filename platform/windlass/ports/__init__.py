@@ -14,6 +14,7 @@ from windlass.ports.backends import (
 )
 from windlass.ports.cluster import ClusterView, ProjectResources, WarmTrainers
 from windlass.ports.folder_transfer import FolderTransfer
+from windlass.ports.identity import DeviceClient, IdentityProvider
 from windlass.ports.launcher import Launcher, RunLostError, TrainerState, TrainerStatus
 from windlass.ports.object_store import ObjectStore, UrlSigner
 from windlass.ports.persistence import (
@@ -52,7 +53,9 @@ __all__ = [
     "CommitHook",
     "DataProcessor",
     "Database",
+    "DeviceClient",
     "FolderTransfer",
+    "IdentityProvider",
     "JobTelemetryStore",
     "JoinableRay",
     "Launcher",

@@ -32,6 +32,7 @@ class KeyFilter(TypedDict, total=False):
     id: AnyOf[str]
     user: AnyOf[str]
     platform_role: AnyOf[PlatformRole | None]
+    service_account: AnyOf[str]
     project: AnyOf[str]
     revoked_at: datetime | None
 
@@ -72,6 +73,29 @@ class DemandFilter(TypedDict, total=False):
     """Fields of resource demands."""
 
     job: AnyOf[str]
+
+
+class UserFilter(TypedDict, total=False):
+    """Fields of users."""
+
+    name: AnyOf[str]
+    issuer: str
+    subject: str
+
+
+class SessionFilter(TypedDict, total=False):
+    """Fields of sessions."""
+
+    id: AnyOf[str]
+    user: str
+    ended_at: datetime | None
+
+
+class ServiceAccountFilter(TypedDict, total=False):
+    """Fields of service accounts."""
+
+    id: AnyOf[str]
+    name: str
 
 
 class MemberFilter(TypedDict, total=False):

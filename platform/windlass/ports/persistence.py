@@ -12,6 +12,7 @@ from windlass.domain.cluster_sync import ClusterSyncStatus, QueueQuota, QuotaCha
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
 from windlass.domain.gpu_reservations import GpuReservation
+from windlass.domain.identity import ServiceAccount, UserAccount, UserSession
 from windlass.domain.jobs import Attempt, Job, Run
 from windlass.domain.models import CatalogueModel, Model, ModelVersion
 from windlass.domain.projects import ApiKey, Member, Pool, Project, QueueTimeSample, StoredQuota
@@ -55,6 +56,7 @@ class ReadProjectData(Protocol):
     """The repositories of one project in a read transaction."""
 
     members: ReadRepository[Member, f.MemberFilter]
+    service_accounts: ReadRepository[ServiceAccount, f.ServiceAccountFilter]
     quotas: ReadRepository[StoredQuota, f.QuotaFilter]
     quota_changes: ReadRepository[QuotaChange, f.QuotaChangeFilter]
     queue_times: ReadRepository[QueueTimeSample, f.QueueTimeFilter]
@@ -78,6 +80,7 @@ class ProjectData(ReadProjectData, Protocol):
     """The repositories of one project in a write transaction."""
 
     members: Repository[Member, f.MemberFilter]
+    service_accounts: Repository[ServiceAccount, f.ServiceAccountFilter]
     quotas: Repository[StoredQuota, f.QuotaFilter]
     quota_changes: Repository[QuotaChange, f.QuotaChangeFilter]
     queue_times: Repository[QueueTimeSample, f.QueueTimeFilter]
@@ -135,6 +138,8 @@ class ReadUnitOfWork(Protocol):
 
     projects: ReadRepository[Project, f.ProjectFilter]
     keys: ReadRepository[ApiKey, f.KeyFilter]
+    users: ReadRepository[UserAccount, f.UserFilter]
+    sessions: ReadRepository[UserSession, f.SessionFilter]
     pools: ReadRepository[Pool, f.PoolFilter]
     base_models: ReadRepository[CatalogueModel, f.BaseModelFilter]
     audit: ReadRepository[AuditEntry, f.AuditFilter]
@@ -162,6 +167,8 @@ class UnitOfWork(ReadUnitOfWork, Protocol):
 
     projects: Repository[Project, f.ProjectFilter]
     keys: Repository[ApiKey, f.KeyFilter]
+    users: Repository[UserAccount, f.UserFilter]
+    sessions: Repository[UserSession, f.SessionFilter]
     pools: Repository[Pool, f.PoolFilter]
     base_models: Repository[CatalogueModel, f.BaseModelFilter]
     audit: Repository[AuditEntry, f.AuditFilter]

@@ -34,13 +34,18 @@ class Connection:
     @property
     def is_local(self) -> bool:
         """Whether the server is on this machine, so that proxies are bypassed."""
-        host = urlsplit(self.url).hostname or ""
-        if host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback_url(self.url)
+
+
+def is_loopback_url(url: str) -> bool:
+    """Return whether a URL names this machine."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def default_home(environment: Mapping[str, str] = os.environ) -> Path:
@@ -75,7 +80,7 @@ def resolve(
         InvalidError: a file or the URL is invalid.
     """
     home = home or default_home(environment)
-    stored = _config(config or config_path())
+    stored = read_config(config or config_path())
     local_url = local_server_url(home)
     server_url = url or environment.get("WINDLASS_URL") or stored.get("url") or local_url
     if server_url is None:
@@ -83,7 +88,7 @@ def resolve(
             f"no server URL is configured, and no server runs in {home}",
             hint="start a server with `windlass up`, or set WINDLASS_URL and WINDLASS_KEY",
         )
-    server_url = _normalize(server_url)
+    server_url = normalize_url(server_url)
     source = _source(server_url, url, environment.get("WINDLASS_URL"), stored.get("url"))
     secret = (_read_key(key_file) if key_file else key) or environment.get("WINDLASS_KEY")
     if not secret and server_url == (stored.get("url") or "").rstrip("/"):
@@ -92,7 +97,8 @@ def resolve(
         secret = _read_key(home / KEY_FILE)
     if not secret:
         raise UnauthenticatedError(
-            f"no API key is configured for {server_url}", hint="set WINDLASS_KEY, or pass --key-file"
+            f"no API key is configured for {server_url}",
+            hint="sign in with `windlass login`, set WINDLASS_KEY, or pass --key-file",
         )
     project = project or environment.get("WINDLASS_PROJECT") or stored.get("project") or DEFAULT_PROJECT
     return Connection(url=server_url, key=_validate_key(secret), project=project, source=source)
@@ -119,14 +125,24 @@ def _source(url: str, argument: str | None, variable: str | None, stored: str | 
     return "data directory"
 
 
-def _normalize(url: str) -> str:
+def normalize_url(url: str) -> str:
+    """Return a server URL without the path of the API.
+
+    Raises:
+        InvalidError: it is no URL of a server.
+    """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
         raise InvalidError(f"invalid server URL {url!r}", hint="use http://HOST:PORT or https://HOST")
     return url.rstrip("/").removesuffix("/v1")
 
 
-def _config(path: Path) -> dict[str, str]:
+def read_config(path: Path) -> dict[str, str]:
+    """Return the values of a config file, none if it does not exist.
+
+    Raises:
+        InvalidError: it cannot be read, or has an unknown key.
+    """
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):

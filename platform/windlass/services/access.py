@@ -1,72 +1,147 @@
-"""Authentication by API key, authorization, and management of keys.
-
-A key is ``wlk_<public id>_<secret>``. The secret has 256 bits of entropy, so a fast hash is sufficient.
-"""
+"""Authentication by API key, session, token of the identity provider, and run token; authorization."""
 
 import hmac
 import re
-import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 
-from windlass.domain.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, UnauthenticatedError
-from windlass.domain.projects import (
-    ApiKey,
-    Permission,
-    PlatformRole,
-    Principal,
-    Project,
-    Role,
-    SubjectKind,
-)
-from windlass.domain.records import Deletion
+from windlass.domain.errors import ForbiddenError, NotFoundError, UnauthenticatedError
+from windlass.domain.identity import SessionKind, UserSession
+from windlass.domain.projects import ROLES, ApiKey, Member, Permission, Principal, Project, Role, SubjectKind
 from windlass.domain.transfers import TransferGrant
 from windlass.ports import Clock, Database, ReadUnitOfWork
-from windlass.ports.filters import KeyFilter
-from windlass.services.base import BaseService
+from windlass.services.keys import KEY_PREFIX
 from windlass.services.secrets import SecretHasher
+from windlass.services.sign_in import SESSION_PREFIX, SignIn
 from windlass.services.transfer_tokens import TransferTokens
 
-_PREFIX = "wlk"
-_MAX_TOKEN_LENGTH = 200
-_GIVEN_TOKEN = re.compile(r"wlk_(?P<public>[0-9a-z]{26})_(?P<secret>[0-9A-Za-z_-]{32,128})")
-"""A token that an installation chooses."""
-RENEWAL_OVERLAP = timedelta(hours=1)
-"""How long a renewed key stays valid beside the new one."""
 RUN_TOKEN_GRACE = timedelta(minutes=1)
 """How long the processes of an ended run may still send late log lines and ask for the run's state."""
+TOKEN_CREDENTIAL = "token"  # noqa: S105 - the name of a kind of credential
+"""The id of the credential of a principal that a token of the identity provider authenticates."""
+_TOKEN = re.compile(r"(?P<prefix>wl[ks])_(?P<public>[0-9a-z]{26})_(?P<secret>[!-~]{1,150})")
+_JWT_DOTS = 2
 
 
 @dataclass(frozen=True)
 class AccessControl:
-    """Authenticates API keys, run tokens and transfer tokens, and authorizes principals."""
+    """Authenticates API keys, sessions, run tokens and transfer tokens, and authorizes principals.
+
+    Args:
+        database: stores users, keys, sessions and members.
+        clock: ends credentials.
+        hasher: hashes secrets.
+        transfer_tokens: verifies the tokens of data tasks and model servers.
+        sign_in: verifies tokens of the identity provider.
+    """
 
     database: Database
     clock: Clock
     hasher: SecretHasher
     transfer_tokens: TransferTokens
+    sign_in: SignIn
 
     def authenticate(self, token: str) -> Principal:
-        """Return the principal of an API key.
+        """Return the principal of an Authorization header: an API key, a session of the CLI, or a JWT.
 
         Raises:
-            UnauthenticatedError: the key is malformed, unknown, expired or revoked; the message is the same for all.
+            UnauthenticatedError: it is malformed, unknown, expired or revoked; the message is the same for all keys.
+            UnavailableError: it is a JWT, and the identity provider does not answer.
         """
-        invalid = UnauthenticatedError(
-            "the API key is not valid",
-            hint="send 'Authorization: Bearer <key>' with a key that is neither expired nor revoked",
-        )
-        prefix, _, rest = token.partition("_")
-        public, _, secret = rest.partition("_")
-        if prefix != _PREFIX or not secret or len(token) > _MAX_TOKEN_LENGTH or not token.isascii():
-            raise invalid
+        if token.startswith(f"{SESSION_PREFIX}_"):
+            return self.authenticate_session(token, SessionKind.CLI)
+        if token.count(".") == _JWT_DOTS and not token.startswith(f"{KEY_PREFIX}_"):
+            return self._authenticate_jwt(token)
+        return self.authenticate_key(token)
+
+    def authenticate_key(self, token: str) -> Principal:
+        """Return the principal of an API key. Raises as ``authenticate``."""
+        public, secret = _split(token, KEY_PREFIX)
         with self.database.read() as uow:
             key = uow.keys.find({"id": f"key_{public}"})
-        # The hash is computed for an unknown key too, so that timing does not reveal which ids exist.
-        matches = hmac.compare_digest(self.hasher.hash(secret), key.secret_hash if key else "0" * 64)
-        if key is None or not matches or not self._is_valid(key):
-            raise invalid
-        return Principal(user=key.user, credential=key.id, platform_role=key.platform_role, project=key.project)
+            # The hash is computed for an unknown key too, so that timing does not reveal which ids exist.
+            matches = self._matches(secret, key.secret_hash if key else None)
+            principal = self._principal_of_key(uow, key) if key is not None and matches else None
+        if principal is None:
+            raise _invalid_key()
+        return principal
+
+    def authenticate_browser(self, token: str) -> Principal:
+        """Return the principal of a browser's cookie. Raises as ``authenticate_session``."""
+        return self.authenticate_session(token, SessionKind.BROWSER)
+
+    def authenticate_session(self, token: str, kind: SessionKind) -> Principal:
+        """Return the principal of a session.
+
+        Raises:
+            UnauthenticatedError: it is malformed, unknown, of another kind, expired or ended.
+        """
+        public, secret = _split(token, SESSION_PREFIX)
+        with self.database.read() as uow:
+            session = uow.sessions.find({"id": f"ses_{public}"})
+            matches = self._matches(secret, session.secret_hash if session else None)
+            principal = (
+                self._principal_of_session(uow, session)
+                if session is not None and matches and session.kind is kind
+                else None
+            )
+        if principal is None:
+            raise UnauthenticatedError("the session is not valid", hint="sign in again")
+        return principal
+
+    def _authenticate_jwt(self, token: str) -> Principal:
+        account, expires_at = self.sign_in.authenticate_token(token)
+        return Principal(
+            user=account.name,
+            credential=TOKEN_CREDENTIAL,
+            groups=account.groups,
+            platform_role=self.sign_in.policy.platform_role(account.groups),
+            expires_at=expires_at,
+        )
+
+    def _matches(self, secret: str, stored: str | None) -> bool:
+        return hmac.compare_digest(self.hasher.hash(secret), stored or "0" * 64)
+
+    def _principal_of_key(self, uow: ReadUnitOfWork, key: ApiKey) -> Principal | None:
+        """Return the principal of a key; None: it has expired or was revoked, or its user is disabled."""
+        if not self._is_valid(key):
+            return None
+        account = None
+        role = None
+        if key.service_account is None:
+            account = uow.users.find({"name": key.user})
+            if account is not None and account.disabled_at is not None:
+                return None
+        else:
+            found = uow.project(key.project or "").service_accounts.find({"id": key.service_account})
+            if found is None:
+                return None
+            role = found.role
+        return Principal(
+            user=key.user,
+            credential=key.id,
+            groups=account.groups if account is not None else (),
+            service_account_role=role,
+            permissions=None if key.permissions is None else frozenset(key.permissions),
+            expires_at=key.expires_at,
+            platform_role=key.platform_role,
+            project=key.project,
+        )
+
+    def _principal_of_session(self, uow: ReadUnitOfWork, session: UserSession) -> Principal | None:
+        """Return the principal of a session; None: it has ended, or what it was opened with is not valid any more."""
+        if session.ended_at is not None or session.expires_at <= self.clock.now():
+            return None
+        own = {"credential": session.id, "expires_at": session.expires_at}
+        if session.api_key is not None:
+            key = uow.keys.find({"id": session.api_key})
+            principal = self._principal_of_key(uow, key) if key is not None else None
+            return principal.model_copy(update=own) if principal is not None else None
+        account = uow.users.find({"name": session.user})
+        if account is None or account.disabled_at is not None:
+            return None
+        role = self.sign_in.policy.platform_role(account.groups)
+        return Principal(user=account.name, groups=account.groups, platform_role=role, **own)
 
     def authorize_project(self, principal: Principal, name: str, permission: Permission) -> tuple[Project, bool]:
         """Return the project of this name and whether the principal has the permission in it.
@@ -94,19 +169,31 @@ class AccessControl:
             permission: the permission that the response needs.
 
         Raises:
-            UnauthenticatedError: the key was revoked or has expired.
+            UnauthenticatedError: the credential was revoked or has expired.
             NotFoundError: the project was deleted, or the user is no member of it any more.
             ForbiddenError: the user's role does not have the permission any more.
         """
         with self.database.read() as uow:
-            key = uow.keys.find({"id": principal.credential})
-        if key is None or not self._is_valid(key):
-            raise UnauthenticatedError("the API key is not valid any more")
-        current, granted = self.authorize_project(principal, name, permission)
-        if current.id != project:
+            current = self._current(uow, principal)
+        if current is None:
+            raise UnauthenticatedError("the API key or session is not valid any more")
+        found, granted = self.authorize_project(current, name, permission)
+        if found.id != project:
             raise NotFoundError(f"no project {name}")
         if not granted:
             raise ForbiddenError(f"your role in project {name} does not allow {permission} any more")
+
+    def _current(self, uow: ReadUnitOfWork, principal: Principal) -> Principal | None:
+        """Return the principal as its credential gives it now; None: the credential is not valid any more."""
+        if principal.credential == TOKEN_CREDENTIAL:
+            account = uow.users.find({"name": principal.user})
+            ended = principal.expires_at is not None and principal.expires_at <= self.clock.now()
+            return None if ended or account is None or account.disabled_at is not None else principal
+        if principal.credential.startswith("ses_"):
+            session = uow.sessions.find({"id": principal.credential})
+            return self._principal_of_session(uow, session) if session is not None else None
+        key = uow.keys.find({"id": principal.credential})
+        return self._principal_of_key(uow, key) if key is not None else None
 
     def _is_valid(self, key: ApiKey) -> bool:
         return key.revoked_at is None and (key.expires_at is None or key.expires_at > self.clock.now())
@@ -159,195 +246,45 @@ class AccessControl:
         return self.transfer_tokens.verify(token)
 
 
+def memberships(uow: ReadUnitOfWork, principal: Principal) -> dict[str, Role]:
+    """Return the role of a principal by uid of the project, its own one and those of its groups."""
+    if principal.service_account_role is not None:
+        return {principal.project or "": principal.service_account_role}
+    roles: dict[str, Role] = {}
+    for member in uow.all_projects().members.all({"name": {principal.user, *principal.groups}}):
+        if principal.project in (None, member.project) and _is_member(member, principal):
+            roles[member.project] = max(member.role, roles.get(member.project, member.role), key=ROLES.index)
+    return roles
+
+
 def _role(uow: ReadUnitOfWork, project: str, principal: Principal) -> Role | None:
-    """Return the role of a principal as a member of a project; None: it is no member."""
-    member = uow.project(project).members.find({"kind": SubjectKind.USER, "name": principal.user})
-    return member.role if member is not None else None
+    """Return the role of a principal in a project; None: it is no member."""
+    if principal.service_account_role is not None:
+        return principal.service_account_role
+    members = uow.project(project).members.all({"name": {principal.user, *principal.groups}})
+    roles = [member.role for member in members if _is_member(member, principal)]
+    return max(roles, key=ROLES.index, default=None)
 
 
-def _token(key: ApiKey, secret: str) -> str:
-    return f"{_PREFIX}_{key.id.removeprefix('key_')}_{secret}"
+def _is_member(member: Member, principal: Principal) -> bool:
+    """Return whether a member found by name is the principal: a user and a group may have the same name."""
+    return member.name == principal.user if member.kind is SubjectKind.USER else member.name in principal.groups
 
 
-@dataclass(frozen=True)
-class Keys(BaseService):
-    """API keys. Platform admins manage all keys; a user lists, renews and revokes the user's own keys.
+def _split(token: str, prefix: str) -> tuple[str, str]:
+    """Return the public id and the secret of a token.
 
-    A key never gives access to keys with more rights: one that is restricted to a project manages only keys with the
-    same restriction, and only an admin key manages admin keys.
+    Raises:
+        UnauthenticatedError: it is malformed.
     """
+    parts = _TOKEN.fullmatch(token)
+    if parts is None or parts["prefix"] != prefix:
+        raise _invalid_key()
+    return parts["public"], parts["secret"]
 
-    def create(
-        self,
-        user: str,
-        *,
-        name: str = "",
-        platform_role: PlatformRole | None = None,
-        project: str | None = None,
-        days: int | None = None,
-    ) -> tuple[ApiKey, str]:
-        """Create a key and return it with its secret, which is not stored.
 
-        Raises:
-            NotFoundError: no project of that name.
-            ConflictError: a key with a platform role cannot be restricted to a project.
-        """
-        if platform_role is not None and project is not None:
-            raise ConflictError(
-                "a key with a platform role cannot be restricted to a project",
-                hint="omit either platform_role or project",
-            )
-        now = self.deps.clock.now()
-        secret = secrets.token_urlsafe(32)
-        with self.deps.database.write() as uow:
-            key = ApiKey(
-                id=self.deps.new_id("key"),
-                user=user,
-                name=name,
-                platform_role=platform_role,
-                project=uow.projects.get({"name": project}).id if project is not None else None,
-                secret_hash=self.deps.hasher.hash(secret),
-                created_at=now,
-                expires_at=now + timedelta(days=days) if days is not None else None,
-            )
-            uow.keys.add(key)
-            self.audit(uow, "key.create", key.id, key.label, key.project)
-        return key, _token(key, secret)
-
-    def ensure_admin(self, token: str, *, name: str) -> None:
-        """Create the admin key with this token unless it exists; replicas may do this at the same time.
-
-        A key that was revoked stays revoked.
-
-        Raises:
-            InvalidError: the token is malformed, or the key exists with another secret.
-        """
-        parts = _GIVEN_TOKEN.fullmatch(token)
-        if parts is None:
-            raise InvalidError(
-                "WINDLASS_SECRETS_ADMIN_KEY is not an API key",
-                hint="it is wlk_, 26 lower-case letters or digits, _, and at least 32 letters or digits",
-            )
-        key = ApiKey(
-            id=f"key_{parts['public']}",
-            user="admin",
-            name=name,
-            platform_role=PlatformRole.ADMIN,
-            secret_hash=self.deps.hasher.hash(parts["secret"]),
-            created_at=self.deps.clock.now(),
-        )
-        try:
-            with self.deps.database.write() as uow:
-                stored = uow.keys.find({"id": key.id})
-                if stored is None:
-                    uow.keys.add(key)
-                    self.audit(uow, "key.create", key.id, key.label, key.project)
-        except ConflictError:  # another replica has created it since
-            with self.deps.database.read() as uow:
-                stored = uow.keys.get({"id": key.id})
-        if stored is not None and not hmac.compare_digest(stored.secret_hash, key.secret_hash):
-            raise InvalidError(
-                f"{key.id} exists with another secret, or its hash was made with another pepper",
-                hint="restore WINDLASS_SECRETS_PEPPER and WINDLASS_SECRETS_ADMIN_KEY, or choose a key with another id",
-            )
-
-    def renew(self, key_id: str) -> tuple[ApiKey, str]:
-        """Replace a valid key: create one with the same user, rights and lifetime, and let the old one expire soon.
-
-        The old key is valid for another hour, so that a lost reply locks nobody out.
-
-        Raises:
-            NotFoundError: no such key, or the caller may not manage it.
-            ConflictError: the key has expired or was revoked.
-        """
-        now = self.deps.clock.now()
-        secret = secrets.token_urlsafe(32)
-        with self.deps.database.write() as uow:
-            old = self._manageable(uow, key_id)
-            if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
-                raise ConflictError(f"{key_id} has expired or was revoked", hint="ask a platform admin for a new key")
-            lifetime = None if old.expires_at is None else old.expires_at - old.created_at
-            update = {
-                "id": self.deps.new_id("key"),
-                "secret_hash": self.deps.hasher.hash(secret),
-                "created_at": now,
-                "expires_at": None if lifetime is None else now + lifetime,
-            }
-            new = old.model_copy(update=update)
-            overlap_end = now + RENEWAL_OVERLAP
-            old_end = overlap_end if old.expires_at is None else min(old.expires_at, overlap_end)
-            uow.keys.save(old.model_copy(update={"expires_at": old_end}))
-            uow.keys.add(new)
-            self.audit(uow, "key.renew", new.id, new.label, new.project)
-        return new, _token(new, secret)
-
-    def page(self, limit: int, after: str | None) -> list[ApiKey]:
-        """List the keys that the caller may manage, newest first."""
-        principal = self.caller.principal
-        where: KeyFilter = {}
-        if not principal.is_platform_admin:
-            where = {"user": principal.user, "platform_role": {None, principal.platform_role}}
-            where |= {} if principal.project is None else {"project": principal.project}
-        with self.deps.database.read() as uow:
-            return uow.keys.page(limit, after, where, newest_first=True)
-
-    def project_names(self) -> dict[str, str]:
-        """Return the names of the projects by uid."""
-        with self.deps.database.read() as uow:
-            return {project.id: project.name for project in uow.projects.all()}
-
-    def _manageable(self, uow: ReadUnitOfWork, key_id: str) -> ApiKey:
-        """Return a key that the caller may renew and revoke.
-
-        Raises:
-            NotFoundError: no such key, or not manageable; the two are indistinguishable.
-        """
-        key, principal = uow.keys.get({"id": key_id}), self.caller.principal
-        own = (
-            key.user == principal.user
-            and key.platform_role in (None, principal.platform_role)
-            and principal.project in (None, key.project)
-        )
-        if not principal.is_platform_admin and not own:
-            raise NotFoundError(f"no key {key_id}")
-        return key
-
-    def revoke(self, key_id: str, *, force: bool = False, dry_run: bool = False) -> Deletion:
-        """Revoke a key; idempotent. ``dry_run`` changes nothing.
-
-        Raises:
-            NotFoundError: no such key.
-            ConflictError: it is the key of this request or the last admin key, and ``force`` is not set.
-        """
-        with self.deps.database.read() as uow:
-            key = self._revocable(uow, key_id, force=force)
-        if not dry_run and key.revoked_at is None:
-            with self.deps.database.write() as uow:
-                key = self._revocable(uow, key_id, force=force)
-                uow.keys.save(key.model_copy(update={"revoked_at": self.deps.clock.now()}))
-                self.audit(uow, "key.revoke", key.id, key.label, key.project)
-        consequences = ("requests with this key fail within a minute",)
-        return Deletion(kind="key", id=key.id, name=key.label, consequences=consequences)
-
-    def _revocable(self, uow: ReadUnitOfWork, key_id: str, *, force: bool) -> ApiKey:
-        """Return a key that may be revoked, or is. Raises as ``revoke``."""
-        key = self._manageable(uow, key_id)
-        if key.revoked_at is None and not force:
-            self._require_replaceable(uow, key)
-        return key
-
-    def _require_replaceable(self, uow: ReadUnitOfWork, key: ApiKey) -> None:
-        if key.id == self.caller.principal.credential:
-            raise ConflictError(
-                f"{key.id} is the key of this request",
-                hint="use another key, or set force: `windlass key revoke --force`",
-            )
-        if key.platform_role is not PlatformRole.ADMIN:
-            return
-        now = self.deps.clock.now()
-        admins = uow.keys.all({"platform_role": PlatformRole.ADMIN, "revoked_at": None})
-        if not any(other.id != key.id and (other.expires_at is None or other.expires_at > now) for other in admins):
-            raise ConflictError(
-                f"{key.id} is the last admin key; without it nobody can create keys",
-                hint="create another admin key first, or set force: `windlass key revoke --force`",
-            )
+def _invalid_key() -> UnauthenticatedError:
+    return UnauthenticatedError(
+        "the API key is not valid",
+        hint="send 'Authorization: Bearer <key>' with a key that is neither expired nor revoked",
+    )

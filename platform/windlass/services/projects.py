@@ -8,11 +8,12 @@ from windlass.domain.capabilities import Capability
 from windlass.domain.datasets import VersionState
 from windlass.domain.errors import ConflictError, PreconditionFailedError
 from windlass.domain.jobs import UNFINISHED_STATES
-from windlass.domain.projects import Member, Permission, Principal, Project, Role, SubjectKind
+from windlass.domain.projects import Member, Permission, Project, Role, SubjectKind
 from windlass.domain.records import Deletion, Tombstone
 from windlass.domain.storage_layout import project_prefix
 from windlass.kit.numbers import count
 from windlass.ports import ReadUnitOfWork, UnitOfWork
+from windlass.services.access import memberships
 from windlass.services.base import BaseService, ProjectService, stored_bytes
 
 
@@ -67,13 +68,12 @@ class Projects(BaseService):
         with self.deps.database.read() as uow:
             if principal.may(Permission.PROJECTS_READ) and principal.project is None:
                 return uow.projects.page(limit, after)
-            joined = [member.project for member in _memberships_of(uow, principal)]
-            return uow.projects.page(limit, after, {"id": joined})
+            return uow.projects.page(limit, after, {"id": list(memberships(uow, principal))})
 
     def memberships(self) -> dict[str, Role]:
         """Return the caller's role by project name."""
         with self.deps.database.read() as uow:
-            roles = {member.project: member.role for member in _memberships_of(uow, self.caller.principal)}
+            roles = memberships(uow, self.caller.principal)
             return {project.name: roles[project.id] for project in uow.projects.all({"id": list(roles)})}
 
     def update(self, uid: str, version: int, changes: dict[str, Any]) -> Project:
@@ -147,14 +147,9 @@ def discard_project(uow: UnitOfWork, uid: str, now: datetime) -> None:
     for job in repos.jobs.all({"state": UNFINISHED_STATES}):
         uow.tombstones.mark(Tombstone(project=uid, job=job.id), now)
     uow.keys.delete({"project": uid})
-    for rows in (repos.members, repos.quotas, repos.quota_changes, repos.endpoints):
+    for rows in (repos.members, repos.service_accounts, repos.quotas, repos.quota_changes, repos.endpoints):
         rows.delete({})
     uow.tombstones.mark(Tombstone(project=uid), now)
-
-
-def _memberships_of(uow: ReadUnitOfWork, principal: Principal) -> list[Member]:
-    memberships = uow.all_projects().members.all({"kind": SubjectKind.USER, "name": principal.user})
-    return [member for member in memberships if principal.project in (None, member.project)]
 
 
 @dataclass(frozen=True)

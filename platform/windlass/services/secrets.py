@@ -31,6 +31,14 @@ class SecretHasher:
         """Return the key that the model servers of an application accept. It is derived and not stored."""
         return "wlm_" + self._hmac(b"model-server:" + app.encode())
 
+    def sign_in_signature(self, payload: str) -> str:
+        """Return the signature of the cookie that a sign-in leaves in the browser."""
+        return self._hmac(b"sign-in:" + payload.encode())
+
+    def csrf_token(self, session: str) -> str:
+        """Return the token that requests of a browser's session send in a header. It is derived and not stored."""
+        return self._hmac(b"csrf:" + session.encode())
+
     def control_plane_id(self) -> str:
         """Return the id of this control plane, which labels its objects in a cluster.
 

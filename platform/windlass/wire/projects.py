@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from windlass.domain.ids import Name, UserName
+from windlass.domain.projects import Permission
 from windlass.domain.text import DisplayName
 from windlass.wire.base import In, Out, ReasonOut, shown
 
@@ -102,6 +103,8 @@ class KeyIn(In):
     """Role on the whole platform; null: none."""
     project: Name | None = None
     """Project that the key is restricted to; null: unrestricted."""
+    permissions: Annotated[list[Permission], Field(min_length=1, max_length=len(Permission))] | None = None
+    """The only permissions of the key; null: all that the user has."""
     expires_in_days: int | None = Field(default=None, ge=1, le=3650)
     """Days until the key expires; null: never."""
 
@@ -119,6 +122,8 @@ class KeyOut(Out):
     """Role on the whole platform; null: none."""
     project: str | None
     """Name of the project that it is restricted to; null: unrestricted."""
+    permissions: list[str] | None
+    """Its only permissions; null: all that the user has."""
     created_at: datetime
     """Time of creation."""
     expires_at: datetime | None

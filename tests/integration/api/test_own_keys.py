@@ -34,7 +34,8 @@ def test_a_user_lists_and_revokes_own_keys_only(ready: ControlPlaneHarness) -> N
     assert ada.delete(f"/v1/keys/{second['id']}").status_code == 200
     assert not works(ready, second)
     assert ada.delete(f"/v1/keys/{first['id']}").status_code == 409, "the key in use is revoked by force only"
-    assert ada.post("/v1/keys", json={"user": "ada"}).status_code == 403
+    assert ada.post("/v1/keys", json={"user": "bob"}).status_code == 403
+    assert ada.post("/v1/keys", json={"user": "ada", "platform_role": "platform-viewer"}).status_code == 403
     assert {first["id"], other["id"]} <= listed(ready.client), "an admin lists all keys"
 
 

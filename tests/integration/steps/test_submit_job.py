@@ -18,7 +18,7 @@ from windlass.ports import BackendState
 from windlass.runtime.context import KFP_RUN_ID_VARIABLE
 from windlass.sdk import Job
 from windlass.sdk._sync.jobs import Jobs
-from windlass.services.access import Keys
+from windlass.services.keys import Keys
 from windlass_pipelines.steps.server_step import RunArtifacts
 from windlass_pipelines.steps.submit_job import JobNotSucceededError, submit_job, with_integers
 

@@ -22,7 +22,7 @@ from windlass.domain.storage_layout import task_result_prefix
 from windlass.orchestration.task_result import RESULT_NAME
 from windlass.runtime.context import TRANSFER_TOKEN_VARIABLE, TRANSFER_URL_VARIABLE
 from windlass.sdk import Client
-from windlass.services.access import Keys
+from windlass.services.keys import Keys
 from windlass.services.transfer_tokens import TransferTokens
 
 pytestmark = [pytest.mark.s3, pytest.mark.processes]

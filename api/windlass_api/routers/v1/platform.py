@@ -7,9 +7,9 @@ from fastapi import Query, Request, Response
 import windlass
 from windlass.domain.projects import ApiKey, Permission, PlatformRole, Pool
 from windlass.domain.text import Identifier
-from windlass.services.access import Keys
 from windlass.services.audit import AuditTrail
 from windlass.services.cluster_sync import ClusterSyncReader
+from windlass.services.keys import Keys
 from windlass.services.pools import Pools
 from windlass.services.projects import Projects
 from windlass.services.quotas import Ledger
@@ -50,14 +50,15 @@ def get_whoami(ctx: Annotated[RequestContext, require_global(Permission.WHOAMI)]
 
 
 @router.post("/keys", status_code=201, operation_id="createKey", tags=["keys"])
-def create_key(body: KeyIn, ctx: Annotated[RequestContext, require_global(Permission.KEYS_WRITE)]) -> NewKeyOut:
-    """Create an API key. Only this response contains its secret."""
+def create_key(body: KeyIn, ctx: Annotated[RequestContext, require_global(Permission.KEYS_OWN)]) -> NewKeyOut:
+    """Create an API key of one's own, as a platform admin of any user. Only this response contains its secret."""
     keys = ctx.service(Keys)
     key, secret = keys.create(
         body.user,
         name=body.name,
         platform_role=PlatformRole(body.platform_role) if body.platform_role else None,
         project=body.project,
+        permissions=body.permissions,
         days=body.expires_in_days,
     )
     return _new_key_out(keys, key, secret)

@@ -13,18 +13,19 @@ from windlass.cli.output_files import require_folder
 from windlass.cli.render import Column
 from windlass.cli.session import Session, command, command_group
 from windlass.domain.errors import InvalidError
-from windlass.domain.projects import PlatformRole
+from windlass.domain.projects import Permission, PlatformRole
 from windlass.kit.files import write_atomic
 from windlass.wire.projects import KeyOut, NewKeyOut
 
-app = command_group("List, renew and revoke your API keys; create keys (platform admins).")
+app = command_group("Create, list, renew and revoke your API keys; platform admins manage all keys.")
 
-_COLUMNS = (
+COLUMNS = (
     Column[KeyOut]("id", lambda key: key.id),
     Column[KeyOut]("user", lambda key: key.user),
     Column[KeyOut]("name", lambda key: key.name),
     Column[KeyOut]("platform role", lambda key: key.platform_role),
     Column[KeyOut]("project", lambda key: key.project),
+    Column[KeyOut]("permissions", lambda key: ", ".join(key.permissions) if key.permissions else None),
     Column[KeyOut]("age", lambda key: key.created_at),
     Column[KeyOut]("expires", lambda key: key.expires_at and key.expires_at.isoformat(timespec="minutes")),
     Column[KeyOut]("state", lambda key: "revoked" if key.revoked_at else "valid"),
@@ -52,12 +53,16 @@ def create(
         typer.Option(help="platform-viewer: read everything; platform-admin: all permissions; default: neither."),
     ] = None,
     only: Annotated[str | None, typer.Option("--only-project", help="Restrict the key to this project.")] = None,
+    permission: Annotated[
+        list[Permission] | None,
+        typer.Option(help="A permission of the key; repeat it for several; default: all that the user has."),
+    ] = None,
     days: Annotated[
         int | None, typer.Option("--expires-in-days", min=1, max=3650, help="Lifetime in days; default: no expiry.")
     ] = None,
     out: Out = None,
 ) -> None:
-    """Create a key (platform admins). The secret is printed once, on standard output."""
+    """Create a key of yours, as a platform admin of any user. The secret is printed once, on standard output."""
     if out is not None and out.exists():
         raise InvalidError(f"--out: {out} exists already", hint="give the path of a new file")
     if out is not None:  # before there is a secret
@@ -67,9 +72,10 @@ def create(
         name=name,
         platform_role=platform_role.value if platform_role else None,
         project=only,
+        permissions=permission or None,
         expires_in_days=days,
     )
-    _deliver(session, key, out)
+    deliver(session, key, out)
 
 
 @app.command("renew")
@@ -86,10 +92,10 @@ def renew(
     if out is not None:  # before there is a secret
         require_folder(out)
     new = session.client.keys.renew(key or session.client.server.whoami().key)
-    _deliver(session, new, out)
+    deliver(session, new, out)
 
 
-def _deliver(session: Session, key: NewKeyOut, out: Path | None) -> None:
+def deliver(session: Session, key: NewKeyOut, out: Path | None) -> None:
     """Write the secret to a file that only the user can read, or print it. A secret is never lost by a full disk."""
     if out is not None:
         try:
@@ -100,7 +106,7 @@ def _deliver(session: Session, key: NewKeyOut, out: Path | None) -> None:
             session.message(f"key {key.id} of {key.user}: its secret is in {out}")
             return
     if session.machine:
-        session.show(key, _COLUMNS, _name)
+        session.show(key, COLUMNS, _name)
         return
     sys.stdout.write(key.secret + "\n")
     session.message(f"key {key.id} of {key.user}: store the line above in a file with mode 0600; it is not shown again")
@@ -110,7 +116,7 @@ def _deliver(session: Session, key: NewKeyOut, out: Path | None) -> None:
 @command
 def list_keys(session: Session) -> None:
     """List your keys; platform admins list all keys."""
-    session.list(session.client.keys.list(), _COLUMNS, _name)
+    session.list(session.client.keys.list(), COLUMNS, _name)
 
 
 @app.command("revoke")

@@ -7,6 +7,7 @@ from typing import Self
 from windlass.sdk._async.base_models import AsyncBaseModels
 from windlass.sdk._async.datasets import AsyncDatasets
 from windlass.sdk._async.endpoints import AsyncEndpoints
+from windlass.sdk._async.identity import AsyncServiceAccounts, AsyncSessions, AsyncUsers
 from windlass.sdk._async.jobs import AsyncJobs
 from windlass.sdk._async.models import AsyncModels
 from windlass.sdk._async.platform import AsyncAudit, AsyncKeys, AsyncPools, AsyncQuotas, AsyncServer, AsyncUsage
@@ -58,6 +59,9 @@ class AsyncClient:
         self.projects = AsyncProjects(transport, project)
         self.members = AsyncMembers(transport, project)
         self.keys = AsyncKeys(transport, project)
+        self.sessions = AsyncSessions(transport, project)
+        self.users = AsyncUsers(transport, project)
+        self.service_accounts = AsyncServiceAccounts(transport, project)
         self.pools = AsyncPools(transport, project)
         self.quotas = AsyncQuotas(transport, project)
         self.datasets = AsyncDatasets(transport, project)

@@ -1,9 +1,10 @@
 """Server information, API keys, pools, quotas, usage and audit log."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from windlass.domain.errors import ConflictError
+from windlass.domain.projects import Permission
 from windlass.sdk._async.pages import AsyncPaginator
 from windlass.sdk._async.resource import AsyncResource
 from windlass.sdk._protocol import Request, decode_as, path, validate_body
@@ -53,15 +54,17 @@ class AsyncKeys(AsyncResource):
         name: str = "",
         platform_role: PlatformRole | None = None,
         project: str | None = None,
+        permissions: Sequence[Permission | str] | None = None,
         expires_in_days: int | None = None,
     ) -> NewKeyOut:
-        """Create an API key. Only this response contains its secret."""
+        """Create an API key of one's own, as a platform admin of any user. Only this response contains its secret."""
         body = validate_body(
             KeyIn,
             user=user,
             name=name,
             platform_role=platform_role,
             project=project,
+            permissions=permissions,
             expires_in_days=expires_in_days,
         )
         return await self._post(path("keys"), NewKeyOut, body)

@@ -60,6 +60,11 @@ class AsyncResource:
         request = Request("PUT", url, query=query_params(query), headers=JSON_CONTENT, body=encode(body))
         return decode_as(model)(await self._transport.send(request))
 
+    async def _patch_without_etag(self, url: str, model: type[M], body: BaseModel) -> M:
+        """PATCH an object whose route needs no ETag."""
+        request = Request("PATCH", url, headers=JSON_CONTENT, body=encode(body, exclude_unset=True))
+        return decode_as(model)(await self._transport.send(request))
+
     async def _patch(self, url: str, model: type[M], body: BaseModel, if_match: int | None) -> M:
         """PATCH the fields set in ``body``. Without ``if_match``, read the ETag first and retry if it has changed.
 

@@ -9,6 +9,7 @@ from windlass.sdk._protocol import DEFAULT_RETRIES, READ_TIMEOUT
 from windlass.sdk._sync.base_models import BaseModels
 from windlass.sdk._sync.datasets import Datasets
 from windlass.sdk._sync.endpoints import Endpoints
+from windlass.sdk._sync.identity import ServiceAccounts, Sessions, Users
 from windlass.sdk._sync.jobs import Jobs
 from windlass.sdk._sync.models import Models
 from windlass.sdk._sync.platform import Audit, Keys, Pools, Quotas, Server, Usage
@@ -59,6 +60,9 @@ class Client:
         self.projects = Projects(transport, project)
         self.members = Members(transport, project)
         self.keys = Keys(transport, project)
+        self.sessions = Sessions(transport, project)
+        self.users = Users(transport, project)
+        self.service_accounts = ServiceAccounts(transport, project)
         self.pools = Pools(transport, project)
         self.quotas = Quotas(transport, project)
         self.datasets = Datasets(transport, project)

@@ -1,10 +1,11 @@
 # Generated from _async/platform.py by docs/generate_sync_sdk.py; do not edit.
 """Server information, API keys, pools, quotas, usage and audit log."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from windlass.domain.errors import ConflictError
+from windlass.domain.projects import Permission
 from windlass.sdk._protocol import Request, decode_as, path, validate_body
 from windlass.sdk._sync.pages import CursorPage
 from windlass.sdk._sync.resource import Resource
@@ -54,15 +55,17 @@ class Keys(Resource):
         name: str = "",
         platform_role: PlatformRole | None = None,
         project: str | None = None,
+        permissions: Sequence[Permission | str] | None = None,
         expires_in_days: int | None = None,
     ) -> NewKeyOut:
-        """Create an API key. Only this response contains its secret."""
+        """Create an API key of one's own, as a platform admin of any user. Only this response contains its secret."""
         body = validate_body(
             KeyIn,
             user=user,
             name=name,
             platform_role=platform_role,
             project=project,
+            permissions=permissions,
             expires_in_days=expires_in_days,
         )
         return self._post(path("keys"), NewKeyOut, body)

@@ -61,6 +61,11 @@ class Resource:
         request = Request("PUT", url, query=query_params(query), headers=JSON_CONTENT, body=encode(body))
         return decode_as(model)(self._transport.send(request))
 
+    def _patch_without_etag(self, url: str, model: type[M], body: BaseModel) -> M:
+        """PATCH an object whose route needs no ETag."""
+        request = Request("PATCH", url, headers=JSON_CONTENT, body=encode(body, exclude_unset=True))
+        return decode_as(model)(self._transport.send(request))
+
     def _patch(self, url: str, model: type[M], body: BaseModel, if_match: int | None) -> M:
         """PATCH the fields set in ``body``. Without ``if_match``, read the ETag first and retry if it has changed.
 

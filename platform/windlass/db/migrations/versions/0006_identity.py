@@ -1,4 +1,4 @@
-"""Add users, service accounts, browser sessions, roles of groups and platform roles; owners become admins."""
+"""Add users, service accounts, sessions, roles of groups and platform roles; owners become admins."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -40,9 +40,10 @@ def upgrade() -> None:
     )
     _extend_keys()
     op.create_table(
-        "browser_session",
+        "user_session",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("user", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
         sa.Column("api_key", sa.String(), nullable=True),
         sa.Column("secret_hash", sa.String(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -51,10 +52,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["api_key"], ["api_key.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
-    with op.batch_alter_table("browser_session", schema=None) as batch_op:
-        batch_op.create_index("ix_browser_session_expires_at", ["expires_at"], unique=False)
-        batch_op.create_index("ix_browser_session_api_key", ["api_key"], unique=False)
-        batch_op.create_index("ix_browser_session_user", ["user"], unique=False)
+    with op.batch_alter_table("user_session", schema=None) as batch_op:
+        batch_op.create_index("ix_user_session_expires_at", ["expires_at"], unique=False)
+        batch_op.create_index("ix_user_session_api_key", ["api_key"], unique=False)
+        batch_op.create_index("ix_user_session_user", ["user"], unique=False)
     _replace_members()
 
 

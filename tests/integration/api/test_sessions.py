@@ -1,0 +1,106 @@
+"""Sessions of browsers that an API key opens."""
+
+import pytest
+from fastapi.testclient import TestClient
+from tests.fakes.harness import ADMIN, ControlPlaneHarness
+
+from windlass.services.keys import Keys
+
+
+def key_of(harness: ControlPlaneHarness, user: str = "ada", **more: object) -> str:
+    return Keys(harness.deps, ADMIN).create(user, **more)[1]  # type: ignore[arg-type]  # the arguments of `create`
+
+
+def signed_in(harness: ControlPlaneHarness, key: str) -> TestClient:
+    browser = TestClient(harness.app, raise_server_exceptions=False)
+    reply = browser.post("/v1/auth/browser-sessions", json={"key": key})
+    assert reply.status_code == 201, reply.text
+    assert "secret" not in reply.json()
+    browser.headers["X-CSRF-Token"] = reply.json()["csrf_token"]
+    return browser
+
+
+def test_a_browser_has_the_rights_of_the_key(ready: ControlPlaneHarness) -> None:
+    ready.client.put("/v1/projects/ours/members/ada", json={"role": "editor"})
+    browser = signed_in(ready, key_of(ready))
+    assert browser.get("/v1/whoami").json()["projects"] == {"ours": "editor"}
+    created = browser.post("/v1/projects/ours/datasets", json={"name": "mine", "task": "chat"})
+    assert created.status_code == 201
+    assert browser.get("/v1/keys").status_code == 200
+    assert browser.get("/v1/users").status_code == 403
+
+
+def test_it_ends_with_the_key(ready: ControlPlaneHarness) -> None:
+    key = key_of(ready)
+    browser, short = signed_in(ready, key), signed_in(ready, key_of(ready, "bob", days=1))
+    ready.client.delete(f"/v1/keys/key_{key.split('_')[1]}")
+    assert browser.get("/v1/whoami").status_code == 401
+    assert short.get("/v1/whoami").status_code == 200
+    ready.clock.advance(12 * 3600)
+    assert short.get("/v1/whoami").status_code == 401
+    late = signed_in(ready, key_of(ready, "bob", days=1))
+    ready.clock.advance(3600)
+    assert late.get("/v1/session").json()["kind"] == "browser"
+
+
+def test_a_wrong_key_opens_no_session(ready: ControlPlaneHarness) -> None:
+    browser = TestClient(ready.app, raise_server_exceptions=False)
+    key = key_of(ready)
+    for wrong in (key + "x", key.replace("wlk", "wls"), "wlk_", "a.b.c", key[:-1]):
+        assert browser.post("/v1/auth/browser-sessions", json={"key": wrong}).status_code == 401
+    assert not browser.cookies
+
+
+@pytest.mark.parametrize("token", [None, "", "0" * 64, "of another session"])
+def test_another_site_changes_nothing(ready: ControlPlaneHarness, token: str | None) -> None:
+    """A page of another site makes the browser send the cookie, but cannot read the CSRF token."""
+    browser, other = signed_in(ready, key_of(ready)), signed_in(ready, key_of(ready, "bob"))
+    del browser.headers["X-CSRF-Token"]
+    if token is not None:
+        browser.headers["X-CSRF-Token"] = other.headers["X-CSRF-Token"] if "another" in token else token
+    for reply in (
+        browser.delete("/v1/session"),
+        browser.post("/v1/keys", json={"user": "ada"}),
+        browser.put("/v1/projects/ours/members/ada", json={"role": "admin"}),
+        browser.patch("/v1/projects/ours", json={}),
+    ):
+        assert (reply.status_code, reply.json()["code"]) == (403, "forbidden")
+    assert browser.get("/v1/whoami").status_code == 200
+
+
+def test_a_request_from_another_origin_changes_nothing(ready: ControlPlaneHarness) -> None:
+    browser = signed_in(ready, key_of(ready))
+    for origin in ("https://evil.example", "null", "http://testserver.evil.example", "http://testserver:81"):
+        assert browser.post("/v1/keys", json={"user": "ada"}, headers={"Origin": origin}).status_code == 403
+    assert browser.post("/v1/keys", json={"user": "ada"}, headers={"Origin": "http://testserver"}).status_code == 201
+
+
+def test_a_cookie_is_no_bearer_token(ready: ControlPlaneHarness) -> None:
+    browser = signed_in(ready, key_of(ready))
+    token = browser.cookies["windlass-session"]
+    assert ready.client_for_key(token).get("/v1/whoami").status_code == 401
+    unknown = TestClient(ready.app, cookies={"windlass-session": token[:-2] + "xx"}, raise_server_exceptions=False)
+    assert unknown.get("/v1/whoami").status_code == 401
+
+
+def test_own_sessions_are_listed_and_ended(ready: ControlPlaneHarness) -> None:
+    key = key_of(ready)
+    here, lost, other = signed_in(ready, key), signed_in(ready, key), signed_in(ready, key_of(ready, "bob"))
+    sessions = here.get("/v1/sessions").json()["items"]
+    assert len(sessions) == 2
+    lost_id = lost.get("/v1/session").json()["id"]
+    assert other.delete(f"/v1/sessions/{lost_id}").status_code == 404
+    assert here.delete(f"/v1/sessions/{lost_id}").status_code == 204
+    assert here.delete(f"/v1/sessions/{lost_id}").status_code == 204
+    assert [lost.get("/v1/whoami").status_code, here.get("/v1/whoami").status_code] == [401, 200]
+    actions = [row["action"] for row in ready.client.get("/v1/audit", params={"actor": "ada"}).json()["items"]]
+    assert actions == ["session.end", "session.create", "session.create"]
+
+
+def test_without_a_provider_there_are_only_keys(ready: ControlPlaneHarness) -> None:
+    assert ready.client.get("/v1/auth").json() == {"sign_in_path": None, "device": None}
+    browser = TestClient(ready.app, raise_server_exceptions=False, follow_redirects=False)
+    assert browser.get("/v1/auth/sign-in").status_code == 404
+    assert browser.get("/v1/auth/callback", params={"state": "x", "code": "y"}).status_code == 401
+    assert browser.post("/v1/auth/cli-sessions", json={"id_token": "a.b.c"}).status_code == 404
+    assert ready.client_for_key("a.b.c").get("/v1/whoami").status_code == 401
