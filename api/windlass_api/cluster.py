@@ -18,11 +18,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from windlass.db.engines import postgres_engine, sqlite_engine
-from windlass.db.migrate import migrate, require_current
-from windlass.db.session import SqlDatabase
 from windlass.domain.errors import InvalidError
-from windlass.domain.transfers import COMPLETE_SECONDS
 from windlass.identity_settings import OidcSettings
 from windlass.kube.cache.informer import WatchTimings
 from windlass.kube.client import KubeClient, load_configuration
@@ -40,7 +36,7 @@ from windlass.orchestration.data_process import EmbeddedDataProcessor
 from windlass.orchestration.model_import import EmbeddedModelImporter
 from windlass.orchestration.run_folders import LocalRunFolders
 from windlass.pipeline_settings import PipelineSettings
-from windlass.ports import Clock, DataProcessor, ModelImporter, ObjectStore, RunFolders, UrlSigner
+from windlass.ports import Clock, DataProcessor, ModelImporter, RunFolders
 from windlass.services.keys import Keys
 from windlass.services.model_server_credentials import ModelServerCredentials
 from windlass.services.secrets import SecretHasher
@@ -56,10 +52,6 @@ from windlass.settings import (
     TlsSettings,
     WorkerSettings,
 )
-from windlass.storage.local import LocalObjectStore
-from windlass.storage.s3 import S3ObjectStore
-from windlass.storage.s3_client import S3Bucket, outage_breaker
-from windlass.storage.s3_signer import S3UrlSigner
 from windlass.telemetry import set_up_logging
 from windlass_api import process
 from windlass_api.app import INTERNAL_ROUTERS, PUBLIC_ROUTERS, WORKER_ROUTERS, create_app
@@ -70,6 +62,7 @@ from windlass_api.job_runner import TrainingPorts
 from windlass_api.pipeline_ports import ray_job_settings, run_ports, runner_settings
 from windlass_api.process import BOOTSTRAP, DataDirectory, SystemClock, ensure_admin_key
 from windlass_api.sign_in_ports import identity_provider, sign_in_policy
+from windlass_api.storage_ports import StorePorts, open_database, open_store
 
 _DRY_RUN_TIMEOUT = 5.0
 """Seconds that a request waits for the dry run of a quota change by the API server."""
@@ -121,9 +114,14 @@ def build(options: ProcessOptions) -> Application:
     new_client = _kube_client_factory(settings)
     secret_settings, oidc = SecretSettings(), OidcSettings()
     hasher, holder = _secret_hasher(options, secret_settings), _holder(options)
-    database = _database(options, clock)
+    database = open_database(
+        DatabaseSettings(),
+        clock,
+        lambda: options.require_data_dir("the database", "WINDLASS_DATABASE_URL").path,
+        migrates=False,
+    )
     lease = RowLease(database, holder, timedelta(seconds=settings.leader_lease_seconds))
-    store = _store_ports(options, limits)
+    store = open_store(S3Settings(), limits, lambda: options.require_data_dir("objects", "WINDLASS_S3_BUCKET").path)
     tokens = TransferTokens(hasher, clock, store.store)
     if settings.pipelines_image:
         tasks = _pod_ports(settings, pipelines, store, new_client(), tokens)
@@ -161,46 +159,6 @@ def build(options: ProcessOptions) -> Application:
 
 
 # ---------------------------------------------------------------- ports
-
-
-def _database(options: ProcessOptions, clock: Clock) -> SqlDatabase:
-    """Open the database. SQLite is migrated now; PostgreSQL by ``python -m windlass.db upgrade`` before the start."""
-    settings = DatabaseSettings()
-    if settings.url is None:
-        engine = sqlite_engine(options.require_data_dir("the database", "WINDLASS_DATABASE_URL").path / "windlass.db")
-        migrate(engine)
-    else:
-        engine = postgres_engine(
-            settings.url.get_secret_value(),
-            connections=settings.connections,
-            statement_seconds=settings.statement_seconds,
-            lock_seconds=settings.lock_seconds,
-        )
-        require_current(engine)
-    return SqlDatabase(engine, clock)
-
-
-@dataclass(frozen=True)
-class StorePorts:
-    """The object store, and what gives pods access to single objects of it."""
-
-    store: ObjectStore
-    signer: UrlSigner | None
-
-
-def _store_ports(options: ProcessOptions, limits: LimitSettings) -> StorePorts:
-    settings = S3Settings()
-    if not settings.bucket:
-        folder = options.require_data_dir("objects", "WINDLASS_S3_BUCKET").path / "store"
-        local = LocalObjectStore(folder, limits.min_free_disk_bytes)
-        local.delete_drafts()
-        return StorePorts(local, None)
-    connect = partial(S3Bucket.connect, settings, breaker=outage_breaker())
-    store = S3ObjectStore(connect(), extending=connect(attempts=2))
-    store.bucket.check()
-    public = S3Bucket.connect(settings, public=True) if settings.public_endpoint else None
-    completing = connect(reply_seconds=COMPLETE_SECONDS)
-    return StorePorts(store, S3UrlSigner(store, public, settings.url_seconds, settings.part_bytes, completing))
 
 
 @dataclass(frozen=True)

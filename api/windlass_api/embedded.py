@@ -1,13 +1,13 @@
-"""The server of ``windlass up``: API and worker in one process, SQLite, a local folder, local backends."""
+"""The server of ``windlass up``: API and worker in one process, local back ends.
+
+Its data is in SQLite and a folder of the data directory, or in PostgreSQL and a bucket that the settings name.
+"""
 
 import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from windlass.db.engines import sqlite_engine
-from windlass.db.migrate import migrate
-from windlass.db.session import SqlDatabase
 from windlass.domain.projects import Pool, StoredQuota
 from windlass.identity_settings import OidcSettings
 from windlass.orchestration.data_process import EmbeddedDataProcessor
@@ -15,19 +15,22 @@ from windlass.orchestration.local import LocalPipelineBackend
 from windlass.orchestration.model_import import EmbeddedModelImporter
 from windlass.orchestration.ray_head import LocalRay
 from windlass.orchestration.run_folders import LocalRunFolders
-from windlass.ports import JoinableRay
+from windlass.orchestration.task_processes import TransferAccess
+from windlass.ports import JoinableRay, ServingBackend
 from windlass.runtime.context import RAY_ADDRESS_VARIABLE
 from windlass.services.projects import Projects
+from windlass.services.transfer_tokens import TransferTokens
 from windlass.serving.local import LocalServing
 from windlass.serving.probe import ProbePool
-from windlass.settings import LimitSettings, WorkerSettings
-from windlass.storage.local import LocalObjectStore
+from windlass.serving.staged import StagedServing
+from windlass.settings import DatabaseSettings, LimitSettings, S3Settings, WorkerSettings
 from windlass_api import process
 from windlass_api.composition import Application, ApplicationSettings, Ports, ServingPorts, compose
 from windlass_api.dependencies import AppContext
 from windlass_api.job_runner import LocalTraining, TrainingPorts
 from windlass_api.process import BOOTSTRAP, DataDirectory, SystemClock, ensure_admin_key
 from windlass_api.sign_in_ports import identity_provider, sign_in_policy
+from windlass_api.storage_ports import open_database, open_store
 
 _CPU_SLOTS = 2
 
@@ -39,11 +42,11 @@ def build(data_dir: DataDirectory, url: str, new_ray: Callable[[Path, str], Join
     """
     data_dir.bind_mode("embedded")
     limits, oidc, clock = LimitSettings(), OidcSettings(), SystemClock()
-    engine = sqlite_engine(data_dir.path / "windlass.db")
-    migrate(engine)
-    database = SqlDatabase(engine, clock)
-    store = LocalObjectStore(data_dir.path / "store", limits.min_free_disk_bytes)
-    store.delete_drafts()
+    database = open_database(DatabaseSettings(), clock, lambda: data_dir.path, migrates=True)
+    store = open_store(S3Settings(), limits, lambda: data_dir.path)
+    hasher = data_dir.secret_hasher()
+    tokens = TransferTokens(hasher, clock, store.store)
+    by_path = store.signer is None
     ray = new_ray(data_dir.path / "ray", sys.executable)
 
     def run_environment() -> dict[str, str]:
@@ -52,23 +55,31 @@ def build(data_dir: DataDirectory, url: str, new_ray: Callable[[Path, str], Join
     pipelines = LocalPipelineBackend(data_dir.path / "runs", sys.executable, environment=run_environment)
     with database.read() as uow:
         pipelines.update_api_url(url, [run.name for run in uow.all_projects().runs.all({"ended_at": None})])
+    serving: ServingBackend = LocalServing(data_dir.path / "serve", ray, sys.executable)
     ports = Ports(
         database=database,
-        store=store,
+        store=store.store,
+        signer=store.signer,
         clock=clock,
         folders=LocalRunFolders(data_dir.path / "runs"),
-        processor=EmbeddedDataProcessor(data_dir.path / "data", sys.executable),
-        importer=EmbeddedModelImporter(data_dir.path / "imports", sys.executable),
+        processor=EmbeddedDataProcessor(
+            data_dir.path / "data", sys.executable, None if by_path else TransferAccess(url, tokens.for_data_task)
+        ),
+        importer=EmbeddedModelImporter(
+            data_dir.path / "imports", sys.executable, None if by_path else TransferAccess(url, tokens.for_import)
+        ),
         training=TrainingPorts(
             pipelines, api_url=url, local=LocalTraining(ray, workspace=lambda run: data_dir.path / "runs" / run)
         ),
-        serving=ServingPorts(LocalServing(data_dir.path / "serve", ray, sys.executable), ProbePool()),
+        serving=ServingPorts(
+            serving if by_path else StagedServing(serving, store.store, data_dir.path / "models"), ProbePool()
+        ),
         identity=identity_provider(oidc),
     )
     settings = ApplicationSettings(
         limits=limits,
         worker=WorkerSettings(),
-        hasher=data_dir.secret_hasher(),
+        hasher=hasher,
         sign_in=sign_in_policy(oidc),
         # a data directory has one server at a time, so a restarted server may take over its own leases
         holder=data_dir.read_or_create("holder", secrets.token_hex(8)),

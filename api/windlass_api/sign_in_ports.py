@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from windlass.domain.projects import PlatformRole
-from windlass.identity.metadata import IssuerMetadata, require_secure
+from windlass.identity.metadata import IssuerMetadata, provider_client, require_secure
 from windlass.identity.oidc import OidcClient, OidcProvider
 from windlass.identity_settings import OidcSettings
 from windlass.ports import IdentityProvider
@@ -34,7 +34,7 @@ def identity_provider(settings: OidcSettings) -> IdentityProvider | None:
         groups_claim=settings.groups_claim,
         algorithms=settings.algorithms,
     )
-    return OidcProvider(client, IssuerMetadata(settings.issuer))
+    return OidcProvider(client, IssuerMetadata(settings.issuer, provider_client(settings.issuer)))
 
 
 def sign_in_policy(settings: OidcSettings) -> SignInPolicy:

@@ -26,7 +26,7 @@ class ServerSettings(BaseSettings):
 
 
 class DatabaseSettings(BaseSettings):
-    """Connection to PostgreSQL, which several replicas of the control plane share."""
+    """Connection to PostgreSQL, which several replicas of a cluster's control plane share."""
 
     model_config = SettingsConfigDict(
         env_prefix="WINDLASS_DATABASE_", frozen=True, extra="forbid", hide_input_in_errors=True
@@ -228,7 +228,7 @@ class TlsSettings(BaseSettings):
 
 
 class S3Settings(BaseSettings):
-    """The object store of a cluster. Without a bucket the server uses a folder of its data directory."""
+    """The object store. Without a bucket the server uses a folder of its data directory."""
 
     model_config = SettingsConfigDict(env_prefix="WINDLASS_S3_", frozen=True, extra="forbid")
     bucket: str = Field(default="", max_length=63, description="bucket; it must exist, without object versioning")

@@ -32,6 +32,7 @@ WITHOUT_SUITE = {
     "Clock": "two functions of the kernel; the fake is moved by tests",
     "ClusterView": "the adapter needs a watch: tests/unit/kube/test_kube_cluster_view.py, and on a real cluster",
     "Database": "one adapter and no fake: tests/integration/db",
+    "IdentityProvider": "one adapter and no fake: tests/integration/identity, on a real provider",
     "JobTelemetryStore": "one adapter and no fake: tests/integration/db/test_metric_chunks.py",
     "JoinableRay": "the adapter needs Ray: tests/integration/orchestration/test_ray_head.py; no fake",
     "ProjectResources": "the adapter needs an API server: tests/unit/kube/test_kube_quota_writer.py, real cluster",

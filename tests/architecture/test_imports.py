@@ -216,7 +216,7 @@ def test_all_is_sorted_and_importable(package: str) -> None:
 
 
 def test_http_clients_are_created_where_the_proxy_of_the_environment_is_decided() -> None:
-    """Requests between our processes ignore ``HTTP_PROXY``; only the SDK may use it, for servers on other machines."""
+    """Requests between our processes ignore ``HTTP_PROXY``; those to other servers than ours may use it."""
     sdk = Path("platform/windlass/sdk")
     factories = {
         Path("platform/windlass/runtime/http.py"),

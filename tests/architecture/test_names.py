@@ -17,7 +17,7 @@ SDK = "the SDK's resource and the service behind it; the SDK is a separate publi
 CUSTOM_RESOURCE = "the domain object, and the model of the custom resource of the same kind"
 SHARED_NAMES = {
     **dict.fromkeys(("BaseModels", "Datasets", "Endpoints", "Jobs", "Keys", "Members", "Models"), SDK),
-    **dict.fromkeys(("Pools", "Projects", "Quotas", "Usage"), SDK),
+    **dict.fromkeys(("Pools", "Projects", "Quotas", "ServiceAccounts", "Sessions", "Usage", "Users"), SDK),
     "Job": "the domain object, and the SDK's handle of it",
     "Project": CUSTOM_RESOURCE,
 }
@@ -25,7 +25,17 @@ SHARED_NAMES = {
 
 ERROR = "an error class, documented in docs/reference/errors.md"
 NO_GLOSSARY_ENTRY = {
-    **dict.fromkeys(("ConflictError", "InvalidError", "NotFoundError", "UnavailableError", "WindlassError"), ERROR),
+    **dict.fromkeys(
+        (
+            "ConflictError",
+            "InvalidError",
+            "NotFoundError",
+            "UnauthenticatedError",
+            "UnavailableError",
+            "WindlassError",
+        ),
+        ERROR,
+    ),
     "KubeApiError": "a response of the Kubernetes API",
     **dict.fromkeys(("Column", "Session"), "internal to the CLI"),
 }

@@ -15,6 +15,7 @@ from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from windlass.domain.errors import InvalidError, UnavailableError
+from windlass.runtime.http import external_client
 
 _log = logging.getLogger(__name__)
 
@@ -69,9 +70,9 @@ def read_json(http: httpx2.Client, method: str, url: str, **options: Any) -> tup
     return reply.status_code, content if isinstance(content, dict) else {}
 
 
-def provider_client() -> httpx2.Client:
-    """Return a client for requests to the provider. It follows no redirect: the configured issuer answers itself."""
-    return httpx2.Client(timeout=_TIMEOUT, follow_redirects=False)
+def provider_client(issuer: str) -> httpx2.Client:
+    """Return a client for requests to an issuer."""
+    return external_client(timeout=_TIMEOUT, direct=_is_loopback(urlsplit(issuer).hostname or ""))
 
 
 @dataclass
@@ -85,7 +86,7 @@ class IssuerMetadata:
     """
 
     issuer: str
-    http: httpx2.Client = field(default_factory=provider_client)
+    http: httpx2.Client
     monotonic: Callable[[], float] = time.monotonic
     _document: dict[str, Any] = field(default_factory=dict, init=False)
     _document_at: float = field(default=0.0, init=False)

@@ -5,17 +5,22 @@ from pathlib import Path
 
 from windlass.domain.datasets import DataRequest, DataResult
 from windlass.orchestration import processes
-from windlass.orchestration.task_processes import TaskProcesses
+from windlass.orchestration.task_processes import TaskProcesses, TransferAccess
 from windlass.orchestration.task_result import parse_data_result
 
 _MODULE = "windlass_pipelines.data"
 
 
 class EmbeddedDataProcessor:
-    """Runs ``python -m windlass_pipelines.data`` under ``root``; ``python`` is an interpreter with that package."""
+    """Runs ``python -m windlass_pipelines.data`` under ``root``; ``python`` is an interpreter with that package.
 
-    def __init__(self, root: Path, python: str = sys.executable) -> None:
-        self._tasks = TaskProcesses(root, "data process", lambda path: [python, "-P", "-m", _MODULE, str(path)])
+    ``access``: how it gets files from an object store that it cannot read by path.
+    """
+
+    def __init__(
+        self, root: Path, python: str = sys.executable, access: TransferAccess[DataRequest] | None = None
+    ) -> None:
+        self._tasks = TaskProcesses(root, "data process", lambda path: [python, "-P", "-m", _MODULE, str(path)], access)
 
     def start(self, name: str, request: DataRequest) -> None:
         """Start the process. Raises as ``TaskProcesses.start``."""

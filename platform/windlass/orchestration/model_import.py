@@ -5,7 +5,7 @@ from pathlib import Path
 from windlass.domain.errors import InvalidError
 from windlass.domain.models import ImportedModel, ImportRequest
 from windlass.orchestration import processes
-from windlass.orchestration.task_processes import TaskProcesses
+from windlass.orchestration.task_processes import TaskProcesses, TransferAccess
 from windlass.orchestration.task_result import parse_import_result
 
 _MODULE = "windlass_pipelines.train.import_model"
@@ -18,9 +18,9 @@ class EmbeddedModelImporter:
     The child writes ``FOLDER/result.json`` at the end: an ``ImportedModel``, or ``{"refused": "why"}``.
     """
 
-    def __init__(self, root: Path, python: str) -> None:
+    def __init__(self, root: Path, python: str, access: TransferAccess[ImportRequest] | None = None) -> None:
         self._tasks = TaskProcesses(
-            root, "import process", lambda path: [python, "-m", _MODULE, str(path), "--work", str(path.parent)]
+            root, "import process", lambda path: [python, "-m", _MODULE, str(path), "--work", str(path.parent)], access
         )
 
     def check_source(self, source: Path) -> None:

@@ -7,6 +7,7 @@ process writes ``result.json`` there before it exits.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -16,19 +17,37 @@ from windlass.kit.files import write_atomic
 from windlass.orchestration.supervisor import LockedProcess, ProcessState, SupervisedProcess
 from windlass.orchestration.task_result import RESULT_NAME, read_result
 from windlass.ports import TaskFailedError
+from windlass.runtime.context import TRANSFER_TOKEN_VARIABLE, TRANSFER_URL_VARIABLE
 
-_REQUEST_NAME = "request.json"
+R = TypeVar("R", bound=BaseModel)
+
+_REQUEST_NAME, _TOKEN_NAME = "request.json", "token"
 
 
 @dataclass(frozen=True)
-class TaskProcesses:
+class TransferAccess(Generic[R]):
+    """How the process of a task gets its files from an object store that it cannot read by path.
+
+    Args:
+        api_url: URL of the control plane, which hands out presigned requests.
+        token: returns the token of a task for its name and its request.
+    """
+
+    api_url: str
+    token: Callable[[str, R], str]
+
+
+@dataclass(frozen=True)
+class TaskProcesses(Generic[R]):
     """The processes below ``root``. ``noun`` names one in errors; ``command`` gets the path of a task's request."""
 
     root: Path
     noun: str
     command: Callable[[Path], Sequence[str]]
+    access: TransferAccess[R] | None = None
+    """None: they read the object store by path."""
 
-    def start(self, name: str, request: BaseModel, environment: Mapping[str, str]) -> None:
+    def start(self, name: str, request: R, environment: Mapping[str, str]) -> None:
         """Start the process; a no-op when this or another server has started ``name`` before.
 
         Raises:
@@ -41,6 +60,11 @@ class TaskProcesses:
             result.unlink(missing_ok=True)  # before the record: a result beside a record is a result of its process
             path = process.folder / _REQUEST_NAME
             write_atomic(path, request.model_dump_json())
+            if self.access is not None:
+                token = process.folder / _TOKEN_NAME
+                write_atomic(token, self.access.token(name, request), mode=0o600)
+                variables = {TRANSFER_URL_VARIABLE: self.access.api_url, TRANSFER_TOKEN_VARIABLE: str(token)}
+                environment = {**environment, **variables}
             process.start(self.command(path), environment)
 
     def poll(self, name: str) -> bytes | None:

@@ -89,6 +89,7 @@ class SessionFilter(TypedDict, total=False):
     id: AnyOf[str]
     user: str
     ended_at: datetime | None
+    expires_at: datetime
 
 
 class ServiceAccountFilter(TypedDict, total=False):

@@ -1,7 +1,7 @@
-"""HTTP clients for requests between processes of Windlass.
+"""HTTP clients for requests between processes of Windlass, and to the identity provider.
 
-They ignore ``HTTP_PROXY`` and ``.netrc`` of the environment: a proxy cannot reach the loopback address, and it would
-see run tokens and the texts of users.
+Those between processes ignore ``HTTP_PROXY`` and ``.netrc`` of the environment: a proxy cannot reach the loopback
+address, and it would see run tokens and the texts of users.
 """
 
 import ssl
@@ -22,6 +22,15 @@ def internal_async_client(*, timeout: httpx2.Timeout | float, max_connections: i
     """Return an asynchronous client for requests to another process of Windlass."""
     limits, context = httpx2.Limits(max_connections=max_connections), TlsContext(ssl.PROTOCOL_TLS_CLIENT)
     return httpx2.AsyncClient(timeout=timeout, limits=limits, trust_env=False, verify=context)
+
+
+def external_client(*, timeout: float, direct: bool = False) -> httpx2.Client:
+    """Return a client for requests to another server than ours, such as the identity provider.
+
+    It follows no redirect, and uses the proxy that the environment names unless ``direct`` is set.
+    """
+    context = TlsContext(ssl.PROTOCOL_TLS_CLIENT)
+    return httpx2.Client(timeout=timeout, follow_redirects=False, trust_env=not direct, verify=context)
 
 
 class TlsContext(ssl.SSLContext):

@@ -17,6 +17,7 @@ from windlass.domain.errors import (
     UnavailableError,
 )
 from windlass.kit.files import write_atomic
+from windlass.runtime.http import external_client
 from windlass.sdk.connection import is_loopback_url, normalize_url, read_config
 from windlass.wire.identity import DeviceClientOut, NewSessionOut, SignInOut
 from windlass.wire.problems import error_from_response
@@ -53,13 +54,13 @@ def sign_in(
         UnavailableError: the server or the provider does not answer.
     """
     url = normalize_url(url)
-    with httpx2.Client(timeout=_TIMEOUT, trust_env=not is_loopback_url(url)) as server:
+    with external_client(timeout=_TIMEOUT, direct=is_loopback_url(url)) as server:
         device = SignInOut.model_validate(_send(server, "GET", f"{url}/v1/auth")).device
         if device is None:
             raise NotFoundError(
                 "this server has no sign-in for the command line", hint="use an API key: windlass login --key-file FILE"
             )
-        with httpx2.Client(timeout=_TIMEOUT, trust_env=not is_loopback_url(device.token_endpoint)) as provider:
+        with external_client(timeout=_TIMEOUT, direct=is_loopback_url(device.token_endpoint)) as provider:
             id_token = _id_token(provider, device, show, sleep)
         body = _send(server, "POST", f"{url}/v1/auth/cli-sessions", json={"id_token": id_token})
     return NewSessionOut.model_validate(body)

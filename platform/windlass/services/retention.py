@@ -26,6 +26,7 @@ from windlass.services.base import ServiceDependencies
 from windlass.services.job_events import record_event
 from windlass.services.quotas import QUEUE_TIME_WINDOW
 
+_SESSION_RETENTION = timedelta(days=30)
 _QUOTA_CHANGE_RETENTION = timedelta(days=30)
 """How long a quota change stays readable after it is applied or refused."""
 _SWEEP_SECONDS = 60.0
@@ -153,6 +154,7 @@ class Retention:
                 {"created_at": now - self.idempotency_ttl}, CHUNK_ROWS
             ),
             lambda _, repos: repos.queue_times.delete_older({"admitted_at": now - QUEUE_TIME_WINDOW}, CHUNK_ROWS),
+            lambda uow, _: uow.sessions.delete_older({"expires_at": now - _SESSION_RETENTION}, CHUNK_ROWS),
             lambda _, repos: repos.quota_changes.delete_older({"ended_at": now - _QUOTA_CHANGE_RETENTION}, CHUNK_ROWS),
         ]
         if (kept_for := self.audit_retention) is not None:

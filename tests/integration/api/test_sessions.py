@@ -104,3 +104,17 @@ def test_without_a_provider_there_are_only_keys(ready: ControlPlaneHarness) -> N
     assert browser.get("/v1/auth/callback", params={"state": "x", "code": "y"}).status_code == 401
     assert browser.post("/v1/auth/cli-sessions", json={"id_token": "a.b.c"}).status_code == 404
     assert ready.client_for_key("a.b.c").get("/v1/whoami").status_code == 401
+
+
+def test_rows_of_old_sessions_are_deleted(ready: ControlPlaneHarness) -> None:
+    signed_in(ready, key_of(ready))
+    ready.clock.advance(29 * 24 * 3600)
+    browser = signed_in(ready, key_of(ready))
+    ready.delete_expired()
+    with ready.database.read() as uow:
+        assert uow.sessions.count() == 2
+    ready.clock.advance(2 * 24 * 3600)
+    ready.delete_expired()
+    with ready.database.read() as uow:
+        assert uow.sessions.count() == 1
+    assert browser.get("/v1/whoami").status_code == 401

@@ -8,7 +8,7 @@ from tests.factories.oidc_provider import AUDIENCE, CLIENT, DEVICE_CLIENT, REDIR
 from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.domain.projects import PlatformRole
-from windlass.identity.metadata import IssuerMetadata
+from windlass.identity.metadata import IssuerMetadata, provider_client
 from windlass.identity.oidc import OidcClient, OidcProvider
 from windlass.services.sign_in import SignInPolicy
 
@@ -29,9 +29,8 @@ def provider(server: OidcServer) -> Iterator[OidcProvider]:
         device_client_id=DEVICE_CLIENT,
         audience=AUDIENCE,
     )
-    metadata = IssuerMetadata(server.issuer)
-    with metadata.http:
-        yield OidcProvider(client, metadata)
+    with provider_client(server.issuer) as http:
+        yield OidcProvider(client, IssuerMetadata(server.issuer, http))
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ def test_a_disabled_user_is_refused_everywhere(harness: ControlPlaneHarness, ser
 def test_new_keys_of_the_provider_are_read_when_they_are_used(tmp_path: Path) -> None:
     """A provider rotates its keys. The test's clock advances past the least age of the keys."""
     seconds = [0.0]
-    with oidc_server(tmp_path) as first, provider_client() as http:
+    with oidc_server(tmp_path) as first, provider_client(first.issuer) as http:
         client = OidcClient(issuer=first.issuer, client_id=CLIENT, audience=AUDIENCE)
         provider = OidcProvider(client, IssuerMetadata(first.issuer, http, monotonic=lambda: seconds[0]))
         old = first.access_token()

@@ -1,5 +1,6 @@
 """``windlass up``: start the local server."""
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from windlass.cli import errors, local_server
 from windlass.cli.local_server import LocalServer
 from windlass.cli.safe_text import lines
 from windlass.cli.session import Session, command
+from windlass.domain.errors import InvalidError
 from windlass.orchestration import processes
 from windlass.orchestration.processes import ProcessRecord
 from windlass.sdk.connection import default_home
@@ -31,6 +33,7 @@ _EXIT_CODES = {2: "invalid settings", 5: "the data directory is used by another 
 @command
 def up(
     session: Session,
+    *,
     home: Home = None,
     port: Annotated[
         int | None,
@@ -39,6 +42,21 @@ def up(
     host: Annotated[
         str, typer.Option(help="Listen address; an address other than loopback exposes the server to the network.")
     ] = "127.0.0.1",
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="PostgreSQL, as postgresql://USER:PASSWORD@HOST:PORT/DATABASE; default: SQLite in the data directory.",
+        ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Bucket for files, as s3://BUCKET, with the endpoint and the keys in WINDLASS_S3_ENDPOINT, "
+            "WINDLASS_S3_ACCESS_KEY_ID and WINDLASS_S3_SECRET_ACCESS_KEY; default: a folder of the data directory.",
+        ),
+    ] = None,
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Run the control plane of the cluster that KUBECONFIG selects.")
     ] = False,
@@ -58,7 +76,10 @@ def up(
             session.message(f"--port {port} has no effect on a running server; stop it first: windlass down")
         _print_ready(session, running, stop="windlass down")
         return
-    process = local_server.start(folder, local_server.DEFAULT_PORT if port is None else port, host, cluster=cluster)
+    environment = {**os.environ, **_storage_variables(database, store)}
+    process = local_server.start(
+        folder, local_server.DEFAULT_PORT if port is None else port, host, environment, cluster=cluster
+    )
     if not detach:
         _foreground(session, folder, process)
         return
@@ -71,6 +92,29 @@ def up(
         _fail(session, folder, ready)
     else:
         _print_ready(session, ready, stop="windlass down")
+
+
+def _storage_variables(database: str | None, store: str | None) -> dict[str, str]:
+    """Return the settings of the server's process; a password in a URL is not on its command line.
+
+    Raises:
+        InvalidError: a URL names no PostgreSQL database, or no bucket.
+    """
+    variables = {}
+    if database is not None:
+        scheme, separator, rest = database.partition("://")
+        if scheme not in {"postgresql", "postgres", "postgresql+psycopg"} or not separator or not rest:
+            raise InvalidError(
+                "--database is not the URL of a PostgreSQL database",
+                hint="use postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or leave it out for SQLite",
+            )
+        variables["WINDLASS_DATABASE_URL"] = f"postgresql+psycopg://{rest}"
+    if store is not None:
+        parts = urlsplit(store)
+        if parts.scheme != "s3" or not parts.netloc or parts.path.strip("/") or parts.query:
+            raise InvalidError("--store is not the URL of a bucket", hint="use s3://BUCKET")
+        variables["WINDLASS_S3_BUCKET"] = parts.netloc
+    return variables
 
 
 def _foreground(session: Session, folder: Path, process: ProcessRecord) -> None:
