@@ -21,6 +21,7 @@ from windlass_api.model_server import model_server_client
 from windlass_api.request_checks import check_request
 from windlass_api.routers import health, internal, transfers
 from windlass_api.routers.v1 import (
+    audit,
     base_models,
     datasets,
     endpoints,
@@ -46,6 +47,7 @@ PUBLIC_ROUTERS = tuple(
         health,
         platform,
         identity,
+        audit,
         projects,
         service_accounts,
         datasets,
@@ -92,7 +94,13 @@ def create_app(app_context: AppContext, routers: Sequence[APIRouter] = (*PUBLIC_
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(ClientDisconnect, problems.on_client_disconnect)
     app.add_exception_handler(Exception, problems.on_unhandled_error)
-    app.add_middleware(AuthenticationMiddleware, access_control=app_context.access_control, limits=app_context.limits)
+    app.add_middleware(
+        AuthenticationMiddleware,
+        access_control=app_context.access_control,
+        limits=app_context.limits,
+        denials=app_context.denials,
+        routes=[route for router in routers for route in router.routes],
+    )
     app.add_middleware(MetricsMiddleware)
     _extend_openapi(app)
     return app

@@ -7,20 +7,23 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from http import HTTPStatus
 
 import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from windlass.domain.errors import TooLargeError, UnauthenticatedError, WindlassError
 from windlass.domain.projects import Principal
 from windlass.services.access import AccessControl
+from windlass.services.denials import DenialLog
 from windlass.settings import LimitSettings
 from windlass.wire.runs import RUNS_PATH, TRANSFERS_PATH, WARM_TRAINERS_PATH
+from windlass_api.audited_operations import denied_request
 from windlass_api.browser_sessions import read_session_cookie, require_same_site
 from windlass_api.concurrency import RequestSlots, store_slot
 from windlass_api.dependencies import content_length
@@ -47,15 +50,26 @@ _WARM_TRAINER = re.compile(rf"^{WARM_TRAINERS_PATH}/([^/]+)/([^/]+)/run$")
 _TRANSFER = re.compile(rf"^{TRANSFERS_PATH}:[a-z-]+$")
 _UPLOAD = re.compile(r"^/v1/(projects/[^/]+/uploads/[^/]+/files/[^/]+|base-models/[^/]+/files/.+)$")
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+_KEY = re.compile(r"^wlk_([0-9a-z]{26})_")
+"""The public part of an API key."""
 _MAX_CACHED = 1024
 
 
 class AuthenticationMiddleware:
     """ASGI middleware: sets the request id, authenticates the caller, limits its requests and the request's body."""
 
-    def __init__(self, app: ASGIApp, access_control: AccessControl, limits: LimitSettings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        access_control: AccessControl,
+        limits: LimitSettings,
+        denials: DenialLog,
+        routes: Sequence[BaseRoute],
+    ) -> None:
         self._app = app
         self._access_control = access_control
+        self._denials = denials
+        self._routes = routes
         self._limits = limits
         self._cache: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
         self._slots = RequestSlots(limits.concurrent_requests, limits.queued_requests)
@@ -72,6 +86,7 @@ class AuthenticationMiddleware:
 
         async def send_with_request_id(message: Message) -> None:
             if message["type"] == "http.response.start":
+                await self._record_denial(scope)
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
@@ -86,6 +101,13 @@ class AuthenticationMiddleware:
         except WindlassError as error:  # the routes handle their own errors
             await render(error, scope)(scope, receive, send_with_request_id)
 
+    async def _record_denial(self, scope: Scope) -> None:
+        """Record a request that was denied, before its response."""
+        code = scope.get("windlass.denial")
+        denied = None if code is None else denied_request(scope, code, self._routes)
+        if denied is not None and self._denials.admit(denied):
+            await run_in_threadpool(self._denials.record, denied)
+
     async def _authenticate(self, scope: Scope, headers: dict[str, str]) -> str:
         """Authenticate the request and return who sent it: a user, a run, a transfer, or an address."""
         path, address = scope["path"], f"address {(scope.get('client') or ('unknown',))[0]}"
@@ -94,6 +116,8 @@ class AuthenticationMiddleware:
         kind, _, token = headers.get("authorization", "").partition(" ")
         if not kind:
             return await self._authenticate_browser(scope, headers, address)
+        if named := _KEY.match(token):
+            scope["windlass.claimed_key"] = f"key_{named[1]}"
         if kind.lower() != "bearer" or not token:
             raise _unauthenticated()
         run = _RUN.match(path)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from windlass.audit_settings import AuditSettings
 from windlass.domain.errors import InvalidError
 from windlass.identity_settings import OidcSettings
 from windlass.kube.cache.informer import WatchTimings
@@ -150,6 +151,7 @@ def build(options: ProcessOptions) -> Application:
             holder,
             runs_worker=role is not ProcessRole.API,
             serves_api=role is not ProcessRole.WORKER,
+            audit=AuditSettings(),
         ),
         ports,
     )

@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
+from windlass.audit_settings import AuditSettings
 from windlass.domain.autoscaling import ScalingDelays
 from windlass.domain.capabilities import Capability
 from windlass.domain.errors import WindlassError
@@ -26,9 +27,11 @@ from windlass.ports import (
 from windlass.services.access import AccessControl
 from windlass.services.admission import Admission
 from windlass.services.admission_queue import AdmissionQueue
+from windlass.services.audit import AuditSealer
 from windlass.services.autoscaling import Autoscaler
 from windlass.services.base import ServiceDependencies
 from windlass.services.cluster_sync import ClusterSync
+from windlass.services.denials import DenialLog
 from windlass.services.processing import Processing
 from windlass.services.quota_backends import DatabaseQuotaBackend, KubernetesQuotaBackend, QuotaBackend
 from windlass.services.request_loads import RequestLoads
@@ -41,7 +44,7 @@ from windlass.services.transfer_tokens import TransferTokens
 from windlass.services.uptime import ApiUptime
 from windlass.services.warm_trainers import WarmTrainerReconciler
 from windlass.settings import LimitSettings, WorkerSettings
-from windlass_api.background_loops import BackgroundLoops
+from windlass_api.background_loops import BackgroundLoops, Loop
 from windlass_api.committed_metrics import CommittedMetrics
 from windlass_api.dependencies import AppContext
 from windlass_api.job_runner import TrainingPorts
@@ -61,6 +64,7 @@ class ApplicationSettings:
     runs_worker: bool = True
     serves_api: bool = True
     """What this process runs; each replica in a cluster runs one of them or both."""
+    audit: AuditSettings = field(default_factory=AuditSettings)
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class Application:
         """Start the watches and the background loops."""
         if self.api_loops is not None:
             self.api_loops.start()
-            if self.ports.serving is not None:
+            if self.ports.serving is not None and self.ports.cluster is not None:
                 self.ports.serving.backend.status()  # before the first request: it waits for the watches
         if not self.runs_worker:
             return
@@ -171,8 +175,11 @@ class Application:
 
     def _stop_api_loops(self, loops: BackgroundLoops) -> None:
         loops.stop()
-        with contextlib.suppress(WindlassError):  # the worker removes the report of an instance that has ended
-            self.app_context.request_loads.close()
+        with contextlib.suppress(WindlassError):
+            self.app_context.denials.flush()
+        if self.ports.cluster is not None:
+            with contextlib.suppress(WindlassError):  # the worker removes the report of an instance that has ended
+                self.app_context.request_loads.close()
 
     def _stop_local_processes(self, stack: contextlib.ExitStack) -> None:
         if self.ports.training is not None and self.ports.training.local is not None:
@@ -213,6 +220,7 @@ def compose(settings: ApplicationSettings, ports: Ports) -> Application:
     )
     worker = _worker(settings, ports, deps, queue)
     request_loads = RequestLoads(database, settings.holder, clock)
+    denials = DenialLog(deps, settings.audit.denied_entries_per_caller, settings.audit.denied_entries)
     app_context = AppContext(
         deps=deps,
         access_control=AccessControl(
@@ -226,13 +234,20 @@ def compose(settings: ApplicationSettings, ports: Ports) -> Application:
         heartbeat_timeout=timedelta(seconds=settings.worker.attempt_heartbeat_timeout_seconds),
         mode="embedded" if cluster is None else "cluster",
         request_loads=request_loads,
+        denials=denials,
+        trusted_proxies=settings.audit.trusted_proxies,
         internal_url=ports.training.api_url if ports.training is not None else "",
         worker_problem=worker.loops.stall_problem,
     )
     api_loops = None
-    if uptime is not None:
-        api_loops = BackgroundLoops({"uptime": uptime.step, "request loads": request_loads.step})
-        request_loads.on_start = partial(api_loops.wake, ["request loads"])
+    if settings.serves_api:
+        functions: dict[str, Loop] = {"denials": denials.step}
+        if uptime is not None:
+            functions |= {"uptime": uptime.step, "request loads": request_loads.step}
+        api_loops = BackgroundLoops(functions)
+        denials.on_suppressed = partial(api_loops.wake, ["denials"])
+        if uptime is not None:
+            request_loads.on_start = partial(api_loops.wake, ["request loads"])
     return Application(ports, app_context, worker, settings.runs_worker, api_loops)
 
 
@@ -266,6 +281,7 @@ def _worker(
         rollouts=_rollouts(deps, serving, timedelta(seconds=worker.rollout_seconds)) if serving is not None else None,
         cluster_sync=cluster_sync,
         warm_trainers=_warm_trainers(deps, ports, cluster_sync),
+        sealer=AuditSealer(deps.database, deps.clock, settings.audit.seal_interval),
     )
 
 

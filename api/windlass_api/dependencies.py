@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Header, Request
+from starlette.types import Scope
 
 from windlass.domain.errors import (
     BadRequestError,
@@ -21,6 +22,7 @@ from windlass.domain.projects import GRANTS, Permission, Principal, Project, Rol
 from windlass.domain.text import TextConstraints
 from windlass.services.access import AccessControl
 from windlass.services.base import BaseService, Caller, ServiceDependencies
+from windlass.services.denials import DenialLog
 from windlass.services.idempotency import Idempotency
 from windlass.services.request_loads import RequestLoads
 from windlass.settings import LimitSettings
@@ -31,6 +33,7 @@ from windlass_api.stream_hub import StreamHub
 S = TypeVar("S", bound=BaseService)
 
 _MAX_HEADER = 1 << 16
+_MAX_ADDRESS = 64
 _MAX_DIGITS = 18
 """Every decimal number of this length fits into 64 bits."""
 
@@ -45,6 +48,9 @@ class AppContext:
     heartbeat_timeout: timedelta
     mode: Literal["embedded", "cluster"]
     request_loads: RequestLoads
+    denials: DenialLog
+    trusted_proxies: str = ""
+    """Addresses or networks of the reverse proxies that name the client of a request."""
     internal_url: str = ""
     """Where the processes of a run reach this server; empty if it trains nothing."""
     worker_problem: Callable[[], str] = field(default=lambda: "")
@@ -100,7 +106,13 @@ def _caller(request: Request) -> Caller:
     principal = request.scope.get("windlass.principal")
     if not isinstance(principal, Principal):
         raise UnauthenticatedError("an API key is required", hint="send 'Authorization: Bearer <key>'")
-    return Caller(principal, request.scope["windlass.request_id"])
+    return Caller(principal, request.scope["windlass.request_id"], client_address(request.scope))
+
+
+def client_address(scope: Scope) -> str:
+    """Return the address of the client, which a trusted proxy may have named."""
+    host = (scope.get("client") or ("",))[0]
+    return host[:_MAX_ADDRESS] if host.isprintable() else ""
 
 
 @dataclass(frozen=True)

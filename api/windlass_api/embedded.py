@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from windlass.audit_settings import AuditSettings
 from windlass.domain.projects import Pool, StoredQuota
 from windlass.identity_settings import OidcSettings
 from windlass.orchestration.data_process import EmbeddedDataProcessor
@@ -79,6 +80,7 @@ def build(data_dir: DataDirectory, url: str, new_ray: Callable[[Path, str], Join
     settings = ApplicationSettings(
         limits=limits,
         worker=WorkerSettings(),
+        audit=AuditSettings(),
         hasher=hasher,
         sign_in=sign_in_policy(oidc),
         # a data directory has one server at a time, so a restarted server may take over its own leases

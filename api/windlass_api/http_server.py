@@ -78,8 +78,10 @@ class LimitedH11Protocol(H11Protocol):
         self.transport.close()
 
 
-def server_config(app: ASGIApp, shutdown: Shutdown | None = None) -> uvicorn.Config:
+def server_config(app: ASGIApp, shutdown: Shutdown | None = None, trusted_proxies: str = "") -> uvicorn.Config:
     """Return the configuration of the server.
+
+    Only the proxies of ``trusted_proxies`` may name the client of a request: the audit log has its address.
 
     h11 has a limit for heads. httptools has none: it collects a header of any length, at a cost that grows with the
     square of it, before the application sees the request.
@@ -91,6 +93,8 @@ def server_config(app: ASGIApp, shutdown: Shutdown | None = None) -> uvicorn.Con
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=trusted_proxies,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=(shutdown or Shutdown()).request_seconds,
     )
@@ -104,6 +108,7 @@ class ServerGroup:
         ready: called when all of them accept requests.
         closing: called when they do not accept requests any more, before they wait for those in progress.
         shutdown: how they stop.
+        trusted_proxies: addresses or networks of the proxies whose header X-Forwarded-For names the client.
     """
 
     def __init__(
@@ -113,9 +118,12 @@ class ServerGroup:
         ready: Callable[[], None],
         closing: Callable[[], None],
         shutdown: Shutdown,
+        trusted_proxies: str = "",
     ) -> None:
         self._listeners = [listener for _, listener in servers]
-        self._servers = [_Server(server_config(app, shutdown), self._on_started, closing) for app, _ in servers]
+        self._servers = [
+            _Server(server_config(app, shutdown, trusted_proxies), self._on_started, closing) for app, _ in servers
+        ]
         self._starting = len(servers)
         self._ready, self._shutdown = ready, shutdown
 

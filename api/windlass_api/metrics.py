@@ -19,6 +19,11 @@ OUTBOX_AGE = Gauge("windlass_outbox_oldest_seconds", "Age of the oldest due outb
 CLUSTER_SYNC_AGE = Gauge(
     "windlass_cluster_sync_age_seconds", "Time since the database last matched the cluster.", registry=REGISTRY
 )
+AUDIT_UNSEALED_AGE = Gauge(
+    "windlass_audit_unsealed_seconds",
+    "Age of the oldest audit entry that the leader of the workers could not seal.",
+    registry=REGISTRY,
+)
 LOOP_FAILURES = Counter(
     "windlass_worker_failures_total", "Failed iterations of a worker loop.", ["loop"], registry=REGISTRY
 )

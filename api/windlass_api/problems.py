@@ -31,6 +31,8 @@ _CLIENT_CLOSED_REQUEST = 499
 
 def render(error: WindlassError, scope: Scope) -> Response:
     """Return the problem response of an error; on OpenAI-compatible routes, it also has OpenAI's member ``error``."""
+    if error.is_denial:
+        scope["windlass.denial"] = error.code  # the middleware records it
     problem = problem_of(error, scope.get("windlass.request_id", ""))
     content = problem.model_dump()
     if scope["path"].endswith(_OPENAI_ROUTES):

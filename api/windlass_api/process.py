@@ -209,8 +209,14 @@ def serve(
         stopping: called before the application stops.
         shutdown: how the servers stop.
     """
-    streams = application.app_context.streams
-    group = ServerGroup(servers, ready=ready, closing=streams.close, shutdown=shutdown or Shutdown())
+    context = application.app_context
+    group = ServerGroup(
+        servers,
+        ready=ready,
+        closing=context.streams.close,
+        shutdown=shutdown or Shutdown(),
+        trusted_proxies=context.trusted_proxies,
+    )
     application.start()
     try:
         group.run()

@@ -8,6 +8,7 @@ from functools import partial
 
 from pydantic import BaseModel
 
+from windlass.domain.audit import AuditEntry
 from windlass.domain.autoscaling import RequestLoad
 from windlass.domain.cluster_sync import QuotaChange, StoredDemand
 from windlass.domain.datasets import DatasetVersion
@@ -18,6 +19,7 @@ from windlass.domain.models import CatalogueModel, Model, ModelVersion
 from windlass.domain.records import Intent
 from windlass.ports.leadership import NotLeaderError
 from windlass.services.admission_queue import AdmissionQueue
+from windlass.services.audit import AuditSealer
 from windlass.services.base import ServiceDependencies
 from windlass.services.cluster_sync import ClusterSync
 from windlass.services.processing import Processing
@@ -29,6 +31,7 @@ from windlass.settings import WorkerSettings
 from windlass_api.background_loops import BackgroundLoops, Loop
 from windlass_api.job_runner import JobRunner, TrainingPorts
 from windlass_api.metrics import (
+    AUDIT_UNSEALED_AGE,
     CLUSTER_SYNC_AGE,
     ENDPOINT_REPLICAS,
     LOST_LEASES,
@@ -65,6 +68,7 @@ class Worker:
     cluster_sync: ClusterSync | None
     """Elects the leader; None where there is only one worker."""
     warm_trainers: WarmTrainerReconciler | None
+    sealer: AuditSealer
     jobs: JobRunner | None = field(init=False)
     dispatcher: OutboxDispatcher = field(init=False)
     loops: BackgroundLoops = field(init=False)
@@ -96,10 +100,12 @@ class Worker:
             "outbox": self.dispatcher.run_once,
             "data": self._polled(self.processing.poll),
             "retention": self.retention.step,
+            "audit": self.seal_audit,
         }
         triggers: dict[str, Collection[type[BaseModel]]] = {
             "outbox": {Intent},
             "data": {DatasetVersion, CatalogueModel},
+            "audit": {AuditEntry},
         }
         if self.jobs is not None:
             functions |= {"runs": self.jobs.poll, "admission": self.jobs.admit}
@@ -147,6 +153,13 @@ class Worker:
         finally:
             self._published_replicas = publish_replicas(rollouts.observed, self._published_replicas)
 
+    def seal_audit(self) -> float | None:
+        """Seal new entries of the audit log, and publish the age of those that are left, also when it failed."""
+        try:
+            return self.sealer.step()
+        finally:
+            AUDIT_UNSEALED_AGE.set(self.sealer.age())
+
     @property
     def is_leader(self) -> bool:
         """Whether this worker runs the loops of which there is one."""
@@ -182,6 +195,7 @@ class Worker:
                 if led and not self.is_leader:  # the lease may have expired before this iteration
                     LOST_LEASES.labels("leader").inc()
                     ENDPOINT_REPLICAS.clear()  # the new leader observes them
+                    AUDIT_UNSEALED_AGE.set(0.0)  # as above
                 led = self.is_leader
             return self.settings.tick_seconds
 

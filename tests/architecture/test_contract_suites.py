@@ -19,6 +19,7 @@ PART_OF = {
     "UnitOfWork": "Database",
     "ReadProjectData": "Database",
     "ProjectData": "Database",
+    "ReadAuditChain": "AuditChain",
     "ReadOutbox": "Outbox",
     "ReadRepository": "Repository",
     "ReadAdmissionStore": "AdmissionStore",
@@ -29,6 +30,7 @@ PART_OF = {
 """Ports that are tested as a part of another one: what a transaction offers, and the reading half of a store."""
 WITHOUT_SUITE = {
     "AdmissionStore": "one adapter and no fake: tests/integration/api/test_admission_queue.py",
+    "AuditChain": "one adapter and no fake: tests/integration/db/test_audit_chain.py",
     "Clock": "two functions of the kernel; the fake is moved by tests",
     "ClusterView": "the adapter needs a watch: tests/unit/kube/test_kube_cluster_view.py, and on a real cluster",
     "Database": "one adapter and no fake: tests/integration/db",

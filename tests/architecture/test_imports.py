@@ -29,6 +29,7 @@ NOT_IMPORTED = {
 # Third-party packages by module prefix; the longest prefix wins. Modules without an entry may import none.
 MAY_IMPORT = {
     "windlass": BASE,
+    "windlass.audit_settings": BASE | {"pydantic_settings"},
     "windlass.cli": BASE | {"httpx2", "platformdirs", "psutil", "rich", "typer", "yaml"},
     "windlass.cli.record_files.parquet_files": BASE | {"pyarrow"},
     "windlass.db": BASE | {"alembic", "psycopg", "sqlalchemy", "sqlmodel"},

@@ -28,9 +28,9 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def serve(app: ASGIApp, port: int = 0) -> Iterator[int]:
+def serve(app: ASGIApp, port: int = 0, trusted_proxies: str = "") -> Iterator[int]:
     """Serve ``app`` until the block is left, and yield the port; requests that run then are completed."""
-    server = _Server(server_config(app))
+    server = _Server(server_config(app, trusted_proxies=trusted_proxies))
     with socket.create_server(("127.0.0.1", port), backlog=100) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name="http server")
         thread.start()

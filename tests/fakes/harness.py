@@ -20,6 +20,7 @@ from tests.fakes.backends import (
 )
 from tests.fakes.cluster import MemoryResources, MemoryView, MemoryWarmTrainers
 
+from windlass.audit_settings import AuditSettings
 from windlass.db.session import SqlDatabase
 from windlass.domain.artifacts import Manifest, sha256_file
 from windlass.domain.autoscaling import ScalingDelays
@@ -87,6 +88,7 @@ class ControlPlaneHarness:
     """Whether a cluster serves endpoints."""
     trains: bool = False
     """Whether jobs can be submitted in a cluster."""
+    audit: AuditSettings = field(default_factory=lambda: AuditSettings(denied_entries=100_000))
     page_url: str = ""
     """URL of the page of a run, with a placeholder for its name; empty: there is none."""
 
@@ -128,9 +130,10 @@ class ControlPlaneHarness:
             cluster=cluster_ports,
             identity=self.identity,
         )
-        self.application = compose(
-            ApplicationSettings(self.limits, WorkerSettings(), hasher, self.sign_in, "worker-1"), ports
+        settings = ApplicationSettings(
+            self.limits, WorkerSettings(), hasher, self.sign_in, "worker-1", audit=self.audit
         )
+        self.application = compose(settings, ports)
         self.app_context, self.worker = self.application.app_context, self.application.worker
         self.deps, self.access_control = self.app_context.deps, self.app_context.access_control
         self.processing, self.retention = self.worker.processing, self.worker.retention

@@ -47,7 +47,7 @@ def get_runs_service(run: RunId, request: Request) -> Runs:
         NotFoundError: the request was not authenticated with a token of this run.
     """
     if request.scope.get("windlass.run") != run:
-        raise NotFoundError(f"no run {run}")  # not a valid run id, so the middleware required an API key
+        raise NotFoundError.hidden(f"no run {run}")  # not a valid run id, so the middleware required an API key
     app_context = get_app_context(request)
     return Runs(app_context.deps, run, app_context.heartbeat_timeout)
 

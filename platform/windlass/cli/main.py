@@ -53,7 +53,7 @@ _COMMANDS = {
     "user": _Entry(_ADMIN_PANEL, "List, disable and enable users (platform admins)."),
     "usage": _Entry(_ADMIN_PANEL, "Show the resource usage of a project's jobs."),
     "pipeline": _Entry(_ADMIN_PANEL, "Write the compiled pipeline for Kubeflow Pipelines."),
-    "audit": _Entry(_ADMIN_PANEL, "List accepted changes: who changed what, and when."),
+    "audit": _Entry(_ADMIN_PANEL, "List, export and verify the audit log."),
     "completions": _Entry(_ADMIN_PANEL, "Print a shell completion script."),
 }
 

@@ -13,6 +13,7 @@ from sqlmodel import SQLModel
 from windlass.db.dialect import insert_or_update
 from windlass.domain.errors import ConflictError, NotFoundError, PreconditionFailedError, WindlassError
 from windlass.ports import Changes
+from windlass.ports.filters import ValueRange
 
 _log = logging.getLogger(__name__)
 
@@ -98,10 +99,14 @@ class SqlRepository(Generic[M, F_contra]):
         self._keys = [column.name for column in table.primary_key.columns]
 
     def _conditions(self, where: Mapping[str, object] | None) -> list[ColumnElement[bool]]:
-        conditions = []
+        conditions: list[ColumnElement[bool]] = []
         for name, value in {**(where or {}), **self._scope}.items():
             column = self._table.c[name]
-            conditions.append(_any_of(column, value) if _is_collection(value) else column == value)
+            if isinstance(value, ValueRange):
+                conditions += [] if value.first is None else [column >= value.first]
+                conditions += [] if value.end is None else [column < value.end]
+            else:
+                conditions.append(_any_of(column, value) if _is_collection(value) else column == value)
         return conditions
 
     def _missing(self, where: Mapping[str, object]) -> NotFoundError:

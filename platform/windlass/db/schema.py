@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, text
 from sqlmodel import SQLModel
 
-from windlass.db import cluster_tables, identity_tables, tables, worker_tables  # noqa: F401 - importing them declares the tables
+from windlass.db import audit_tables, cluster_tables, identity_tables, tables, worker_tables  # noqa: F401 - importing them declares the tables
 
 _ADVISORY_LOCK = 7_236_542_918
 _MIGRATION_MINUTES = 15

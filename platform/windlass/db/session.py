@@ -7,10 +7,12 @@ from typing import Any
 from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
 
+from windlass.db import audit_tables as a
 from windlass.db import cluster_tables as c
 from windlass.db import identity_tables as i
 from windlass.db import tables as t
 from windlass.db.admission import SqlAdmissionStore
+from windlass.db.audit_chain import SqlAuditChain
 from windlass.db.change_feed import change_feed
 from windlass.db.errors import translate_errors
 from windlass.db.job_telemetry import SqlJobTelemetry
@@ -19,6 +21,7 @@ from windlass.db.repository import SqlRepository, table_of
 from windlass.db.request_loads import SqlRequestLoadStore
 from windlass.db.tombstones import SqlTombstoneStore
 from windlass.db.uptime import SqlUptimeStore
+from windlass.domain.audit import AuditEntry
 from windlass.domain.cluster_sync import ClusterSyncStatus, QueueQuota, QuotaChange, StoredDemand
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
@@ -27,16 +30,18 @@ from windlass.domain.identity import ServiceAccount, UserAccount, UserSession
 from windlass.domain.jobs import Attempt, Job, Run
 from windlass.domain.models import CatalogueModel, Model, ModelVersion
 from windlass.domain.projects import ApiKey, Member, Pool, Project, QueueTimeSample, StoredQuota
-from windlass.domain.records import AuditEntry, Checkpoint, IdempotencyRecord, LineageEdge
+from windlass.domain.records import Checkpoint, IdempotencyRecord, LineageEdge
 from windlass.kit.fair_lock import FairLock
 from windlass.ports import (
     AdmissionStore,
+    AuditChain,
     Changes,
     Clock,
     CommitHook,
     JobTelemetryStore,
     Outbox,
     ProjectData,
+    ReadAuditChain,
     ReadUnitOfWork,
     Repository,
     RequestLoadStore,
@@ -53,6 +58,10 @@ _READ_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 _WRITE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {"writes": True},
     "postgresql": {"isolation_level": "SERIALIZABLE"},
+}
+_CHAIN_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "sqlite": {"writes": True},
+    "postgresql": {"isolation_level": "READ COMMITTED"},
 }
 
 
@@ -118,7 +127,8 @@ class SqlUnitOfWork:
         self.base_models: Repository[CatalogueModel, f.BaseModelFilter] = rows(
             t.BaseModelTable, CatalogueModel, "base model"
         )
-        self.audit: Repository[AuditEntry, f.AuditFilter] = rows(t.AuditTable, AuditEntry, "audit entry")
+        self.audit: Repository[AuditEntry, f.AuditFilter] = rows(a.AuditTable, AuditEntry, "audit entry")
+        self.audit_chain: ReadAuditChain = SqlAuditChain(connection)
         self.cluster_sync_status: Repository[ClusterSyncStatus, f.ClusterSyncFilter] = rows(
             c.ClusterSyncStatusTable, ClusterSyncStatus, "cluster sync status"
         )
@@ -144,6 +154,7 @@ class SqlDatabase:
         self._engine = engine
         self._reader = engine.execution_options(**_READ_OPTIONS[engine.dialect.name])
         self._writer = engine.execution_options(**_WRITE_OPTIONS[engine.dialect.name])
+        self._chain_writer = engine.execution_options(**_CHAIN_OPTIONS[engine.dialect.name])
         self._clock = clock
         self._hooks: list[CommitHook] = []
         self._feed = change_feed(engine)
@@ -168,6 +179,12 @@ class SqlDatabase:
             for call in after_commit:  # under the lock, so in the order of the commits
                 call()
             self._feed.committed(uow.changes.kinds)
+
+    @contextmanager
+    def audit_chain(self) -> Iterator[AuditChain]:
+        with self._write_lock, translate_errors(), self._chain_writer.connect() as connection:
+            yield SqlAuditChain(connection)
+            connection.commit()  # as in ``write``
 
     def add_commit_hook(self, hook: CommitHook) -> None:
         self._hooks.append(hook)

@@ -359,20 +359,3 @@ class IdempotencyRecordTable(SQLModel, table=True):
     body_hash: str
     subject: str
     created_at: datetime = instant(index=True)
-
-
-class AuditTable(SQLModel, table=True):
-    __tablename__ = "audit"
-    __table_args__ = (
-        Index("ix_audit_project_id", "project", "id"),
-        Index("ix_audit_actor_id", "actor", "id"),
-        Index("ix_audit_action_id", "action", "id"),
-    )
-    id: str = key()
-    time: datetime = instant(index=True)
-    actor: str
-    project: str | None
-    action: str
-    subject: str
-    name: str
-    request_id: str

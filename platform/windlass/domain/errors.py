@@ -22,6 +22,8 @@ class WindlassError(Exception):
 
     code: ClassVar[str] = "internal"
     retryable: bool = False
+    is_denial: bool = False
+    """Whether the credential of the request is the cause; the audit log has denied changes."""
 
     def __init__(
         self,
@@ -89,18 +91,27 @@ class UnauthenticatedError(WindlassError):
     """The credential is missing, unknown, expired or revoked."""
 
     code = "unauthenticated"
+    is_denial = True
 
 
 class ForbiddenError(WindlassError):
     """The credential is valid, but its role does not allow this."""
 
     code = "forbidden"
+    is_denial = True
 
 
 class NotFoundError(WindlassError):
     """The object does not exist or is not visible to the caller."""
 
     code = "not_found"
+
+    @classmethod
+    def hidden(cls, message: str) -> Self:
+        """Build the error for an object that the caller may not see; the response is that of a missing object."""
+        error = cls(message)
+        error.is_denial = True
+        return error
 
 
 class ConflictError(WindlassError):

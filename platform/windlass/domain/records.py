@@ -1,4 +1,4 @@
-"""Records: events, metrics, log chunks, checkpoints, lineage, audit, outbox intents, idempotency."""
+"""Records: events, metrics, log chunks, checkpoints, lineage, outbox intents, idempotency."""
 
 from datetime import datetime
 from typing import Any
@@ -65,20 +65,6 @@ class LineageEdge(DomainModel):
     subject: str
     relation: str
     object: str
-
-
-class AuditEntry(DomainModel):
-    """One accepted mutation (invariant I8): actor, action and object; never values."""
-
-    id: str
-    time: datetime
-    actor: str
-    project: str | None
-    action: str
-    subject: str
-    name: str
-    """Name of the object when it was changed."""
-    request_id: str
 
 
 class Deletion(DomainModel):

@@ -29,9 +29,11 @@ from windlass.ports.persistence import (
 )
 from windlass.ports.repositories import (
     AdmissionStore,
+    AuditChain,
     JobTelemetryStore,
     Outbox,
     ReadAdmissionStore,
+    ReadAuditChain,
     ReadJobTelemetryStore,
     ReadOutbox,
     ReadRepository,
@@ -45,6 +47,7 @@ from windlass.ports.repositories import (
 
 __all__ = [
     "AdmissionStore",
+    "AuditChain",
     "BackendRun",
     "BackendState",
     "Changes",
@@ -67,6 +70,7 @@ __all__ = [
     "ProjectResources",
     "RayCluster",
     "ReadAdmissionStore",
+    "ReadAuditChain",
     "ReadJobTelemetryStore",
     "ReadOutbox",
     "ReadProjectData",

@@ -4,9 +4,11 @@ A filter lists the fields that queries use. ``mypy`` checks the names and the ty
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias, TypedDict, TypeVar
+from typing import Generic, TypeAlias, TypedDict, TypeVar
 
+from windlass.domain.audit import AuditOutcome
 from windlass.domain.cluster_sync import ChangeState
 from windlass.domain.datasets import UploadState, VersionState
 from windlass.domain.endpoints import EndpointState
@@ -17,6 +19,14 @@ from windlass.domain.projects import PlatformRole, SubjectKind
 V = TypeVar("V")
 AnyOf: TypeAlias = V | Collection[V]
 """One value, or any of several."""
+
+
+@dataclass(frozen=True)
+class ValueRange(Generic[V]):
+    """The values from ``first`` on and before ``end``; None: unlimited."""
+
+    first: V | None = None
+    end: V | None = None
 
 
 class ProjectFilter(TypedDict, total=False):
@@ -57,8 +67,12 @@ class AuditFilter(TypedDict, total=False):
 
     project: AnyOf[str]
     actor: AnyOf[str]
+    key: AnyOf[str]
     action: AnyOf[str]
-    time: datetime
+    outcome: AuditOutcome
+    request_id: str
+    id: ValueRange[str]
+    time: ValueRange[datetime]
 
 
 class ClusterSyncFilter(TypedDict, total=False):

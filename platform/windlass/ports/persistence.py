@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
+from windlass.domain.audit import AuditEntry
 from windlass.domain.cluster_sync import ClusterSyncStatus, QueueQuota, QuotaChange, StoredDemand
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
@@ -17,7 +18,6 @@ from windlass.domain.jobs import Attempt, Job, Run
 from windlass.domain.models import CatalogueModel, Model, ModelVersion
 from windlass.domain.projects import ApiKey, Member, Pool, Project, QueueTimeSample, StoredQuota
 from windlass.domain.records import (
-    AuditEntry,
     Checkpoint,
     IdempotencyRecord,
     LineageEdge,
@@ -25,9 +25,11 @@ from windlass.domain.records import (
 from windlass.ports import filters as f
 from windlass.ports.repositories import (
     AdmissionStore,
+    AuditChain,
     JobTelemetryStore,
     Outbox,
     ReadAdmissionStore,
+    ReadAuditChain,
     ReadJobTelemetryStore,
     ReadOutbox,
     ReadRepository,
@@ -143,6 +145,7 @@ class ReadUnitOfWork(Protocol):
     pools: ReadRepository[Pool, f.PoolFilter]
     base_models: ReadRepository[CatalogueModel, f.BaseModelFilter]
     audit: ReadRepository[AuditEntry, f.AuditFilter]
+    audit_chain: ReadAuditChain
     cluster_sync_status: ReadRepository[ClusterSyncStatus, f.ClusterSyncFilter]
     queue_quotas: ReadRepository[QueueQuota, f.QuotaFilter]
     """Quotas of the cluster's ClusterQueues."""
@@ -206,6 +209,14 @@ class Database(Protocol):
         Raises:
             TransactionConflictError: a concurrent transaction was committed first; nothing was written.
             StorageFullError: the disk is full; nothing was written.
+        """
+        ...
+
+    def audit_chain(self) -> AbstractContextManager[AuditChain]:
+        """Begin a transaction on the chain of the audit log, which commits on exit without an exception.
+
+        It is not serializable: entries that concurrent transactions add are sealed later, and do not conflict with it.
+        ``AuditChain.lock`` excludes other writers of the chain.
         """
         ...
 

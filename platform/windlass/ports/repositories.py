@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from windlass.domain.admission import GpuAllocation, GpuRequest
+from windlass.domain.audit import AuditEntry, ChainState, StoredEntry
 from windlass.domain.autoscaling import RequestLoad
 from windlass.domain.records import Event, Intent, MetricSample, StoredLogChunk, Tombstone
 from windlass.domain.series import MetricSeries
@@ -80,6 +81,53 @@ class Repository(ReadRepository[T, F_contra], Protocol[T, F_contra]):
 
     def delete_older(self, before: F_contra, limit: int) -> int:
         """Delete at most ``limit`` entities as of ``older``; return their number."""
+        ...
+
+
+class ReadAuditChain(Protocol):
+    """The sealed entries of the audit log, in the order of their positions."""
+
+    def state(self) -> ChainState:
+        """Return the ends of the chain."""
+        ...
+
+    def count_unsealed(self) -> int:
+        """Return the number of entries that are not sealed yet."""
+        ...
+
+    def oldest_unsealed(self) -> datetime | None:
+        """Return the time of the oldest entry that is not sealed yet, None if all are."""
+        ...
+
+    def sealed(self, after: int, limit: int) -> list[StoredEntry]:
+        """Return at most ``limit`` entries after a position. It fails for no content of a row."""
+        ...
+
+    def at(self, position: int) -> StoredEntry | None:
+        """Return the entry at a position, None if there is none."""
+        ...
+
+
+class AuditChain(ReadAuditChain, Protocol):
+    """The chain in a transaction that may change it."""
+
+    def lock(self) -> ChainState:
+        """Return the ends of the chain, and keep other writers of it out until the end of the transaction."""
+        ...
+
+    def unsealed(self, limit: int) -> list[AuditEntry]:
+        """Return at most ``limit`` entries that are not sealed, in the order of their ids."""
+        ...
+
+    def append(self, entries: Sequence[AuditEntry]) -> None:
+        """Store the places of entries that follow the head of the chain; the last one is the new head."""
+        ...
+
+    def remove_older(self, time: datetime, limit: int) -> int:
+        """Remove at most ``limit`` of the first entries, up to one that is not older than ``time``; return how many.
+
+        The anchor of the chain is the last removed entry.
+        """
         ...
 
 

@@ -150,6 +150,8 @@ class AccessControl:
             NotFoundError: no such project, or the principal is not a member of it; the two are indistinguishable.
         """
         not_found = NotFoundError(f"no project {name}")
+        # Also for a project that does not exist: the log of denials would make it answer faster than a hidden one.
+        not_found.is_denial = principal.platform_role is None or principal.project is not None
         with self.database.read() as uow:
             project = uow.projects.find({"name": name})
             if project is None or (principal.project is not None and principal.project != project.id):

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from windlass.domain.audit import AuditEntry
+from windlass.domain.audit_changes import field_changes
 from windlass.domain.capabilities import Capability, capability_missing
 from windlass.domain.ids import new_id
+from windlass.domain.jobs import DomainModel
 from windlass.domain.limits import ProjectLimits
 from windlass.domain.projects import Principal
-from windlass.domain.records import AuditEntry
 from windlass.kit.lease import LeaseObserver
 from windlass.ports import Clock, Database, ObjectStore, ServingBackend, UnitOfWork, UrlSigner
 from windlass.services.admission import Admission
@@ -58,10 +60,19 @@ class ServiceDependencies:
 
 @dataclass(frozen=True)
 class Caller:
-    """The authenticated principal and the request id; the audit log stores both with every mutation."""
+    """The authenticated principal and where its request came from; the audit log stores them with every mutation."""
 
     principal: Principal
     request_id: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class RequestOrigin:
+    """Where a request without a principal, such as a sign-in, came from."""
+
+    request_id: str = ""
+    address: str = ""
 
 
 SYSTEM = "system"
@@ -71,36 +82,40 @@ SYSTEM = "system"
 def record_audit(
     deps: ServiceDependencies,
     uow: UnitOfWork,
-    actor: str,
+    actor: str | Caller,
     action: str,
     subject: str,
     name: str,
     *,
     project: str | None,
-    request_id: str = "",
+    change: tuple[DomainModel | None, DomainModel | None] = (None, None),
 ) -> None:
-    """Write the audit row of a change in the same transaction.
+    """Write the audit entry of a change in the same transaction.
 
     Args:
         deps: the ports.
         uow: the transaction of the change.
-        actor: a user, a job's id, or ``SYSTEM``.
+        actor: the caller; a job's id or ``SYSTEM`` for a change that no request made.
         action: noun and verb, such as ``dataset.delete``.
         subject: id of the changed object.
-        name: its name at that time, by which people find the row after the object is gone.
+        name: its name at that time, by which people find the entry after the object is gone.
         project: uid of its project; None for a global object.
-        request_id: id of the request.
+        change: the object before and after the change; None: it did not exist.
     """
+    request = actor if isinstance(actor, Caller) else None
     uow.audit.add(
         AuditEntry(
             id=deps.new_id("aud"),
             time=deps.clock.now(),
-            actor=actor,
+            actor=actor.principal.user if isinstance(actor, Caller) else actor,
+            key=(request.principal.credential or None) if request else None,
+            address=request.address if request else "",
+            request_id=request.request_id if request else "",
             project=project,
             action=action,
             subject=subject,
             name=name,
-            request_id=request_id,
+            changes=field_changes(*change),
         )
     )
 
@@ -117,10 +132,20 @@ class BaseService:
     deps: ServiceDependencies
     caller: Caller
 
-    def audit(self, uow: UnitOfWork, action: str, subject: str, name: str, project: str | None = None) -> None:
-        """Record a mutation in its transaction (invariant I8)."""
-        user, request_id = self.caller.principal.user, self.caller.request_id
-        record_audit(self.deps, uow, user, action, subject, name, project=project, request_id=request_id)
+    def audit(
+        self,
+        uow: UnitOfWork,
+        action: str,
+        subject: str,
+        name: str,
+        project: str | None = None,
+        *,
+        before: DomainModel | None = None,
+        after: DomainModel | None = None,
+    ) -> None:
+        """Record a mutation in its transaction (invariant I8), with the object before and after it."""
+        change = (before, after)
+        record_audit(self.deps, uow, self.caller, action, subject, name, project=project, change=change)
 
 
 @dataclass(frozen=True)

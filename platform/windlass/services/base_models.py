@@ -67,7 +67,7 @@ class BaseModels(BaseService):
                 uow.outbox.put("base-model.expire", "", key, after=self.deps.limits.upload_ttl)
             else:
                 uow.outbox.put("base-model.import", "", key)
-            self.audit(uow, "base-model.create", key, name)
+            self.audit(uow, "base-model.create", key, name, after=entry)
         return entry
 
     def received(self, entry: CatalogueModel) -> list[int]:
@@ -114,7 +114,7 @@ class BaseModels(BaseService):
                 return current
             saved = uow.base_models.save(current.model_copy(update={"state": BaseModelState.IMPORTING}))
             uow.outbox.put("base-model.import", "", entry.id)
-            self.audit(uow, "base-model.import", entry.id, name)
+            self.audit(uow, "base-model.import", entry.id, name, before=current, after=saved)
         return saved
 
     def delete(self, name: str, *, dry_run: bool = False) -> Deletion:
@@ -138,7 +138,7 @@ class BaseModels(BaseService):
                 _deletable(uow, name)
                 uow.base_models.delete({"id": entry.id})
                 uow.outbox.put("base-model.purge", "", entry.id)
-                self.audit(uow, "base-model.delete", entry.id, name)
+                self.audit(uow, "base-model.delete", entry.id, name, before=entry)
         return deletion
 
 

@@ -50,7 +50,7 @@ class Datasets(ProjectService):
         )
         with self.deps.database.write() as uow:
             uow.project(self.project).datasets.add(dataset)
-            self.audit(uow, "dataset.create", dataset.id, name, self.project)
+            self.audit(uow, "dataset.create", dataset.id, name, self.project, after=dataset)
         return dataset
 
     def page(self, limit: int, after: str | None) -> list[Dataset]:
@@ -76,7 +76,7 @@ class Datasets(ProjectService):
             dataset = datasets.get({"name": name})
             check_version("dataset", dataset.version, version)
             saved = datasets.save(dataset.model_copy(update={"description": description}))
-            self.audit(uow, "dataset.update", dataset.id, name, self.project)
+            self.audit(uow, "dataset.update", dataset.id, name, self.project, before=dataset, after=saved)
         return saved
 
     def delete(self, name: str, version: int, *, dry_run: bool = False) -> Deletion:
@@ -110,7 +110,7 @@ class Datasets(ProjectService):
                     uow.outbox.put("upload.purge", self.project, upload.id)
                 repos.uploads.delete({"dataset": dataset.id})
                 repos.datasets.delete({"id": dataset.id})
-                self.audit(uow, "dataset.delete", dataset.id, name, self.project)
+                self.audit(uow, "dataset.delete", dataset.id, name, self.project, before=dataset)
         return deletion
 
     def versions(self, name: str, limit: int, after: str | None) -> list[DatasetVersion]:
@@ -191,7 +191,7 @@ class Datasets(ProjectService):
             version = new_version(self, uow, dataset, "clean", options, parent=parent, steps=steps)
             if idempotency_key:
                 idempotency_key.store(repos, self.project, version.id, self.deps.clock.now())
-            self.audit(uow, "dataset.clean", version.id, f"{name}@{version.number}", self.project)
+            self.audit(uow, "dataset.clean", version.id, f"{name}@{version.number}", self.project, after=version)
         return version
 
     def delete_version(self, name: str, number: int, row_version: int, *, dry_run: bool = False) -> Deletion:
@@ -217,7 +217,7 @@ class Datasets(ProjectService):
         if not dry_run:
             with self.deps.database.write() as uow:
                 self._discard(uow, _deletable_version(uow.project(self.project), name, number, row_version))
-                self.audit(uow, "dataset-version.delete", version.id, f"{name}@{number}", self.project)
+                self.audit(uow, "dataset-version.delete", version.id, f"{name}@{number}", self.project, before=version)
         return deletion
 
     def _discard(self, uow: UnitOfWork, version: DatasetVersion) -> None:

@@ -44,15 +44,15 @@ class Endpoints(ProjectService):
             if uow.project(self.project).endpoints.find({"name": name}):
                 raise ConflictError(f"an endpoint {name} exists already", hint="change it, or choose another name")
             endpoint = set_endpoint_spec(self.deps, uow, self.project, name, spec, self.caller.principal.user)
-            self.audit(uow, "endpoint.create", endpoint.id, name, self.project)
+            self.audit(uow, "endpoint.create", endpoint.id, name, self.project, after=endpoint)
         return endpoint
 
     def update(self, name: str, version: int, spec: EndpointSpec) -> Endpoint:
         """Change the spec; the live targets keep serving until the new ones are healthy."""
         with self.deps.database.write() as uow:
-            _current(uow.project(self.project), name, version)
+            current = _current(uow.project(self.project), name, version)
             saved = set_endpoint_spec(self.deps, uow, self.project, name, spec, self.caller.principal.user)
-            self.audit(uow, "endpoint.update", saved.id, name, self.project)
+            self.audit(uow, "endpoint.update", saved.id, name, self.project, before=current, after=saved)
         return saved
 
     def delete(self, name: str, version: int, *, dry_run: bool = False) -> Deletion:
@@ -66,7 +66,7 @@ class Endpoints(ProjectService):
                 endpoint = _current(uow.project(self.project), name, version)
                 update = {"state": EndpointState.DELETING, "changed_at": self.deps.clock.now()}
                 endpoints.save(endpoint.model_copy(update=update))
-                self.audit(uow, "endpoint.delete", endpoint.id, name, self.project)
+                self.audit(uow, "endpoint.delete", endpoint.id, name, self.project, before=endpoint)
         return deletion
 
 

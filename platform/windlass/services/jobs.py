@@ -142,7 +142,7 @@ class Jobs(ProjectService):
                 record_event(repos, draft, draft.created_at, "training_defaults", message, context=context)
             for warning in draft.warnings:
                 record_event(repos, draft, draft.created_at, warning.code, warning.message, context=warning.context)
-            self.audit(uow, "job.create", draft.id, draft.name or "", self.project)
+            self.audit(uow, "job.create", draft.id, draft.name or "", self.project, after=draft)
             failpoint("job.submit.before_commit")
         failpoint("job.submit.committed")
         return draft
@@ -232,7 +232,7 @@ class Jobs(ProjectService):
                 record_event(repos, job, now, "job_cancel_requested", message)
                 if job.state is JobState.CANCELLED:
                     record_event(repos, job, now, "job_cancelled", "the job was cancelled")
-                self.audit(uow, "job.cancel", job.id, job.name or "", self.project)
+                self.audit(uow, "job.cancel", job.id, job.name or "", self.project, before=before, after=job)
         return job
 
     def delete(self, job_id: str, *, dry_run: bool = False) -> Deletion:
@@ -261,7 +261,7 @@ class Jobs(ProjectService):
                 job = _deletable(repos, job_id)
                 repos.lineage.delete({"subject": f"job:{job.id}"})
                 uow.tombstones.mark(Tombstone(project=self.project, job=job.id), self.deps.clock.now())
-                self.audit(uow, "job.delete", job.id, job.name or "", self.project)
+                self.audit(uow, "job.delete", job.id, job.name or "", self.project, before=job)
         return deletion
 
     def page(self, limit: int, after: str | None, state: JobState | None) -> list[Job]:

@@ -119,7 +119,7 @@ class Keys(BaseService):
         secret = secrets.token_urlsafe(32)
         key = key.model_copy(update={"secret_hash": self.deps.hasher.hash(secret)})
         uow.keys.add(key)
-        self.audit(uow, "key.create", key.id, key.label, key.project)
+        self.audit(uow, "key.create", key.id, key.label, key.project, after=key)
         return key, _token(key, secret)
 
     def _require_creatable(self, key: ApiKey) -> None:
@@ -173,7 +173,7 @@ class Keys(BaseService):
                 stored = uow.keys.find({"id": key.id})
                 if stored is None:
                     uow.keys.add(key)
-                    self.audit(uow, "key.create", key.id, key.label, key.project)
+                    self.audit(uow, "key.create", key.id, key.label, key.project, after=key)
         except ConflictError:  # another replica has created it since
             with self.deps.database.read() as uow:
                 stored = uow.keys.get({"id": key.id})
@@ -214,7 +214,7 @@ class Keys(BaseService):
             old_end = overlap_end if old.expires_at is None else min(old.expires_at, overlap_end)
             uow.keys.save(old.model_copy(update={"expires_at": old_end}))
             uow.keys.add(new)
-            self.audit(uow, "key.renew", new.id, new.label, new.project)
+            self.audit(uow, "key.renew", new.id, new.label, new.project, before=old, after=new)
         return new, _token(new, secret)
 
     def of_service_account(self, account: ServiceAccount, limit: int, after: str | None) -> list[ApiKey]:
@@ -243,19 +243,20 @@ class Keys(BaseService):
         Raises:
             NotFoundError: no such key, or not manageable; the two are indistinguishable.
         """
-        key, principal = uow.keys.get({"id": key_id}), self.caller.principal
-        own = (
+        principal = self.caller.principal
+        if account is None and principal.may(Permission.KEYS_WRITE):
+            return uow.keys.get({"id": key_id})
+        key = uow.keys.find({"id": key_id})
+        if account is not None:
+            if key is None or key.service_account != account.id:
+                raise NotFoundError(f"no key {key_id}")
+        elif key is None or not (
             key.user == principal.user
             and key.platform_role in (None, principal.platform_role)
             and principal.project in (None, key.project)
             and (principal.permissions is None or principal.permissions >= frozenset(key.permissions or Permission))
-        )
-        if account is not None:
-            own = key.service_account == account.id
-        elif principal.may(Permission.KEYS_WRITE):
-            own = True
-        if not own:
-            raise NotFoundError(f"no key {key_id}")
+        ):
+            raise NotFoundError.hidden(f"no key {key_id}")
         return key
 
     def revoke(
@@ -272,8 +273,8 @@ class Keys(BaseService):
         if not dry_run and key.revoked_at is None:
             with self.deps.database.write() as uow:
                 key = self._revocable(uow, key_id, account, force=force)
-                uow.keys.save(key.model_copy(update={"revoked_at": self.deps.clock.now()}))
-                self.audit(uow, "key.revoke", key.id, key.label, key.project)
+                revoked = uow.keys.save(key.model_copy(update={"revoked_at": self.deps.clock.now()}))
+                self.audit(uow, "key.revoke", key.id, key.label, key.project, before=key, after=revoked)
         consequences = ("requests with this key fail within a minute",)
         return Deletion(kind="key", id=key.id, name=key.label, consequences=consequences)
 

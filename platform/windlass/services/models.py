@@ -32,7 +32,7 @@ class Models(ProjectService):
             model = models.get({"name": name})
             check_version("model", model.version, version)
             saved = models.save(model.model_copy(update={"description": description}))
-            self.audit(uow, "model.update", model.id, name, self.project)
+            self.audit(uow, "model.update", model.id, name, self.project, before=model, after=saved)
         return saved
 
     def delete(self, name: str, version: int, *, dry_run: bool = False) -> Deletion:
@@ -60,7 +60,7 @@ class Models(ProjectService):
                 for model_version in versions:
                     uow.outbox.put("artifact.purge", self.project, model_version.prefix)
                 repos.models.delete({"id": model.id})
-                self.audit(uow, "model.delete", model.id, name, self.project)
+                self.audit(uow, "model.delete", model.id, name, self.project, before=model)
         return deletion
 
     def versions(self, name: str, limit: int, after: str | None) -> list[ModelVersion]:
@@ -160,7 +160,7 @@ class Models(ProjectService):
                 _deletable_version(repos, name, number)
                 repos.model_versions.delete({"id": version.id})
                 uow.outbox.put("artifact.purge", self.project, version.prefix)
-                self.audit(uow, "model-version.delete", version.id, f"{name}@{number}", self.project)
+                self.audit(uow, "model-version.delete", version.id, f"{name}@{number}", self.project, before=version)
         return deletion
 
     def put_alias(self, name: str, alias: str, number: int) -> Model:
@@ -179,7 +179,7 @@ class Models(ProjectService):
                 )
             model = repos.models.get({"name": name})
             saved = repos.models.save(model.model_copy(update={"aliases": {**model.aliases, alias: number}}))
-            self.audit(uow, "model.alias", model.id, f"{name}@{alias}", self.project)
+            self.audit(uow, "model.alias", model.id, f"{name}@{alias}", self.project, before=model, after=saved)
         return saved
 
     def delete_alias(self, name: str, alias: str) -> Model:
@@ -201,7 +201,7 @@ class Models(ProjectService):
                     )
             aliases = {key: at for key, at in model.aliases.items() if key != alias}
             saved = repos.models.save(model.model_copy(update={"aliases": aliases}))
-            self.audit(uow, "model.alias-delete", model.id, f"{name}@{alias}", self.project)
+            self.audit(uow, "model.alias-delete", model.id, f"{name}@{alias}", self.project, before=model, after=saved)
         return saved
 
 

@@ -36,7 +36,7 @@ class Pools(BaseService):
         self.deps.require(Capability.POOL_WRITES)
         with self.deps.database.write() as uow:
             uow.pools.add(pool)
-            self.audit(uow, "pool.create", pool.id, pool.name)
+            self.audit(uow, "pool.create", pool.id, pool.name, after=pool)
         return PoolView(pool)
 
     def page(self, limit: int, after: str | None) -> list[PoolView]:
@@ -56,7 +56,7 @@ class Pools(BaseService):
             pool = uow.pools.get({"name": name})
             check_version("pool", pool.version, version)
             saved = uow.pools.save(pool.model_copy(update=changes))
-            self.audit(uow, "pool.update", pool.id, name)
+            self.audit(uow, "pool.update", pool.id, name, before=pool, after=saved)
             return self._views(uow, [saved])[0]
 
     def delete(self, name: str, version: int, *, dry_run: bool = False) -> Deletion:
@@ -72,7 +72,7 @@ class Pools(BaseService):
             with self.deps.database.write() as uow:
                 _deletable(uow, name, version)
                 uow.pools.delete({"id": pool.id})
-                self.audit(uow, "pool.delete", pool.id, name)
+                self.audit(uow, "pool.delete", pool.id, name, before=pool)
         return Deletion(
             kind="pool", id=pool.id, name=name, consequences=(f"its capacity of {pool.capacity} is not used any more",)
         )

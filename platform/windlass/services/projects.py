@@ -59,7 +59,7 @@ class Projects(BaseService):
         uow.project(project.id).members.add(
             Member(project=project.id, name=self.caller.principal.user, role=Role.ADMIN)
         )
-        self.audit(uow, "project.create", project.id, name, project.id)
+        self.audit(uow, "project.create", project.id, name, project.id, after=project)
         return project
 
     def page(self, limit: int, after: str | None) -> list[Project]:
@@ -83,7 +83,7 @@ class Projects(BaseService):
             project = uow.projects.get({"id": uid})
             check_version("project", project.version, version)
             saved = uow.projects.save(project.model_copy(update=changes))
-            self.audit(uow, "project.update", uid, project.name, uid)
+            self.audit(uow, "project.update", uid, project.name, uid, before=project, after=saved)
         return saved
 
     def delete(self, uid: str, version: int, *, dry_run: bool = False) -> Deletion:
@@ -104,7 +104,7 @@ class Projects(BaseService):
             with self.deps.database.write() as uow:
                 _deletable(uow, uid, version)
                 discard_project(uow, uid, self.deps.clock.now())
-                self.audit(uow, "project.delete", uid, project.name, uid)
+                self.audit(uow, "project.delete", uid, project.name, uid, before=project)
         return deletion
 
 
@@ -177,7 +177,7 @@ class Members(ProjectService):
             else:
                 self._require_an_admin(members.all(), existing, role)
                 member = members.save(existing.model_copy(update={"role": role}))
-            self.audit(uow, "member.put", name, name, self.project)
+            self.audit(uow, "member.put", f"{kind}:{name}", name, self.project, before=existing, after=member)
         return member
 
     def remove(self, kind: SubjectKind, name: str, *, dry_run: bool = False) -> Deletion:
@@ -192,15 +192,17 @@ class Members(ProjectService):
             self._require_removable(uow, kind, name)
         if not dry_run:
             with self.deps.database.write() as uow:
-                self._require_removable(uow, kind, name)
+                member = self._require_removable(uow, kind, name)
                 uow.project(self.project).members.delete({"kind": kind, "name": name})
-                self.audit(uow, "member.remove", name, name, self.project)
+                self.audit(uow, "member.remove", f"{kind}:{name}", name, self.project, before=member)
         jobs = f"jobs of {name} continue" if kind is SubjectKind.USER else f"jobs of the users of {name} continue"
         return Deletion(kind="member", id=name, name=name, consequences=(jobs,))
 
-    def _require_removable(self, uow: ReadUnitOfWork, kind: SubjectKind, name: str) -> None:
+    def _require_removable(self, uow: ReadUnitOfWork, kind: SubjectKind, name: str) -> Member:
         members = uow.project(self.project).members
-        self._require_an_admin(members.all(), members.get({"kind": kind, "name": name}), None)
+        member = members.get({"kind": kind, "name": name})
+        self._require_an_admin(members.all(), member, None)
+        return member
 
     @staticmethod
     def _require_an_admin(members: list[Member], member: Member, role: Role | None) -> None:

@@ -112,9 +112,12 @@ class Quotas(ProjectService):
         if dry_run:
             return change, preview
         with deps.database.write() as uow:
+            stored = uow.project(self.project).quotas.find({"pool": pool})
+            old = None if stored is None else QuotaSpec(**stored.model_dump(include=set(QuotaSpec.model_fields)))
             change = deps.quota_backend.record(uow, change)
             uow.project(self.project).quota_changes.add(change)
-            self.audit(uow, "quota.delete" if spec is None else "quota.put", pool, pool, self.project)
+            action = "quota.delete" if spec is None else "quota.put"
+            self.audit(uow, action, pool, pool, self.project, before=old, after=spec)
         return change, preview
 
     def get_change(self, change: str) -> QuotaChange:

@@ -87,7 +87,16 @@ class Registration:
         }
         repos.jobs.save(move(admitted(job, now), JobState.SUCCEEDED, now, version.reason).model_copy(update=update))
         name = f"{model.name}@{version.number}"
-        record_audit(self.deps, uow, job.id, "model-version.create", version.id, name, project=job.project)
+        record_audit(
+            self.deps,
+            uow,
+            job.id,
+            "model-version.create",
+            version.id,
+            name,
+            project=job.project,
+            change=(None, version),
+        )
         if job.spec.deploy is not None and version.decision is not Decision.REJECTED:
             # The deploy step requests this too, but the run may die before that step.
             uow.outbox.put("job.deploy", job.project, job.id)
@@ -147,9 +156,10 @@ def deploy_job(deps: ServiceDependencies, project: str, job_id: str) -> str:
         except (InvalidError, LimitReachedError) as error:
             refusal = error
         else:
-            repos.endpoints.save(endpoint.model_copy(update={"deploy_job": job.id}))
+            deployed = repos.endpoints.save(endpoint.model_copy(update={"deploy_job": job.id}))
             repos.jobs.save(done)
-            record_audit(deps, uow, job.id, "endpoint.deploy", endpoint.id, name, project=project)
+            change = (existing, deployed)
+            record_audit(deps, uow, job.id, "endpoint.deploy", endpoint.id, name, project=project, change=change)
             message = f"endpoint {name} will serve {job.spec.model}@{version.number}"
             record_event(repos, job, now, "deploy_requested", message)
             return name

@@ -157,10 +157,10 @@ class Retention:
             lambda uow, _: uow.sessions.delete_older({"expires_at": now - _SESSION_RETENTION}, CHUNK_ROWS),
             lambda _, repos: repos.quota_changes.delete_older({"ended_at": now - _QUOTA_CHANGE_RETENTION}, CHUNK_ROWS),
         ]
-        if (kept_for := self.audit_retention) is not None:
-            oldest = now - kept_for
-            expiries.append(lambda uow, _: uow.audit.delete_older({"time": oldest}, CHUNK_ROWS))
         more = False
+        if self.audit_retention is not None:
+            with self.deps.database.audit_chain() as chain:
+                more |= chain.remove_older(now - self.audit_retention, CHUNK_ROWS) == CHUNK_ROWS
         for delete_expired in expiries:
             with self.deps.database.write() as uow:
                 more |= delete_expired(uow, uow.all_projects()) == CHUNK_ROWS

@@ -42,7 +42,7 @@ class ServiceAccounts(ProjectService):
         )
         with self.deps.database.write() as uow:
             uow.project(self.project).service_accounts.add(account)
-            self.audit(uow, "service_account.create", account.id, name, self.project)
+            self.audit(uow, "service-account.create", account.id, name, self.project, after=account)
         return account
 
     def set_role(self, name: str, role: Role) -> ServiceAccount:
@@ -53,8 +53,9 @@ class ServiceAccounts(ProjectService):
         """
         with self.deps.database.write() as uow:
             accounts = uow.project(self.project).service_accounts
-            account = accounts.save(accounts.get({"name": name}).model_copy(update={"role": role}))
-            self.audit(uow, "service_account.update", account.id, name, self.project)
+            before = accounts.get({"name": name})
+            account = accounts.save(before.model_copy(update={"role": role}))
+            self.audit(uow, "service-account.update", account.id, name, self.project, before=before, after=account)
         return account
 
     def delete(self, name: str, *, dry_run: bool = False) -> Deletion:
@@ -71,7 +72,7 @@ class ServiceAccounts(ProjectService):
                 uow.project(self.project).service_accounts.get({"id": account.id})
                 uow.keys.delete({"service_account": account.id})
                 uow.project(self.project).service_accounts.delete({"id": account.id})
-                self.audit(uow, "service_account.delete", account.id, name, self.project)
+                self.audit(uow, "service-account.delete", account.id, name, self.project, before=account)
         return Deletion(
             kind="service account",
             id=account.id,

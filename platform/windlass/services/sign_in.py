@@ -20,7 +20,7 @@ from windlass.domain.identity import RESERVED_USERS, IdentityClaims, SessionKind
 from windlass.domain.ids import USER_NAME_PATTERN
 from windlass.domain.projects import PlatformRole, Principal
 from windlass.ports import DeviceClient, IdentityProvider, UnitOfWork
-from windlass.services.base import BaseService, ServiceDependencies, record_audit
+from windlass.services.base import BaseService, Caller, RequestOrigin, ServiceDependencies, record_audit
 
 SESSION_PREFIX = "wls"
 SIGN_IN_LIFETIME = timedelta(minutes=10)
@@ -113,7 +113,7 @@ class SignIn:
         payload = base64.urlsafe_b64encode(pending.model_dump_json().encode()).decode()
         return url, f"{payload}.{self.deps.hasher.sign_in_signature(payload)}"
 
-    def finish(self, cookie: str, reply: SignInReply, request_id: str) -> tuple[NewSession, str]:
+    def finish(self, cookie: str, reply: SignInReply, origin: RequestOrigin) -> tuple[NewSession, str]:
         """Finish the sign-in of a browser; return the session and the path at which the browser ends.
 
         Raises:
@@ -129,11 +129,11 @@ class SignIn:
         if reply.issuer and reply.issuer != provider.issuer:
             raise UnauthenticatedError("another identity provider answers this sign-in", hint="sign in again")
         claims = provider.redeem_code(reply.code, code_verifier=pending.code_verifier, nonce=pending.nonce)
-        return self._open(claims, SessionKind.BROWSER, request_id), pending.return_to
+        return self._open(claims, SessionKind.BROWSER, origin), pending.return_to
 
-    def exchange(self, id_token: str, request_id: str) -> NewSession:
+    def exchange(self, id_token: str, origin: RequestOrigin) -> NewSession:
         """Open a session of the CLI for an ID token from the device flow. Raises as ``IdentityProvider``."""
-        return self._open(self._require_provider().verify_id_token(id_token), SessionKind.CLI, request_id)
+        return self._open(self._require_provider().verify_id_token(id_token), SessionKind.CLI, origin)
 
     def authenticate_token(self, token: str) -> tuple[UserAccount, datetime]:
         """Return the user of an access token, and when the credential must be verified again.
@@ -145,12 +145,12 @@ class SignIn:
         if self.provider is None:
             raise UnauthenticatedError("this server accepts no tokens of an identity provider", hint="use an API key")
         claims = self.provider.verify_access_token(token)
-        return self._store(claims, ""), claims.expires_at
+        return self._store(claims, RequestOrigin()), claims.expires_at
 
-    def open_for_key(self, principal: Principal, request_id: str) -> NewSession:
+    def open_for_key(self, principal: Principal, origin: RequestOrigin) -> NewSession:
         """Open a browser's session with the rights of an API key; it ends with the key at the latest."""
         with self.deps.database.write() as uow:
-            return self._add(uow, principal.user, SessionKind.BROWSER, request_id, principal)
+            return self._add(uow, principal.user, SessionKind.BROWSER, origin, principal)
 
     def _require_provider(self) -> IdentityProvider:
         if self.provider is None:
@@ -167,13 +167,13 @@ class SignIn:
         except (ValueError, ValidationError):
             return None
 
-    def _open(self, claims: IdentityClaims, kind: SessionKind, request_id: str) -> NewSession:
-        account = self._store(claims, request_id)
+    def _open(self, claims: IdentityClaims, kind: SessionKind, origin: RequestOrigin) -> NewSession:
+        account = self._store(claims, origin)
         with self.deps.database.write() as uow:
-            return self._add(uow, account.name, kind, request_id)
+            return self._add(uow, account.name, kind, origin)
 
     def _add(
-        self, uow: UnitOfWork, user: str, kind: SessionKind, request_id: str, principal: Principal | None = None
+        self, uow: UnitOfWork, user: str, kind: SessionKind, origin: RequestOrigin, principal: Principal | None = None
     ) -> NewSession:
         now, secret = self.deps.clock.now(), secrets.token_urlsafe(32)
         end = now + self.policy.session_lifetime
@@ -189,21 +189,23 @@ class SignIn:
             expires_at=end,
         )
         uow.sessions.add(session)
-        record_audit(self.deps, uow, user, "session.create", session.id, user, project=None, request_id=request_id)
+        key = principal.credential if principal is not None else session.id
+        caller = Caller(Principal(user=user, credential=key), origin.request_id, origin.address)
+        record_audit(self.deps, uow, caller, "session.create", session.id, user, project=None, change=(None, session))
         return NewSession(session, f"{SESSION_PREFIX}_{session.id.removeprefix('ses_')}_{secret}")
 
-    def _store(self, claims: IdentityClaims, request_id: str) -> UserAccount:
+    def _store(self, claims: IdentityClaims, origin: RequestOrigin) -> UserAccount:
         """Store the user and the groups of a verified token; return the account.
 
         Raises:
             UnauthenticatedError: the name is not acceptable or belongs to another user, or the user is disabled.
         """
         try:
-            return self._store_once(claims, request_id)
+            return self._store_once(claims, origin)
         except ConflictError:  # another request has stored the user since
-            return self._store_once(claims, request_id)
+            return self._store_once(claims, origin)
 
-    def _store_once(self, claims: IdentityClaims, request_id: str) -> UserAccount:
+    def _store_once(self, claims: IdentityClaims, origin: RequestOrigin) -> UserAccount:
         now = self.deps.clock.now()
         with self.deps.database.read() as uow:
             account = uow.users.find({"issuer": claims.issuer, "subject": claims.subject})
@@ -216,6 +218,7 @@ class SignIn:
                 return account
         with self.deps.database.write() as uow:
             account = uow.users.find({"issuer": claims.issuer, "subject": claims.subject})
+            before = account
             if account is None:
                 account = self._new_account(uow, claims, now)
                 action = "user.create"
@@ -225,7 +228,8 @@ class SignIn:
                 account = uow.users.save(account.model_copy(update=update))
                 action = "user.update"
             name = account.name
-            record_audit(self.deps, uow, name, action, name, name, project=None, request_id=request_id)
+            caller = Caller(Principal(user=name, credential=""), origin.request_id, origin.address)
+            record_audit(self.deps, uow, caller, action, name, name, project=None, change=(before, account))
         return account
 
     def _new_account(self, uow: UnitOfWork, claims: IdentityClaims, now: datetime) -> UserAccount:
@@ -289,7 +293,7 @@ class Sessions(BaseService):
         with self.deps.database.write() as uow:
             session = uow.sessions.find({"id": session_id, "user": user})
             if session is None:
-                raise NotFoundError(f"no session {session_id}")
+                raise NotFoundError.hidden(f"no session {session_id}")
             if session.ended_at is None:
-                uow.sessions.save(session.model_copy(update={"ended_at": self.deps.clock.now()}))
-                self.audit(uow, "session.end", session.id, user)
+                ended = uow.sessions.save(session.model_copy(update={"ended_at": self.deps.clock.now()}))
+                self.audit(uow, "session.end", session.id, user, before=session, after=ended)

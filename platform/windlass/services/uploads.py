@@ -82,7 +82,7 @@ class Uploads(ProjectService):
             uow.outbox.put("upload.expire", self.project, upload.id, after=self.deps.limits.upload_ttl)
             if idempotency_key:
                 idempotency_key.store(repos, self.project, upload.id, self.deps.clock.now())
-            self.audit(uow, "upload.create", upload.id, dataset, self.project)
+            self.audit(uow, "upload.create", upload.id, dataset, self.project, after=upload)
         return upload
 
     def get(self, upload_id: str) -> tuple[Upload, Dataset, DatasetVersion | None]:
@@ -186,10 +186,10 @@ class Uploads(ProjectService):
             check_pending_limit(repos, self.deps.limits.pending_dataset_versions)
             dataset = repos.datasets.get({"id": upload.dataset})
             version = new_version(self, uow, dataset, "upload", upload.options, upload=upload)
-            repos.uploads.save(
-                upload.model_copy(update={"state": UploadState.COMMITTED, "dataset_version": version.id})
-            )
-            self.audit(uow, "upload.commit", upload_id, f"{dataset.name}@{version.number}", self.project)
+            update = {"state": UploadState.COMMITTED, "dataset_version": version.id}
+            saved = repos.uploads.save(upload.model_copy(update=update))
+            name = f"{dataset.name}@{version.number}"
+            self.audit(uow, "upload.commit", upload_id, name, self.project, before=upload, after=saved)
         return version
 
     def _check(self, number: int, file: UploadFile, key: str) -> None:
@@ -221,10 +221,10 @@ class Uploads(ProjectService):
             if upload.state is UploadState.ABORTED:
                 return
             _open_upload(repos, upload_id)
-            repos.uploads.save(upload.model_copy(update={"state": UploadState.ABORTED}))
+            saved = repos.uploads.save(upload.model_copy(update={"state": UploadState.ABORTED}))
             uow.outbox.put("upload.purge", self.project, upload_id)
             name = repos.datasets.get({"id": upload.dataset}).name
-            self.audit(uow, "upload.abort", upload_id, name, self.project)
+            self.audit(uow, "upload.abort", upload_id, name, self.project, before=upload, after=saved)
 
 
 def incomplete_file(number: int, name: str, received: int, declared: int) -> ConflictError:

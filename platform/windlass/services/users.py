@@ -30,9 +30,11 @@ class Users(BaseService):
             account = uow.users.get({"name": name})
             if (account.disabled_at is not None) is disabled:
                 return account
-            account = uow.users.save(account.model_copy(update={"disabled_at": now if disabled else None}))
+            before = account
+            account = uow.users.save(before.model_copy(update={"disabled_at": now if disabled else None}))
             if disabled:
                 for session in uow.sessions.all({"user": name, "ended_at": None}):
                     uow.sessions.save(session.model_copy(update={"ended_at": now}))
-            self.audit(uow, "user.disable" if disabled else "user.enable", name, name)
+            action = "user.disable" if disabled else "user.enable"
+            self.audit(uow, action, name, name, before=before, after=account)
         return account

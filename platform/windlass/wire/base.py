@@ -164,27 +164,6 @@ class UsageOut(Out):
     """State of the job."""
 
 
-class AuditOut(Out):
-    """One accepted mutation."""
-
-    id: str
-    """Id of the entry."""
-    time: datetime
-    """When the change was accepted."""
-    actor: str
-    """User, job or system."""
-    project: str | None
-    """Uid of the project; null for global objects."""
-    action: str
-    """Noun and verb, such as job.create."""
-    subject: str
-    """Id of the changed object."""
-    name: str
-    """Its name at that time; empty for an object without a name."""
-    request_id: str
-    """Id of the request."""
-
-
 class DeletionOut(Out):
     """What a deletion removes, or with ``dry_run`` would remove."""
 

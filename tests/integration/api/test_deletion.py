@@ -164,7 +164,11 @@ def test_a_job_with_a_registered_model_version_is_kept(ready: ControlPlaneHarnes
 @pytest.mark.parametrize("days", [None, 10])
 def test_audit_entries_are_kept_unless_a_retention_is_set(ready: ControlPlaneHarness, days: int | None) -> None:
     ready.retention.audit_retention = None if days is None else timedelta(days=days)
+    ready.worker.seal_audit()
     before = len(ready.client.get("/v1/audit").json()["items"])
     ready.clock.advance(11 * 24 * 3600)
     ready.delete_expired()
     assert len(ready.client.get("/v1/audit").json()["items"]) == (before if days is None else 0)
+    verified = ready.client.get("/v1/audit/verification").json()
+    assert (verified["problem"], verified["anchor"]["position"]) == (None, 0 if days is None else before)
+    assert verified["head"]["position"] == before

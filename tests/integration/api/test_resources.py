@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tests.fakes.harness import ControlPlaneHarness
 
+from windlass.domain.audit import AuditEntry
 from windlass.domain.capabilities import Capability
-from windlass.domain.records import AuditEntry
 from windlass.settings import LimitSettings
 
 

@@ -12,11 +12,12 @@ from fastapi.routing import APIRoute
 from sqlalchemy import Connection, Engine, event
 from tests.fakes.harness import ADMIN, ControlPlaneHarness
 
+from windlass.domain.audit import AuditOutcome, ChainLink
 from windlass.domain.jobs import JobState
 from windlass.ports import BackendState
-from windlass.services.audit import AuditTrail
+from windlass.services.audit import AuditQuery, AuditTrail
 from windlass.services.usage import Usage
-from windlass_api.routers.v1 import datasets, endpoints, jobs, models, platform, projects
+from windlass_api.routers.v1 import audit, datasets, endpoints, jobs, models, platform, projects
 
 pytestmark = pytest.mark.database("sqlite")  # its plans depend on the indexes alone, not on statistics
 
@@ -42,9 +43,9 @@ GROWING = {
 }
 PARTIAL_INDEXES = {
     *("ix_job_clean_up", "ix_job_history", "ix_job_deleted", "ix_project_deleted"),
-    *("ix_gpu_reservation_held", "ix_outbox_leased", "ix_run_active"),
+    *("ix_gpu_reservation_held", "ix_outbox_leased", "ix_run_active", "ix_audit_unsealed", "ix_audit_denied"),
 }
-"""Indexes of the few rows that are unfinished: scanning one is cheap."""
+"""Indexes of the few rows that are unfinished, or denied: scanning one is cheap."""
 WINDOWS = {"queue_time_sample"}
 """Tables that the ledger reads whole: retention limits them to the samples of a week."""
 
@@ -117,7 +118,7 @@ def read_everything(harness: ControlPlaneHarness, job: str) -> None:
         "model": "classifier",
         "name": "train_loss",
     }
-    for module in (platform, projects, datasets, jobs, models, endpoints):
+    for module in (platform, audit, projects, datasets, jobs, models, endpoints):
         for route in module.router.routes:
             if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
                 path = re.sub(r"{(\w+)}", lambda match: values.get(match[1], "x"), route.path)
@@ -131,9 +132,20 @@ def read_everything(harness: ControlPlaneHarness, job: str) -> None:
     with harness.database.read() as uow:
         project = uow.projects.get({"name": "ours"}).id
     trail = AuditTrail(harness.deps, ADMIN)
-    for where in ({}, {"project": project}, {"actor": "admin"}, {"action": "job.create"}):
-        trail.page(5, "aud_z", **where)
-    trail.page(5, "aud_z", project=project, actor="admin", action="job.create")
+    for query in (
+        AuditQuery(),
+        AuditQuery(project=project),
+        AuditQuery(actor="admin"),
+        AuditQuery(action="job.create"),
+        AuditQuery(key="key_test"),
+        AuditQuery(request_id="test"),
+        AuditQuery(outcome=AuditOutcome.DENIED),
+        AuditQuery(since=harness.clock.now(), until=harness.clock.now()),
+        AuditQuery(project=project, actor="admin", action="job.create"),
+    ):
+        trail.page(5, "aud_z", query)
+        [*trail.export(query)]
+    trail.verify(None, ChainLink())
     Usage(harness.deps, ADMIN, project).page(5, None)
 
 
@@ -150,6 +162,7 @@ def test_no_query_reads_all_rows_of_a_growing_table(tmp_path: Path) -> None:
         read_everything(harness, job["id"])
         harness.rollouts.step()
         harness.processing.poll()
+        harness.worker.seal_audit()
         harness.delete_expired()
         harness.clock.advance(40 * 24 * 3600)
         harness.delete_expired()

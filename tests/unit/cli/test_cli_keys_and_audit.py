@@ -46,24 +46,24 @@ def test_the_audit_log_lists_names_of_deleted_objects(cli: Windlass) -> None:
     assert cli("project", "create", "lab").code == 0
     assert cli("dataset", "create", "notes", "--task", "chat", "-p", "lab").code == 0
     assert cli("project", "delete", "lab", "--yes").code == 0
-    shown = cli("audit")
+    shown = cli("audit", "list")
     assert shown.code == 0, shown.err
     lines = [line.split() for line in shown.out.splitlines()]
     assert lines[0][:4] == ["TIME", "ACTOR", "ACTION", "NAME"]
     assert ["project.delete", "lab"] in [line[4:6] for line in lines]
     assert ["dataset.create", "notes"] in [line[4:6] for line in lines]
-    only = json.loads(cli("audit", "--action", "project.delete", "--json").out)
+    only = json.loads(cli("audit", "list", "--action", "project.delete", "--json").out)
     assert [entry["name"] for entry in only] == ["lab"]
-    assert len(cli("audit", "--limit", "2", "-o", "name").out.split()) == 2
-    by_project = json.loads(cli("audit", "-p", "default", "--json").out)
+    assert len(cli("audit", "list", "--limit", "2", "-o", "name").out.split()) == 2
+    by_project = json.loads(cli("audit", "list", "-p", "default", "--json").out)
     assert by_project
     assert {entry["action"].partition(".")[0] for entry in by_project} <= {"project", "dataset", "member", "quota"}
 
 
 def test_since_ends_the_list_at_the_first_older_entry(cli: Windlass) -> None:
     # the clock of the control plane is months behind that of the client
-    assert cli("audit", "--since", "1s", "-o", "name").out == ""
-    assert cli("audit", "--since", "9000d", "-o", "name").out != ""
+    assert cli("audit", "list", "--since", "1s", "-o", "name").out == ""
+    assert cli("audit", "list", "--since", "9000d", "-o", "name").out != ""
 
 
 def test_the_audit_log_is_for_admins(
@@ -71,4 +71,62 @@ def test_the_audit_log_is_for_admins(
 ) -> None:
     ada = harness.client_for_user("ada")
     monkeypatch.setenv("WINDLASS_KEY", ada.headers["Authorization"].removeprefix("Bearer "))
-    assert cli("audit").code == 3
+    assert cli("audit", "list").code == 3
+
+
+def test_audit_lists_denied_requests_with_their_code(cli: Windlass, harness: ControlPlaneHarness) -> None:
+    assert harness.client_for_user("eve").post("/v1/keys", json={"user": "x"}).status_code == 403
+    shown = cli("audit", "list", "--outcome", "denied", "--actor", "eve", "--action", "key.create")
+    [_, line] = shown.out.splitlines()
+    assert "denied forbidden" in line
+    assert "POST /v1/keys" in line
+    [entry] = json.loads(cli("audit", "list", "--outcome", "denied", "--json").out)
+    assert json.loads(cli("audit", "list", "--request", entry["request_id"], "--json").out) == [entry]
+    assert json.loads(cli("audit", "list", "--key", entry["key"], "--json").out) == [entry]
+    assert cli("audit", "list", "--until", "2020-01-01", "-o", "name").out == ""
+
+
+def test_an_export_can_be_verified_without_the_server(
+    cli: Windlass, harness: ControlPlaneHarness, tmp_path: Path
+) -> None:
+    harness.worker.seal_audit()
+    file = tmp_path / "audit.jsonl"
+    exported = cli("audit", "export", "--out", str(file))
+    assert (exported.code, exported.out) == (0, ""), exported.err
+    head = cli("audit", "verify", "-o", "name").out.strip()
+    verified = cli("audit", "verify", "--file", str(file), "--head", head)
+    assert (verified.code, "intact" in verified.out, head in verified.out) == (0, True, True), verified.err
+    lines = file.read_text().splitlines()
+    part = tmp_path / "part.jsonl"
+    part.write_text("\n".join(lines[2:]))
+    assert cli("audit", "verify", "--file", str(part), "--head", head).code == 0
+    for changed, kind in (
+        ([lines[0], lines[1].replace("admin", "eve"), *lines[2:]], "changed"),
+        ([lines[0], *lines[2:]], "missing"),
+        (lines[:-1], "truncated"),
+    ):
+        part.write_text("\n".join(changed))
+        found = cli("audit", "verify", "--file", str(part), "--head", head, "--json")
+        assert (found.code, json.loads(found.out)["problem"]["kind"]) == (1, kind)
+    part.write_text("no json")
+    assert cli("audit", "verify", "--file", str(part)).code == 2
+    assert cli("audit", "verify", "--head", "no head").code == 2
+
+
+def test_a_csv_file_is_chosen_by_its_name(cli: Windlass, tmp_path: Path) -> None:
+    file = tmp_path / "audit.csv"
+    assert cli("audit", "export", "--out", str(file), "--actor", "admin").code == 0
+    assert file.read_text().startswith("id,time,actor,")
+    assert cli("audit", "export", "--out", str(tmp_path / "none" / "audit.csv")).code == 2
+    assert [path.name for path in tmp_path.glob("*audit*")] == ["audit.csv"]
+
+
+def test_verify_reports_a_broken_chain_by_its_exit_code(cli: Windlass, harness: ControlPlaneHarness) -> None:
+    harness.worker.seal_audit()
+    assert cli("audit", "verify").code == 0
+    with harness.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER audit_delete")
+        connection.exec_driver_sql("DELETE FROM audit WHERE position = 2")
+    broken = cli("audit", "verify")
+    assert broken.code == 1
+    assert "row 2 is missing" in broken.out

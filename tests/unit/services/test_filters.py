@@ -8,6 +8,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from windlass.ports import ProjectData, Repository, UnitOfWork
+from windlass.ports.filters import ValueRange
 
 REPOSITORIES = [
     pytest.param(*get_args(hint), id=name)
@@ -20,7 +21,8 @@ REPOSITORIES = [
 def plain_types(hint: Any) -> set[Any]:
     """The types that a field may have, without collections of them."""
     alternatives = get_args(hint) if isinstance(hint, types.UnionType) or get_origin(hint) is Union else (hint,)
-    return {each for each in alternatives if get_origin(each) is not Collection}
+    plain = {each for each in alternatives if get_origin(each) is not Collection}
+    return {get_args(each)[0] if get_origin(each) is ValueRange else each for each in plain}
 
 
 @pytest.mark.parametrize(("entity", "filter_"), REPOSITORIES)

@@ -9,6 +9,7 @@ from windlass.domain.errors import UnauthenticatedError
 from windlass.domain.identity import UserAccount, UserSession
 from windlass.domain.projects import Permission
 from windlass.domain.text import TextConstraints
+from windlass.services.base import RequestOrigin
 from windlass.services.sign_in import NewSession, SignIn, SignInReply
 from windlass.services.sign_in import Sessions as SessionService
 from windlass.services.users import Users
@@ -31,7 +32,7 @@ from windlass_api.browser_sessions import (
     set_session_cookie,
     set_sign_in_cookie,
 )
-from windlass_api.dependencies import RequestContext, get_app_context, require_global
+from windlass_api.dependencies import RequestContext, client_address, get_app_context, require_global
 from windlass_api.paging import paginate, paginate_items
 from windlass_api.parameters import CursorText, Limit, SessionId, UserParameter
 from windlass_api.request_checks import OPEN_QUERY
@@ -46,9 +47,8 @@ def _sign_in(request: Request) -> SignIn:
     return get_app_context(request).access_control.sign_in
 
 
-def _request_id(request: Request) -> str:
-    text: str = request.scope["windlass.request_id"]
-    return text
+def _origin(request: Request) -> RequestOrigin:
+    return RequestOrigin(request.scope["windlass.request_id"], client_address(request.scope))
 
 
 @router.get("/auth", operation_id="getSignIn", tags=["sign-in"])
@@ -98,9 +98,7 @@ def finish_sign_in(
         raise UnauthenticatedError(f"the identity provider refuses the sign-in: {reason[:100]}", hint="sign in again")
     headers = {name.lower(): value for name, value in request.headers.items()}
     cookie = read_sign_in_cookie(headers, secure=secure)
-    new, return_to = sign_in.finish(
-        cookie, SignInReply(state=state, code=code, issuer=iss), request_id=_request_id(request)
-    )
+    new, return_to = sign_in.finish(cookie, SignInReply(state=state, code=code, issuer=iss), _origin(request))
     response = RedirectResponse(return_to, status_code=302)
     delete_sign_in_cookie(response, secure=secure)
     set_session_cookie(response, new, secure=secure)
@@ -110,7 +108,7 @@ def finish_sign_in(
 @router.post("/auth/cli-sessions", status_code=201, operation_id="createCliSession", tags=["sign-in"])
 def create_cli_session(body: IdTokenIn, request: Request) -> NewSessionOut:
     """Open a session for an ID token from the device flow. Only this response contains its secret."""
-    new = _sign_in(request).exchange(body.id_token, _request_id(request))
+    new = _sign_in(request).exchange(body.id_token, _origin(request))
     return NewSessionOut(**session_out(new.session).model_dump(), secret=new.token)
 
 
@@ -120,7 +118,7 @@ def create_browser_session(body: KeySessionIn, request: Request, response: Respo
     app = get_app_context(request)
     sign_in = app.access_control.sign_in
     principal = app.access_control.authenticate_key(body.key)
-    new = sign_in.open_for_key(principal, _request_id(request))
+    new = sign_in.open_for_key(principal, _origin(request))
     set_session_cookie(response, new, secure=sign_in.policy.secure_cookies)
     return _current_session_out(sign_in, new)
 

@@ -1,4 +1,4 @@
-"""Global routes: server, identity, API keys, pools, quotas, audit log."""
+"""Global routes: server, identity, API keys, pools, quotas."""
 
 from typing import Annotated
 
@@ -6,14 +6,12 @@ from fastapi import Query, Request, Response
 
 import windlass
 from windlass.domain.projects import ApiKey, Permission, PlatformRole, Pool
-from windlass.domain.text import Identifier
-from windlass.services.audit import AuditTrail
 from windlass.services.cluster_sync import ClusterSyncReader
 from windlass.services.keys import Keys
 from windlass.services.pools import Pools
 from windlass.services.projects import Projects
 from windlass.services.quotas import Ledger
-from windlass.wire.base import AuditOut, ClusterSyncOut, DeletionOut, Page, ServerOut, WhoamiOut
+from windlass.wire.base import ClusterSyncOut, DeletionOut, Page, ServerOut, WhoamiOut
 from windlass.wire.projects import KeyIn, KeyOut, NewKeyOut, PoolIn, PoolOut, PoolPatch, QuotaOut
 from windlass_api import routing
 from windlass_api.dependencies import IfMatch, RequestContext, get_app_context, require_global
@@ -175,23 +173,3 @@ def get_cluster_sync(ctx: Annotated[RequestContext, require_global(Permission.QU
     cluster_sync_status, pending = ctx.service(ClusterSyncReader).get()
     fields = cluster_sync_status.model_dump(include={"holder", "synced_at", "notes"})
     return ClusterSyncOut.model_validate({**fields, "pending_changes": pending})
-
-
-@router.get("/audit", operation_id="listAudit", tags=["audit"])
-def list_audit(
-    ctx: Annotated[RequestContext, require_global(Permission.AUDIT_READ)],
-    limit: Limit = 50,
-    cursor: CursorText = None,
-    project: Annotated[Identifier | None, Query(description="name or uid of a project")] = None,
-    actor: Annotated[Identifier | None, Query(description="user, id of a job, or `system`")] = None,
-    action: Annotated[Identifier | None, Query(description="noun and verb, such as `job.create`")] = None,
-) -> Page[AuditOut]:
-    """List audit log entries (accepted mutations), newest first."""
-    trail = ctx.service(AuditTrail)
-    return paginate(
-        lambda count, after: trail.page(count, after, project=project, actor=actor, action=action),
-        limit,
-        cursor,
-        lambda entry: entry.id,
-        lambda entry: AuditOut(**entry.model_dump()),
-    )

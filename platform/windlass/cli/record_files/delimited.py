@@ -12,8 +12,8 @@ from windlass.dataset_files.dialects import detect_dialect
 from windlass.dataset_files.lines import detect_line_end
 from windlass.domain.errors import InvalidError
 from windlass.domain.ingest import Encoding, IngestOptions, Quoting
+from windlass.kit.spreadsheets import escape_formula
 
-_FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 _UNPRINTED_IN_PLAIN = str.maketrans("\t\r\n", "   ")
 
 
@@ -118,10 +118,4 @@ class DelimitedFile(RecordFile):
 
     def _escape(self, cell: Any) -> Any:
         """Prefix a cell that a spreadsheet would run as a formula; numbers are none."""
-        if not (self._options.escape_formulas and isinstance(cell, str) and cell.startswith(_FORMULA_PREFIXES)):
-            return cell
-        try:
-            float(cell)
-        except ValueError:
-            return f"'{cell}"
-        return cell
+        return escape_formula(cell) if self._options.escape_formulas and isinstance(cell, str) else cell

@@ -4,13 +4,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from windlass.sdk._async.audit import AsyncAudit
 from windlass.sdk._async.base_models import AsyncBaseModels
 from windlass.sdk._async.datasets import AsyncDatasets
 from windlass.sdk._async.endpoints import AsyncEndpoints
 from windlass.sdk._async.identity import AsyncServiceAccounts, AsyncSessions, AsyncUsers
 from windlass.sdk._async.jobs import AsyncJobs
 from windlass.sdk._async.models import AsyncModels
-from windlass.sdk._async.platform import AsyncAudit, AsyncKeys, AsyncPools, AsyncQuotas, AsyncServer, AsyncUsage
+from windlass.sdk._async.platform import AsyncKeys, AsyncPools, AsyncQuotas, AsyncServer, AsyncUsage
 from windlass.sdk._async.projects import AsyncMembers, AsyncProjects
 from windlass.sdk._async.transport import AsyncTransport
 from windlass.sdk._protocol import DEFAULT_RETRIES, READ_TIMEOUT

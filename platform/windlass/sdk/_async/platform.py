@@ -1,4 +1,4 @@
-"""Server information, API keys, pools, quotas, usage and audit log."""
+"""Server information, API keys, pools, quotas and usage."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from windlass.sdk._async.pages import AsyncPaginator
 from windlass.sdk._async.resource import AsyncResource
 from windlass.sdk._protocol import Request, decode_as, path, validate_body
 from windlass.sdk.arguments import as_body
-from windlass.wire.base import AuditOut, ClusterSyncOut, DeletionOut, ServerOut, UsageOut, WhoamiOut
+from windlass.wire.base import ClusterSyncOut, DeletionOut, ServerOut, UsageOut, WhoamiOut
 from windlass.wire.projects import (
     KeyIn,
     KeyOut,
@@ -220,13 +220,3 @@ class AsyncUsage(AsyncResource):
     def list(self) -> AsyncPaginator[UsageOut]:
         """List the GPU usage of the project's jobs."""
         return self._list(self._path("usage"), UsageOut)
-
-
-class AsyncAudit(AsyncResource):
-    """The audit log."""
-
-    def list(
-        self, *, project: str | None = None, actor: str | None = None, action: str | None = None
-    ) -> AsyncPaginator[AuditOut]:
-        """List the entries of the audit log: of a project (name or uid), an actor, an action such as job.create."""
-        return self._list(path("audit"), AuditOut, {"project": project, "actor": actor, "action": action})

@@ -6,13 +6,14 @@ from types import TracebackType
 from typing import Self
 
 from windlass.sdk._protocol import DEFAULT_RETRIES, READ_TIMEOUT
+from windlass.sdk._sync.audit import Audit
 from windlass.sdk._sync.base_models import BaseModels
 from windlass.sdk._sync.datasets import Datasets
 from windlass.sdk._sync.endpoints import Endpoints
 from windlass.sdk._sync.identity import ServiceAccounts, Sessions, Users
 from windlass.sdk._sync.jobs import Jobs
 from windlass.sdk._sync.models import Models
-from windlass.sdk._sync.platform import Audit, Keys, Pools, Quotas, Server, Usage
+from windlass.sdk._sync.platform import Keys, Pools, Quotas, Server, Usage
 from windlass.sdk._sync.projects import Members, Projects
 from windlass.sdk._sync.transport import Transport
 from windlass.sdk.connection import Connection, resolve

@@ -1,5 +1,5 @@
 # Generated from _async/platform.py by docs/generate_sync_sdk.py; do not edit.
-"""Server information, API keys, pools, quotas, usage and audit log."""
+"""Server information, API keys, pools, quotas and usage."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from windlass.sdk._protocol import Request, decode_as, path, validate_body
 from windlass.sdk._sync.pages import CursorPage
 from windlass.sdk._sync.resource import Resource
 from windlass.sdk.arguments import as_body
-from windlass.wire.base import AuditOut, ClusterSyncOut, DeletionOut, ServerOut, UsageOut, WhoamiOut
+from windlass.wire.base import ClusterSyncOut, DeletionOut, ServerOut, UsageOut, WhoamiOut
 from windlass.wire.projects import (
     KeyIn,
     KeyOut,
@@ -221,13 +221,3 @@ class Usage(Resource):
     def list(self) -> CursorPage[UsageOut]:
         """List the GPU usage of the project's jobs."""
         return self._list(self._path("usage"), UsageOut)
-
-
-class Audit(Resource):
-    """The audit log."""
-
-    def list(
-        self, *, project: str | None = None, actor: str | None = None, action: str | None = None
-    ) -> CursorPage[AuditOut]:
-        """List the entries of the audit log: of a project (name or uid), an actor, an action such as job.create."""
-        return self._list(path("audit"), AuditOut, {"project": project, "actor": actor, "action": action})
