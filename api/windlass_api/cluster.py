@@ -19,6 +19,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from windlass.audit_settings import AuditSettings
+from windlass.database_settings import DatabaseSettings
 from windlass.domain.errors import InvalidError
 from windlass.identity_settings import OidcSettings
 from windlass.kube.cache.informer import WatchTimings
@@ -46,7 +47,6 @@ from windlass.services.transfer_tokens import TASK_LIFETIME, TransferTokens
 from windlass.serving.probe import ProbePool
 from windlass.settings import (
     ClusterSettings,
-    DatabaseSettings,
     LimitSettings,
     S3Settings,
     SecretSettings,
@@ -115,11 +115,13 @@ def build(options: ProcessOptions) -> Application:
     new_client = _kube_client_factory(settings)
     secret_settings, oidc = SecretSettings(), OidcSettings()
     hasher, holder = _secret_hasher(options, secret_settings), _holder(options)
-    database = open_database(
-        DatabaseSettings(),
+    database_settings = DatabaseSettings()
+    database, unrestricted = open_database(
+        database_settings,
+        database_settings.of_api if options.role is ProcessRole.API else database_settings.of_worker,
         clock,
         lambda: options.require_data_dir("the database", "WINDLASS_DATABASE_URL").path,
-        migrates=False,
+        serves_api=options.role is not ProcessRole.WORKER,
     )
     lease = RowLease(database, holder, timedelta(seconds=settings.leader_lease_seconds))
     store = open_store(S3Settings(), limits, lambda: options.require_data_dir("objects", "WINDLASS_S3_BUCKET").path)
@@ -152,6 +154,7 @@ def build(options: ProcessOptions) -> Application:
             runs_worker=role is not ProcessRole.API,
             serves_api=role is not ProcessRole.WORKER,
             audit=AuditSettings(),
+            database_problem=unrestricted,
         ),
         ports,
     )

@@ -13,7 +13,6 @@ from windlass.domain.errors import WindlassError
 from windlass.ports import (
     Clock,
     ClusterView,
-    Database,
     DataProcessor,
     IdentityProvider,
     ModelImporter,
@@ -23,13 +22,14 @@ from windlass.ports import (
     ServingBackend,
     UrlSigner,
     WarmTrainers,
+    WorkerDatabase,
 )
 from windlass.services.access import AccessControl
 from windlass.services.admission import Admission
 from windlass.services.admission_queue import AdmissionQueue
 from windlass.services.audit import AuditSealer
 from windlass.services.autoscaling import Autoscaler
-from windlass.services.base import ServiceDependencies
+from windlass.services.base import WorkerDependencies
 from windlass.services.cluster_sync import ClusterSync
 from windlass.services.denials import DenialLog
 from windlass.services.processing import Processing
@@ -65,6 +65,8 @@ class ApplicationSettings:
     serves_api: bool = True
     """What this process runs; each replica in a cluster runs one of them or both."""
     audit: AuditSettings = field(default_factory=AuditSettings)
+    database_problem: str = ""
+    """Why row security does not restrict the API, where the database has it."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class ClusterPorts:
 class Ports:
     """The adapters. A server has the capabilities of those that are not None."""
 
-    database: Database
+    database: WorkerDatabase
     store: ObjectStore
     clock: Clock
     folders: RunFolders
@@ -204,7 +206,7 @@ def compose(settings: ApplicationSettings, ports: Ports) -> Application:
         quota_backend = KubernetesQuotaBackend(cluster.dry_run)
     database.add_commit_hook(CommittedMetrics())
     uptime = ApiUptime(database, clock) if cluster is not None and settings.serves_api else None
-    deps = ServiceDependencies(
+    deps = WorkerDependencies(
         database=database,
         store=ports.store,
         clock=clock,
@@ -238,6 +240,7 @@ def compose(settings: ApplicationSettings, ports: Ports) -> Application:
         trusted_proxies=settings.audit.trusted_proxies,
         internal_url=ports.training.api_url if ports.training is not None else "",
         worker_problem=worker.loops.stall_problem,
+        database_problem=settings.database_problem,
     )
     api_loops = None
     if settings.serves_api:
@@ -252,7 +255,7 @@ def compose(settings: ApplicationSettings, ports: Ports) -> Application:
 
 
 def _worker(
-    settings: ApplicationSettings, ports: Ports, deps: ServiceDependencies, queue: AdmissionQueue | None
+    settings: ApplicationSettings, ports: Ports, deps: WorkerDependencies, queue: AdmissionQueue | None
 ) -> Worker:
     worker, serving, cluster = settings.worker, ports.serving, ports.cluster
     cluster_sync = ClusterSync(deps, cluster.view, cluster.resources, cluster.lease) if cluster is not None else None
@@ -286,7 +289,7 @@ def _worker(
 
 
 def _warm_trainers(
-    deps: ServiceDependencies, ports: Ports, cluster_sync: ClusterSync | None
+    deps: WorkerDependencies, ports: Ports, cluster_sync: ClusterSync | None
 ) -> WarmTrainerReconciler | None:
     if cluster_sync is None or ports.cluster is None or ports.training is None:
         return None
@@ -295,6 +298,6 @@ def _warm_trainers(
     )
 
 
-def _rollouts(deps: ServiceDependencies, serving: ServingPorts, timeout: timedelta) -> Rollouts:
+def _rollouts(deps: WorkerDependencies, serving: ServingPorts, timeout: timedelta) -> Rollouts:
     autoscaler = Autoscaler(deps.clock, serving.scaling) if serving.scaling is not None else None
     return Rollouts(deps, serving.backend, serving.prober, timeout, autoscaler)

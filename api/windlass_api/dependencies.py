@@ -55,6 +55,8 @@ class AppContext:
     """Where the processes of a run reach this server; empty if it trains nothing."""
     worker_problem: Callable[[], str] = field(default=lambda: "")
     """Returns an empty string if the worker's loops run, else the problem."""
+    database_problem: str = ""
+    """Why row security does not restrict this process, where the database has it."""
 
     @cached_property
     def forwarder(self) -> PredictionForwarder:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from windlass.audit_settings import AuditSettings
+from windlass.database_settings import DatabaseSettings
 from windlass.domain.projects import Pool, StoredQuota
 from windlass.identity_settings import OidcSettings
 from windlass.orchestration.data_process import EmbeddedDataProcessor
@@ -24,14 +25,14 @@ from windlass.services.transfer_tokens import TransferTokens
 from windlass.serving.local import LocalServing
 from windlass.serving.probe import ProbePool
 from windlass.serving.staged import StagedServing
-from windlass.settings import DatabaseSettings, LimitSettings, S3Settings, WorkerSettings
+from windlass.settings import LimitSettings, S3Settings, WorkerSettings
 from windlass_api import process
 from windlass_api.composition import Application, ApplicationSettings, Ports, ServingPorts, compose
 from windlass_api.dependencies import AppContext
 from windlass_api.job_runner import LocalTraining, TrainingPorts
 from windlass_api.process import BOOTSTRAP, DataDirectory, SystemClock, ensure_admin_key
 from windlass_api.sign_in_ports import identity_provider, sign_in_policy
-from windlass_api.storage_ports import open_database, open_store
+from windlass_api.storage_ports import migrate_database, open_database, open_store
 
 _CPU_SLOTS = 2
 
@@ -43,7 +44,12 @@ def build(data_dir: DataDirectory, url: str, new_ray: Callable[[Path, str], Join
     """
     data_dir.bind_mode("embedded")
     limits, oidc, clock = LimitSettings(), OidcSettings(), SystemClock()
-    database = open_database(DatabaseSettings(), clock, lambda: data_dir.path, migrates=True)
+    database_settings = DatabaseSettings()
+    migrate_database(database_settings)
+    # API and worker are one process here, in the role of the worker, so row security restricts neither.
+    database, _ = open_database(
+        database_settings, database_settings.of_worker, clock, lambda: data_dir.path, serves_api=False
+    )
     store = open_store(S3Settings(), limits, lambda: data_dir.path)
     hasher = data_dir.secret_hasher()
     tokens = TransferTokens(hasher, clock, store.store)

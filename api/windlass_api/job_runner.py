@@ -10,7 +10,7 @@ from windlass.domain.records import Intent
 from windlass.ports import PipelineBackend, RayCluster
 from windlass.runtime.flush import flush_workspace_reports
 from windlass.services.admission_queue import AdmissionQueue
-from windlass.services.base import ServiceDependencies
+from windlass.services.base import WorkerDependencies
 from windlass.services.job_admission import JobAdmission, KueueAdmission, QuotaAdmission
 from windlass.services.run_contexts import build_run_context
 from windlass.services.runs import Runs
@@ -49,7 +49,7 @@ class TrainingPorts:
 class JobRunner:
     """Submits, polls and admits runs. All operations are idempotent."""
 
-    deps: ServiceDependencies
+    deps: WorkerDependencies
     queue: AdmissionQueue | None
     """The queue of the embedded scheduler; None where Kueue admits jobs."""
     ports: TrainingPorts

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
+from windlass.database_settings import DatabaseSettings
 from windlass.db.preflight import check_database
 from windlass.domain.checks import CheckResult, failed, passed, warning
 from windlass.domain.errors import WindlassError
@@ -42,7 +43,7 @@ from windlass.kube.preflight.versions import (
 )
 from windlass.orchestration.kfp.preflight import check_pipeline_server
 from windlass.pipeline_settings import PipelineServer, PipelineSettings
-from windlass.settings import ClusterSettings, DatabaseSettings, S3Settings
+from windlass.settings import ClusterSettings, S3Settings
 from windlass.storage.s3 import S3ObjectStore
 from windlass.storage.s3_client import S3Bucket
 from windlass_api.pipeline_ports import kfp_client
@@ -124,7 +125,7 @@ def _guarded(check: str, run: Callable[[], Iterator[CheckResult]]) -> Iterator[C
 
 
 def _database_checks() -> Iterator[CheckResult]:
-    url = DatabaseSettings().url
+    url = DatabaseSettings().of_api
     if url is None:
         action = "`helm test` checks it inside of the cluster; elsewhere set WINDLASS_DATABASE_URL"
         yield warning("database", "not checked: WINDLASS_DATABASE_URL is not set", action)

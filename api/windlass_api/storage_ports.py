@@ -1,54 +1,86 @@
 """The database and the object store of a server, from the settings."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from pydantic import SecretStr
+
+from windlass.database_settings import DatabaseSettings
 from windlass.db.engines import postgres_engine, sqlite_engine
 from windlass.db.migrate import migrate, require_current
+from windlass.db.row_security import bypass_problem
 from windlass.db.session import SqlDatabase
 from windlass.domain.transfers import COMPLETE_SECONDS
 from windlass.ports import Clock, ObjectStore, UrlSigner
-from windlass.settings import DatabaseSettings, LimitSettings, S3Settings
+from windlass.settings import LimitSettings, S3Settings
 from windlass.storage.local import LocalObjectStore
 from windlass.storage.s3 import S3ObjectStore
 from windlass.storage.s3_client import S3Bucket, outage_breaker
 from windlass.storage.s3_signer import S3UrlSigner
+
+_log = logging.getLogger(__name__)
 
 SQLITE_FILE = "windlass.db"
 STORE_FOLDER = "store"
 
 
 def open_database(
-    settings: DatabaseSettings, clock: Clock, data_directory: Callable[[], Path], *, migrates: bool
-) -> SqlDatabase:
-    """Open PostgreSQL, or without a URL SQLite in the data directory.
+    settings: DatabaseSettings,
+    url: SecretStr | None,
+    clock: Clock,
+    data_directory: Callable[[], Path],
+    *,
+    serves_api: bool = True,
+) -> tuple[SqlDatabase, str]:
+    """Open PostgreSQL, or without a URL SQLite in the data directory, which is migrated.
 
     Args:
-        settings: the connection.
+        settings: limits of the connections.
+        url: PostgreSQL in the role of this process.
         clock: the clock of the outbox.
         data_directory: returns the data directory, or raises an error if this process may have none.
-        migrates: whether this server migrates PostgreSQL; if not, ``python -m windlass.db upgrade`` does it before the
-            start of the replicas. SQLite is always migrated.
+        serves_api: whether the process serves the API.
+
+    Returns:
+        The database, and why row security does not restrict the API on PostgreSQL, if so.
 
     Raises:
-        InvalidError: the database has another schema version.
+        InvalidError: the database has another schema version, or the URL is malformed.
     """
-    if settings.url is None:
+    if url is None:
         engine = sqlite_engine(data_directory() / SQLITE_FILE)
-    else:
-        engine = postgres_engine(
-            settings.url.get_secret_value(),
-            connections=settings.connections,
-            statement_seconds=settings.statement_seconds,
-            lock_seconds=settings.lock_seconds,
-        )
-    if settings.url is None or migrates:
         migrate(engine)
-    else:
-        require_current(engine)
-    return SqlDatabase(engine, clock)
+        return SqlDatabase(engine, clock), ""
+    engine = postgres_engine(**_connection(settings, url))
+    require_current(engine)
+    problem = ""
+    if serves_api:
+        with engine.connect() as connection:
+            problem = bypass_problem(connection)
+    if problem:
+        _log.warning("row security does not restrict the API", extra={"problem": problem})
+    return SqlDatabase(engine, clock), problem
+
+
+def migrate_database(settings: DatabaseSettings) -> None:
+    """Migrate PostgreSQL as the owner of the tables, for a server that no migration precedes."""
+    if settings.of_owner is not None:
+        engine = postgres_engine(**_connection(settings, settings.of_owner))
+        migrate(engine)
+        engine.dispose()
+
+
+def _connection(settings: DatabaseSettings, url: SecretStr) -> dict[str, Any]:
+    return {
+        "url": url.get_secret_value(),
+        "connections": settings.connections,
+        "statement_seconds": settings.statement_seconds,
+        "lock_seconds": settings.lock_seconds,
+    }
 
 
 @dataclass(frozen=True)

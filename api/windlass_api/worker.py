@@ -20,7 +20,7 @@ from windlass.domain.records import Intent
 from windlass.ports.leadership import NotLeaderError
 from windlass.services.admission_queue import AdmissionQueue
 from windlass.services.audit import AuditSealer
-from windlass.services.base import ServiceDependencies
+from windlass.services.base import WorkerDependencies
 from windlass.services.cluster_sync import ClusterSync
 from windlass.services.processing import Processing
 from windlass.services.registration import deploy_job
@@ -55,7 +55,7 @@ class Worker:
     objects of endpoints are written and deleted under the lease of the leader.
     """
 
-    deps: ServiceDependencies
+    deps: WorkerDependencies
     name: str
     """Holder of this worker's leases; a restarted worker keeps its name."""
     settings: WorkerSettings

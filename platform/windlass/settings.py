@@ -25,29 +25,6 @@ class ServerSettings(BaseSettings):
     port: int = Field(default=8741, ge=0, le=65535, description="port to listen on; 0: any free port")
 
 
-class DatabaseSettings(BaseSettings):
-    """Connection to PostgreSQL, which several replicas of a cluster's control plane share."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="WINDLASS_DATABASE_", frozen=True, extra="forbid", hide_input_in_errors=True
-    )
-    url: SecretStr | None = Field(
-        default=None,
-        description="`postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE`; default: SQLite in the data directory",
-    )
-    connections: int = Field(
-        default=20,
-        ge=2,
-        le=500,
-        description="maximum connections of one process; the server's `max_connections` must allow those of all "
-        "replicas, one more for each worker, and some for administration",
-    )
-    statement_seconds: float = Field(
-        default=30.0, gt=0, le=3600, description="time after which the server cancels a statement"
-    )
-    lock_seconds: float = Field(default=10.0, gt=0, le=3600, description="time that a statement waits for a lock")
-
-
 class SecretSettings(BaseSettings):
     """Secrets of the control plane, the same for all replicas; default: files in the data directory."""
 

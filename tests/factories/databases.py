@@ -46,15 +46,30 @@ def using(kind: Kind) -> Iterator[None]:
 
 
 def new_engine(folder: Path, *, connections: int = 64, pool_timeout: float = 5.0) -> Engine:
-    """Return an engine of a new, migrated database; ``folder`` is for one that is a file."""
+    """Return an engine of a new, migrated database; ``folder`` is for one that is a file.
+
+    On PostgreSQL it has the role of the worker, as a process that serves users and reconciles.
+    """
     if _current[-1] == "postgresql":
-        engine = postgres_server.new_engine(connections=min(connections, 30), pool_timeout=pool_timeout)
+        owner = postgres_server.new_engine(connections=1)
+        engine = postgres_server.engine_of(
+            owner, postgres_server.WORKER_ROLE, connections=min(connections, 30), pool_timeout=pool_timeout
+        )
     else:
         shutil.copy(migrated_database(), folder / "windlass.db")
         engine = sqlite_engine(folder / "windlass.db", connections=connections, pool_timeout=pool_timeout)
         event.listen(engine, "connect", _commit_without_waiting_for_the_disk)
     _open.append(engine)
     return engine
+
+
+def owner_engine(engine: Engine) -> Engine:
+    """Return an engine of the same database for the owner of its tables; on SQLite it is the same one."""
+    if engine.dialect.name == "sqlite":
+        return engine
+    owner = postgres_server.engine_of(engine, postgres_server.OWNER_ROLE, connections=1)
+    _open.append(owner)
+    return owner
 
 
 def _commit_without_waiting_for_the_disk(connection: Any, record: object) -> None:

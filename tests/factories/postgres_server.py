@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 
 from windlass.db.engines import postgres_engine
 from windlass.db.migrate import migrate
+from windlass.db.row_security import DatabaseRoles
 
 VERSION = 15
 """The oldest version that Windlass supports; that of Debian 12."""
@@ -38,6 +39,9 @@ _SETTINGS = {
     "max_wal_senders": "0",
 }
 _SECONDS = 60.0
+_ROLES = DatabaseRoles()
+OWNER_ROLE = _USER
+API_ROLE, WORKER_ROLE = _ROLES.api, _ROLES.worker
 
 
 class PostgresServer:
@@ -63,6 +67,9 @@ class PostgresServer:
         argv = self._argv("initdb", "-D", str(self.folder / "data"), "-A", "trust", "-U", _USER, "--no-sync", *locale)
         subprocess.run(argv, cwd="/", check=True, capture_output=True)
         self.start()
+        with self._connect() as connection:
+            for role in (_ROLES.api, _ROLES.worker):
+                connection.execute(f"CREATE ROLE {role} LOGIN".encode())
         self.create(_TEMPLATE, "template0")
         engine = postgres_engine(self.url(_TEMPLATE), connections=1)
         migrate(engine)
@@ -105,11 +112,11 @@ class PostgresServer:
         with self._connect() as connection:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
 
-    def url(self, database: str) -> str:
-        return f"postgresql+psycopg://{_USER}@/{database}?host={self.folder}"
+    def url(self, database: str, role: str = _USER) -> str:
+        return f"postgresql+psycopg://{role}@/{database}?host={self.folder}"
 
     def new_database(self, *, migrated: bool = True) -> str:
-        """Create a database, and return its URL."""
+        """Create a database, and return its URL for the owner of its tables, a superuser."""
         name = f"test_{next(self._numbers)}"
         self.create(name, _TEMPLATE if migrated else "template0")
         return self.url(name)
@@ -145,8 +152,14 @@ def installed_programs() -> Path | None:
 
 
 def new_engine(*, connections: int = 20, pool_timeout: float = 5.0, migrated: bool = True) -> Engine:
-    """Return an engine of a new database."""
+    """Return an engine of a new database for the owner of its tables, a superuser."""
     url = postgres_server().new_database(migrated=migrated)
+    return postgres_engine(url, connections=connections, pool_timeout=pool_timeout)
+
+
+def engine_of(engine: Engine, role: str, *, connections: int = 20, pool_timeout: float = 5.0) -> Engine:
+    """Return an engine of the same database for another role."""
+    url = postgres_server().url(str(engine.url.database), role)
     return postgres_engine(url, connections=connections, pool_timeout=pool_timeout)
 
 

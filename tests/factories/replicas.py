@@ -16,6 +16,7 @@ import httpx2
 from tests.architecture.tree import ROOT
 from tests.e2e.servers import free_port
 from tests.factories.databases import using
+from tests.factories.postgres_server import API_ROLE
 from tests.factories.s3_server import S3Server, signer
 from tests.fakes.harness import ControlPlaneHarness
 from tests.fakes.kube_api import KubeApi, KubeApiServer, serve_kube_api
@@ -195,6 +196,9 @@ def replicas(folder: Path, s3_server: S3Server) -> Iterator[ControlPlaneReplicas
         environment = {
             "WINDLASS_CLUSTER_KUBECONFIG": str(_kubeconfig(folder, kube.url)),
             "WINDLASS_DATABASE_URL": harness.engine.url.render_as_string(hide_password=False),
+            "WINDLASS_DATABASE_API_URL": harness.engine.url.set(username=API_ROLE).render_as_string(
+                hide_password=False
+            ),
             "WINDLASS_SECRETS_PEPPER": PEPPER,
             "WINDLASS_SECRETS_ADMIN_KEY": ADMIN_KEY,
             "WINDLASS_S3_ENDPOINT": s3.endpoint,

@@ -166,7 +166,7 @@ class ControlPlaneHarness:
         """Return the cluster sync of another worker."""
         assert self.cluster
         lease = self._sync_lease(holder)
-        return ClusterSync(self.deps, self.cluster, self.resources, lease, monotonic=self.clock.monotonic)
+        return ClusterSync(self.worker.deps, self.cluster, self.resources, lease, monotonic=self.clock.monotonic)
 
     def client_for_key(self, secret: str) -> TestClient:
         """Return a client that authenticates with this API key."""
@@ -299,7 +299,7 @@ class ControlPlaneHarness:
 
     def restart_rollouts(self) -> None:
         """Replace the rollouts with new ones, as a server restart does."""
-        self.rollouts = Rollouts(self.deps, self.serving, self.prober, timedelta(seconds=300))
+        self.rollouts = Rollouts(self.worker.deps, self.serving, self.prober, timedelta(seconds=300))
         self.rollouts.mark_unobserved()
 
     def close(self) -> None:

@@ -23,10 +23,14 @@ async def get_health() -> str:
 
 @router.get("/readyz", operation_id="getReadiness", response_class=PlainTextResponse)
 def get_readiness(request: Request) -> str:
-    """Readiness probe: checks the database. A stalled worker does not take the API out of its Service."""
-    with get_app_context(request).deps.database.read() as uow:
+    """Readiness probe: checks the database. A stalled worker does not take the API out of its Service.
+
+    The text also says whether row security does not restrict this process; its log has the reason.
+    """
+    app = get_app_context(request)
+    with app.deps.database.read() as uow:
         uow.pools.page(1, None)
-    return "ok"
+    return "ok; row security does not restrict the API, see its log" if app.database_problem else "ok"
 
 
 @router.get("/healthz/worker", operation_id="getWorkerHealth", response_class=PlainTextResponse)
@@ -43,6 +47,7 @@ def get_metrics(ctx: Annotated[RequestContext, require_global(Permission.METRICS
     """Prometheus metrics; requires a platform role."""
     deps = ctx.deps
     with deps.database.read() as uow:
+        uow.platform()
         oldest = uow.outbox.oldest()
     OUTBOX_AGE.set((deps.clock.now() - oldest).total_seconds() if oldest else 0)
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

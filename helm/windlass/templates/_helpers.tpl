@@ -96,13 +96,47 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{- /* Key of the URL of a role in the Secret of the database: dict "root" $ "component" "api", "worker" or another one,
+       which gets that of the owner of the tables. Without a role of its own a component has the owner's. */}}
+{{- define "windlass.databaseKey" -}}
+{{- $database := .root.Values.database }}
+{{- if $database.existingSecret -}}
+{{ get (dict "api" $database.existingSecretApiKey "worker" $database.existingSecretWorkerKey) .component | default $database.existingSecretKey }}
+{{- else -}}
+{{ ternary (printf "%s-url" .component) "url" (not (empty (get (dict "api" $database.apiUrl "worker" $database.workerUrl) .component))) }}
+{{- end }}
+{{- end }}
+
+{{- /* Environment of a component that uses the database in its role: dict "root" $ "component" "api". */}}
 {{- define "windlass.databaseEnv" -}}
 - name: WINDLASS_DATABASE_URL
   valueFrom:
     secretKeyRef:
-      name: {{ include "windlass.databaseSecretName" . }}
-      key: {{ ternary .Values.database.existingSecretKey "url" (not (empty .Values.database.existingSecret)) }}
-{{- include "windlass.caBundleEnv" . }}
+      name: {{ include "windlass.databaseSecretName" .root }}
+      key: {{ include "windlass.databaseKey" . }}
+{{- include "windlass.caBundleEnv" .root }}
+{{- end }}
+
+{{- /* Environment of a migration: the URL of the owner, and those whose roles it creates.
+       dict "root" $ "secret" the name of the Secret. */}}
+{{- define "windlass.migrationEnv" -}}
+{{- $root := .root }}{{- $secret := .secret }}
+{{- $roles := dict "migration" "WINDLASS_DATABASE_URL" }}
+{{- if .root.Values.database.createRoles }}
+{{- $roles = dict "migration" "WINDLASS_DATABASE_URL" "api" "WINDLASS_DATABASE_API_URL" "worker" "WINDLASS_DATABASE_WORKER_URL" }}
+{{- end }}
+{{- range $component, $variable := $roles }}
+- name: {{ $variable }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret }}
+      key: {{ include "windlass.databaseKey" (dict "root" $root "component" $component) }}
+{{- end }}
+{{- include "windlass.caBundleEnv" .root }}
+{{- end }}
+
+{{- define "windlass.migrationArgs" -}}
+[python, -m, windlass.db, upgrade{{ if .Values.database.createRoles }}, --create-roles{{ end }}]
 {{- end }}
 
 {{- define "windlass.objectStoreEnv" -}}
@@ -198,12 +232,12 @@ annotations:
 {{- if and (eq .Values.pipelines.backend "kfp") (not .Values.pipelines.kfp.multiUser) }}true{{ end }}
 {{- end }}
 
-{{- /* Environment of the API and the worker. */}}
+{{- /* Environment of the API and the worker: dict "root" $ "component" "api". */}}
 {{- define "windlass.controlPlaneEnv" -}}
 {{ include "windlass.databaseEnv" . }}
-{{ include "windlass.objectStoreEnv" . }}
-{{ include "windlass.secretsEnv" . }}
-{{ include "windlass.clusterEnv" . }}
+{{ include "windlass.objectStoreEnv" .root }}
+{{ include "windlass.secretsEnv" .root }}
+{{ include "windlass.clusterEnv" .root }}
 {{- end }}
 
 {{- /* What every container has: security context, a writable /tmp, and the further mounts of a component. */}}
@@ -246,9 +280,9 @@ volumes:
 initContainers:
   - name: migration
     image: {{ include "windlass.image" (dict "root" .root "image" .root.Values.images.controlPlane) }}
-    args: [python, -m, windlass.db, upgrade]
+    args: {{ include "windlass.migrationArgs" .root }}
     env:
-      {{- include "windlass.databaseEnv" .root | nindent 6 }}
+      {{- include "windlass.migrationEnv" (dict "root" .root "secret" (include "windlass.databaseSecretName" .root)) | nindent 6 }}
       {{- with .values.extraEnv }}{{ toYaml . | nindent 6 }}{{ end }}
     resources: {{- toYaml $migration.resources | nindent 6 }}
     {{- include "windlass.container" . | nindent 4 }}

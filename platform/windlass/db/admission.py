@@ -1,23 +1,24 @@
 """The inputs of the scheduler as narrow rows: 10,000 queued jobs are read without their specs."""
 
 from sqlalchemy import func, select
-from sqlalchemy.engine import Connection
 
 from windlass.db.dialect import insert_or_update
-from windlass.db.repository import table_of
-from windlass.db.tables import JobTable, RunTable
+from windlass.db.repository import table_of, to_model
+from windlass.db.row_scope import ScopedConnection
+from windlass.db.tables import JobTable, QuotaTable, RunTable
 from windlass.db.worker_tables import AdmissionSequenceTable
 from windlass.domain.admission import GpuAllocation, GpuRequest
 from windlass.domain.jobs import UNFINISHED_STATES, JobState
+from windlass.domain.projects import StoredQuota
 
-_SEQUENCE, _JOBS, _RUNS = table_of(AdmissionSequenceTable), table_of(JobTable), table_of(RunTable)
+_SEQUENCE, _JOBS, _RUNS, _QUOTAS = (table_of(kind) for kind in (AdmissionSequenceTable, JobTable, RunTable, QuotaTable))
 _ONLY_ROW = 1
 
 
 class SqlAdmissionStore:
     """``ports.AdmissionStore`` on one connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ScopedConnection) -> None:
         self._connection = connection
 
     def sequence(self) -> int:
@@ -41,6 +42,10 @@ class SqlAdmissionStore:
             (_JOBS.c.state == JobState.QUEUED.value).label("waiting"),
         ).where(_JOBS.c.state.in_([state.value for state in UNFINISHED_STATES]))
         return [GpuRequest.model_validate(dict(row)) for row in self._connection.execute(query).mappings()]
+
+    def quotas(self) -> list[StoredQuota]:
+        query = select(_QUOTAS).order_by(_QUOTAS.c.project, _QUOTAS.c.pool)
+        return [to_model(StoredQuota, row) for row in self._connection.execute(query).mappings()]
 
     def allocations(self) -> list[GpuAllocation]:
         query = select(

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Connection,
     RowMapping,
     Text,
     bindparam,
@@ -23,6 +22,7 @@ from sqlalchemy import (
 
 from windlass.db.audit_tables import AuditChainTable, AuditTable
 from windlass.db.repository import table_of
+from windlass.db.row_scope import ScopedConnection
 from windlass.domain.audit import AuditEntry, ChainLink, ChainState, StoredEntry
 
 _AUDIT, _ENDS = table_of(AuditTable), table_of(AuditChainTable)
@@ -47,7 +47,7 @@ def _to_entry(row: RowMapping) -> AuditEntry | None:
 class SqlAuditChain:
     """``ports.AuditChain`` on one connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ScopedConnection) -> None:
         self._connection = connection
 
     def state(self) -> ChainState:

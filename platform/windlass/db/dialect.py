@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
+
+from windlass.db.row_scope import ScopedConnection
 
 _INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-def insert_or_update(connection: Connection, table: Table) -> Any:
+def insert_or_update(connection: ScopedConnection, table: Table) -> Any:
     """Return an INSERT statement with ``on_conflict_do_update`` and ``on_conflict_do_nothing``.
 
     Use RETURNING to learn what it did: its ``rowcount`` is -1 with psycopg. In a serializable transaction of PostgreSQL

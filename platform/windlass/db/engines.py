@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
+from windlass.db.row_scope import begin_in_scope
 from windlass.domain.errors import InvalidError
 from windlass.kit.ca_bundle import ca_bundle
 
@@ -97,7 +98,7 @@ def postgres_engine(
     private = ca_bundle()
     tls = {"sslrootcert": str(private)} if private is not None and "sslrootcert" not in parsed.query else {}
     options = " ".join(f"-c {name}={round(seconds * 1000)}" for name, seconds in timeouts.items())
-    return create_engine(
+    engine = create_engine(
         parsed,
         connect_args={
             "connect_timeout": _CONNECT_SECONDS,
@@ -112,3 +113,5 @@ def postgres_engine(
         max_overflow=0,
         pool_timeout=pool_timeout,
     )
+    event.listen(engine, "begin", begin_in_scope)
+    return engine

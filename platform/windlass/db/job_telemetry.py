@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from sqlalchemy import func, insert, select
-from sqlalchemy.engine import Connection
 
 from windlass.db.dialect import insert_or_update
 from windlass.db.metric_chunks import MetricChunks
 from windlass.db.repository import delete_rows, table_of, to_model, to_row
+from windlass.db.row_scope import ScopedConnection
 from windlass.db.tables import EventTable, JobTable, LogChunkTable, ReportCursorTable
 from windlass.domain.errors import ConflictError, NotFoundError
 from windlass.domain.records import Event, MetricSample, StoredLogChunk
@@ -22,7 +22,7 @@ class SqlJobTelemetry:
     Metrics and report cursors have no project column, so every call first checks that the job is in the project.
     """
 
-    def __init__(self, connection: Connection, project: str | None) -> None:
+    def __init__(self, connection: ScopedConnection, project: str | None) -> None:
         self._connection = connection
         self._project = project
         self._checked_jobs: set[str] = set()

@@ -15,9 +15,10 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, case, delete, func, insert, select
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import RowMapping
 
 from windlass.db.repository import table_of
+from windlass.db.row_scope import ScopedConnection
 from windlass.db.tables import MetricChunkTable
 from windlass.domain.records import MetricSample
 from windlass.domain.series import MetricSeries, downsample
@@ -38,7 +39,7 @@ class _Point(NamedTuple):
 class MetricChunks:
     """The chunks of all jobs, on one connection. The caller checks the scope."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ScopedConnection) -> None:
         self._connection = connection
 
     def add(self, samples: Sequence[MetricSample]) -> None:

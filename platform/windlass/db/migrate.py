@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 
+from windlass.db.row_security import DatabaseRoles, secure_rows
 from windlass.domain.errors import InvalidError
 
+_ADVISORY_LOCK = 7_236_542_918
+_MIGRATION_MINUTES = 15
+_TABLE_LOCK_SECONDS = 10
 _VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
@@ -23,19 +27,34 @@ def current_revision(engine: Engine) -> str | None:
         return revision
 
 
-def migrate(engine: Engine) -> None:
-    """Apply the missing migrations.
+def migrate(engine: Engine, roles: DatabaseRoles | None = None) -> None:
+    """Apply the missing migrations, and on PostgreSQL the row security for these roles.
 
     Raises:
         InvalidError: the database has a newer schema.
     """
     revision = current_revision(engine)
     _require_not_newer(revision)
-    if revision == head_revision():
-        return
-    from windlass.db import schema  # noqa: PLC0415 - Alembic is slow to import and rarely needed
+    roles = roles or DatabaseRoles()
+    if revision != head_revision():
+        from windlass.db import schema  # noqa: PLC0415 - Alembic is slow to import and rarely needed
 
-    schema.upgrade(engine)
+        schema.upgrade(engine, roles=roles)
+    elif engine.dialect.name == "postgresql":
+        with engine.begin() as connection:
+            lock_migrations(connection)
+            secure_rows(connection, roles)
+
+
+def lock_migrations(connection: Connection) -> None:
+    """Wait for another migration, then limit how long each statement waits for the transactions of running servers.
+
+    A statement that waits for a table's lock blocks every later transaction of that table.
+    """
+    connection.execute(text(f"SET LOCAL statement_timeout = '{_MIGRATION_MINUTES}min'"))
+    connection.execute(text(f"SET LOCAL lock_timeout = '{_MIGRATION_MINUTES}min'"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    connection.execute(text(f"SET LOCAL lock_timeout = '{_TABLE_LOCK_SECONDS}s'"))
 
 
 def require_current(engine: Engine) -> None:

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import and_, func, not_, or_, select, update
-from sqlalchemy.engine import Connection
 
 from windlass.db.dialect import insert_or_update
 from windlass.db.repository import table_of
+from windlass.db.row_scope import ScopedConnection
 from windlass.db.worker_tables import OutboxTable
 from windlass.domain.records import Intent
 from windlass.ports import Changes, Clock
@@ -20,7 +20,7 @@ _INTENT = tuple(_OUTBOX.c[name] for name in Intent.model_fields)
 class SqlOutbox:
     """``ports.Outbox`` on one connection."""
 
-    def __init__(self, connection: Connection, clock: Clock, changes: Changes) -> None:
+    def __init__(self, connection: ScopedConnection, clock: Clock, changes: Changes) -> None:
         self._connection = connection
         self._clock = clock
         self._changes = changes
@@ -60,7 +60,10 @@ class SqlOutbox:
 
     def oldest(self) -> datetime | None:
         since = func.coalesce(_OUTBOX.c.due_at, _OUTBOX.c.put_at)
-        return self._connection.scalar(select(func.min(since, type_=_OUTBOX.c.put_at.type)).where(self._is_due()))
+        oldest: datetime | None = self._connection.scalar(
+            select(func.min(since, type_=_OUTBOX.c.put_at.type)).where(self._is_due())
+        )
+        return oldest
 
     def subjects(self, kind: str) -> list[str]:
         query = select(_OUTBOX.c.subject).where(_OUTBOX.c.kind == kind).order_by(_OUTBOX.c.id)

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from windlass.db.engines import postgres_engine
 from windlass.db.migrate import require_current
+from windlass.db.row_security import bypass_problem
 from windlass.domain.checks import CheckResult, failed, passed, warning
 from windlass.domain.errors import InvalidError
 
@@ -17,7 +18,9 @@ _CHECK: Final = "database"
 
 
 def check_database(url: str) -> Iterator[tuple[CheckResult, tuple[datetime, datetime, datetime] | None]]:
-    """Yield the results, and with one of them the server's time between two of this process.
+    """Check the database as the API uses it.
+
+    Yields the results, and with one of them the server's time between two of this process.
 
     ``url`` is never part of a result, since it holds the password.
     """
@@ -53,3 +56,13 @@ def _check(engine: Engine) -> Iterator[tuple[CheckResult, tuple[datetime, dateti
         yield warning("database schema", error.message, error.hint), None
     else:
         yield passed("database schema", "current"), None
+        yield _row_security(engine), None
+
+
+def _row_security(engine: Engine) -> CheckResult:
+    with engine.connect() as connection:
+        problem = bypass_problem(connection)
+    if not problem:
+        return passed("row security", "restricts the role of the API")
+    action = "give the API a role of its own: WINDLASS_DATABASE_API_URL, see docs/guides/install-on-a-cluster.md"
+    return warning("row security", f"does not restrict the API: {problem}", action)

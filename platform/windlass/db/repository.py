@@ -6,11 +6,12 @@ from functools import cache, lru_cache, partial
 from typing import Any, Generic, TypeGuard, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from sqlalchemy import JSON, ColumnElement, Table, delete, func, or_, select, tuple_, update
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy import JSON, ColumnElement, Select, Table, delete, func, or_, select, tuple_, update
+from sqlalchemy.engine import RowMapping
 from sqlmodel import SQLModel
 
 from windlass.db.dialect import insert_or_update
+from windlass.db.row_scope import ScopedConnection, Setting
 from windlass.domain.errors import ConflictError, NotFoundError, PreconditionFailedError, WindlassError
 from windlass.ports import Changes
 from windlass.ports.filters import ValueRange
@@ -83,19 +84,33 @@ class SqlRepository(Generic[M, F_contra]):
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ScopedConnection,
         table: Table,
         kind: type[M],
         noun: str,
         changes: Changes,
-        scope: Mapping[str, Any] | None = None,
+        *,
+        scope: Mapping[str, Any],
+        lookups: Mapping[str, Setting] | None = None,
     ) -> None:
+        """Create the repository of one scope.
+
+        Args:
+            connection: executes its statements.
+            table: the table of the model.
+            kind: the model.
+            noun: what errors call it.
+            changes: records what it writes.
+            scope: values that every row has; empty for the rows of all projects.
+            lookups: columns by which ``find`` may look up a row of any project, with their settings.
+        """
         self._connection = connection
         self._table = table
         self._kind = kind
         self._noun = noun
         self._changes = changes
-        self._scope = dict(scope or {})
+        self._scope = dict(scope)
+        self._lookups = dict(lookups or {})
         self._keys = [column.name for column in table.primary_key.columns]
 
     def _conditions(self, where: Mapping[str, object] | None) -> list[ColumnElement[bool]]:
@@ -127,9 +142,14 @@ class SqlRepository(Generic[M, F_contra]):
                 f"a {self._noun} {name} exists already", hint="choose another name, or change the one that exists"
             )
 
+    def _query(self) -> Select[Any]:
+        return select(self._table)
+
     def find(self, where: F_contra) -> M | None:
-        query = select(self._table).where(*self._conditions(where)).limit(1)
-        row = self._connection.execute(query).mappings().one_or_none()
+        found = {setting: str(where[name]) for name, setting in self._lookups.items() if name in where}
+        connection = self._connection.narrowed(found) if found else self._connection
+        query = self._query().where(*self._conditions(where)).limit(1)
+        row = connection.execute(query).mappings().one_or_none()
         if row is None:
             return None
         try:
@@ -205,7 +225,8 @@ class SqlRepository(Generic[M, F_contra]):
 
     def delete(self, where: F_contra) -> int:
         self._changes.delete(self._kind, where)
-        return self._connection.execute(delete(self._table).where(*self._conditions(where))).rowcount
+        deleted: int = self._connection.execute(delete(self._table).where(*self._conditions(where))).rowcount
+        return deleted
 
     def older(self, before: F_contra, limit: int, where: F_contra | None = None, *, after: M | None = None) -> list[M]:
         key, [(field, time)] = self._table.c[self._keys[-1]], before.items()
@@ -226,12 +247,15 @@ def _is_collection(value: object) -> TypeGuard[Collection[Any]]:
     return isinstance(value, Collection) and not isinstance(value, str)
 
 
-def delete_rows(connection: Connection, table: Table, conditions: Sequence[ColumnElement[bool]], limit: int) -> int:
+def delete_rows(
+    connection: ScopedConnection, table: Table, conditions: Sequence[ColumnElement[bool]], limit: int
+) -> int:
     """Delete at most ``limit`` rows that match; return their number."""
     keys = list(table.primary_key.columns)
     chosen = select(*keys).where(*conditions).limit(limit)
     key = tuple_(*keys) if len(keys) > 1 else keys[0]
-    return connection.execute(delete(table).where(key.in_(chosen))).rowcount
+    deleted: int = connection.execute(delete(table).where(key.in_(chosen))).rowcount
+    return deleted
 
 
 def _split(where: Mapping[str, object]) -> Iterator[Mapping[str, object]]:

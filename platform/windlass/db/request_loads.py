@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import delete, select
 
 from windlass.db.dialect import insert_or_update
 from windlass.db.repository import table_of, to_model
+from windlass.db.row_scope import ScopedConnection
 from windlass.db.worker_tables import RequestLoadTable
 from windlass.domain.autoscaling import RequestLoad
 from windlass.ports import Changes
@@ -16,7 +17,7 @@ _LOADS = table_of(RequestLoadTable)
 class SqlRequestLoadStore:
     """``ports.RequestLoadStore`` on one connection."""
 
-    def __init__(self, connection: Connection, changes: Changes) -> None:
+    def __init__(self, connection: ScopedConnection, changes: Changes) -> None:
         self._connection = connection
         self._changes = changes
 

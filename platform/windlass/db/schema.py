@@ -11,10 +11,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlmodel import SQLModel
 
 from windlass.db import audit_tables, cluster_tables, identity_tables, tables, worker_tables  # noqa: F401 - importing them declares the tables
-
-_ADVISORY_LOCK = 7_236_542_918
-_MIGRATION_MINUTES = 15
-_TABLE_LOCK_SECONDS = 10
+from windlass.db.migrate import lock_migrations
+from windlass.db.row_security import DatabaseRoles, secure_rows
 
 
 def _config() -> Config:
@@ -23,28 +21,22 @@ def _config() -> Config:
     return config
 
 
-def upgrade(engine: Engine, revision: str = "head") -> None:
+_HEAD = "head"
+
+
+def upgrade(engine: Engine, revision: str = _HEAD, *, roles: DatabaseRoles | None = None) -> None:
     """Apply the missing migrations up to a revision, serialised by an advisory lock (PostgreSQL) or the writer lock."""
     with engine.begin() as connection:
         is_postgres = connection.dialect.name == "postgresql"
         if is_postgres:
-            _lock(connection)
+            lock_migrations(connection)
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
         if is_postgres:
             _sort_by_bytes(connection)
-
-
-def _lock(connection: Connection) -> None:
-    """Wait for another migration, then limit how long each statement waits for the transactions of running servers.
-
-    A statement that waits for a table's lock blocks every later transaction of that table.
-    """
-    connection.execute(text(f"SET LOCAL statement_timeout = '{_MIGRATION_MINUTES}min'"))
-    connection.execute(text(f"SET LOCAL lock_timeout = '{_MIGRATION_MINUTES}min'"))
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-    connection.execute(text(f"SET LOCAL lock_timeout = '{_TABLE_LOCK_SECONDS}s'"))
+            if revision == _HEAD:
+                secure_rows(connection, roles or DatabaseRoles())
 
 
 def _sort_by_bytes(connection: Connection) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
@@ -16,9 +16,11 @@ from windlass.db.audit_chain import SqlAuditChain
 from windlass.db.change_feed import change_feed
 from windlass.db.errors import translate_errors
 from windlass.db.job_telemetry import SqlJobTelemetry
+from windlass.db.lookups import SqlMemberships, SqlRunLookup, read_cohorts
 from windlass.db.outbox import SqlOutbox
 from windlass.db.repository import SqlRepository, table_of
 from windlass.db.request_loads import SqlRequestLoadStore
+from windlass.db.row_scope import RowScope, ScopedConnection, Setting, in_scope
 from windlass.db.tombstones import SqlTombstoneStore
 from windlass.db.uptime import SqlUptimeStore
 from windlass.domain.audit import AuditEntry
@@ -34,45 +36,52 @@ from windlass.domain.records import Checkpoint, IdempotencyRecord, LineageEdge
 from windlass.kit.fair_lock import FairLock
 from windlass.ports import (
     AdmissionStore,
+    AllProjectsData,
     AuditChain,
     Changes,
     Clock,
     CommitHook,
     JobTelemetryStore,
     Outbox,
+    PlatformData,
     ProjectData,
     ReadAuditChain,
-    ReadUnitOfWork,
+    ReadRepository,
     Repository,
     RequestLoadStore,
     TombstoneStore,
-    UnitOfWork,
     UptimeStore,
+    WorkerReadUnitOfWork,
+    WorkerUnitOfWork,
 )
 from windlass.ports import filters as f
 
 _READ_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {"writes": False},
-    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+    "postgresql": {"isolation_level": "AUTOCOMMIT"},  # of the driver: ``begin_in_scope`` begins the transactions
 }
 _WRITE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {"writes": True},
-    "postgresql": {"isolation_level": "SERIALIZABLE"},
+    "postgresql": {"isolation_level": "AUTOCOMMIT"},
 }
-_CHAIN_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "sqlite": {"writes": True},
-    "postgresql": {"isolation_level": "READ COMMITTED"},
-}
+_BEGIN_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_BEGIN_WRITE: Final = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE"
+_BEGIN_SEAL: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+"""A serializable sealer of audit entries could make the transactions that write them fail."""
 
 
-class SqlProjectData:
-    """``ports.ProjectData`` on one connection; ``project`` None means all projects."""
+class SqlAllProjectsData:
+    """``ports.AllProjectsData`` on one connection."""
 
-    def __init__(self, connection: Connection, changes: Changes, project: str | None) -> None:
+    def __init__(self, connection: ScopedConnection, changes: Changes) -> None:
+        self._create(connection, changes, None)
+
+    def _create(self, connection: ScopedConnection, changes: Changes, project: str | None) -> None:
+        """Create the repositories of a project, or of all of them (None)."""
         scope = {} if project is None else {"project": project}
 
         def rows(table: Any, kind: Any, noun: str, **more: Any) -> SqlRepository[Any, Any]:
-            return SqlRepository(connection, table_of(table), kind, noun, changes, {**scope, **more})
+            return SqlRepository(connection, table_of(table), kind, noun, changes, scope={**scope, **more})
 
         self.members: Repository[Member, f.MemberFilter] = rows(i.MemberTable, Member, "member")
         self.service_accounts: Repository[ServiceAccount, f.ServiceAccountFilter] = rows(
@@ -109,18 +118,52 @@ class SqlProjectData:
         self.telemetry: JobTelemetryStore = SqlJobTelemetry(connection, project)
 
 
-class SqlUnitOfWork:
-    """``ports.UnitOfWork`` on one connection."""
+class SqlProjectData(SqlAllProjectsData):
+    """``ports.ProjectData`` on one connection."""
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
+    def __init__(self, connection: ScopedConnection, changes: Changes, project: str) -> None:
+        self.project = project
+        self._create(connection.narrowed({Setting.PROJECT: project}), changes, project)
+
+
+class SqlPlatformData:
+    """``ports.PlatformData`` on one connection."""
+
+    def __init__(self, connection: ScopedConnection, changes: Changes) -> None:
+        self._connection = connection.narrowed({Setting.PLATFORM: "on"})
+        self._changes = changes
+        self.quotas: ReadRepository[StoredQuota, f.QuotaFilter] = self._rows(t.QuotaTable, StoredQuota, "quota")
+        self.quota_changes: ReadRepository[QuotaChange, f.QuotaChangeFilter] = self._rows(
+            c.QuotaChangeTable, QuotaChange, "quota change"
+        )
+        self.queue_times: ReadRepository[QueueTimeSample, f.QueueTimeFilter] = self._rows(
+            t.QueueTimeSampleTable, QueueTimeSample, "queue time sample"
+        )
+
+    def _rows(self, table: Any, kind: Any, noun: str, **scope: Any) -> SqlRepository[Any, Any]:
+        return SqlRepository(self._connection, table_of(table), kind, noun, self._changes, scope=scope)
+
+    def jobs_from(self, base_model: str) -> ReadRepository[Job, f.JobFilter]:
+        self._connection.narrowed({Setting.FIND_BASE_MODEL: base_model})
+        return self._rows(t.JobTable, Job, "job", deleted_at=None, base_model=base_model)
+
+
+class SqlUnitOfWork:
+    """``ports.WorkerUnitOfWork`` on one connection."""
+
+    def __init__(self, connection: ScopedConnection, clock: Clock) -> None:
         self._connection = connection
         self.changes = Changes()
 
         def rows(table: Any, kind: Any, noun: str, **scope: Any) -> SqlRepository[Any, Any]:
-            return SqlRepository(connection, table_of(table), kind, noun, self.changes, scope)
+            return self._rows(table, kind, noun, scope)
 
-        self.projects: Repository[Project, f.ProjectFilter] = rows(t.ProjectTable, Project, "project", deleted_at=None)
-        self.keys: Repository[ApiKey, f.KeyFilter] = rows(i.ApiKeyTable, ApiKey, "key")
+        self.projects: Repository[Project, f.ProjectFilter] = self._rows(
+            t.ProjectTable, Project, "project", {"deleted_at": None}, {"name": Setting.FIND_PROJECT}
+        )
+        self.keys: Repository[ApiKey, f.KeyFilter] = self._rows(
+            i.ApiKeyTable, ApiKey, "key", {}, {"id": Setting.FIND_KEY}
+        )
         self.users: Repository[UserAccount, f.UserFilter] = rows(i.UserAccountTable, UserAccount, "user")
         self.sessions: Repository[UserSession, f.SessionFilter] = rows(i.UserSessionTable, UserSession, "session")
         self.pools: Repository[Pool, f.PoolFilter] = rows(t.PoolTable, Pool, "pool")
@@ -139,22 +182,47 @@ class SqlUnitOfWork:
         self.tombstones: TombstoneStore = SqlTombstoneStore(connection, self.changes)
         self.request_loads: RequestLoadStore = SqlRequestLoadStore(connection, self.changes)
         self.uptime: UptimeStore = SqlUptimeStore(connection)
+        self._runs: ReadRepository[Run, f.RunFilter] = SqlRunLookup(connection, self.changes)
+
+    def _rows(
+        self,
+        table: Any,
+        kind: Any,
+        noun: str,
+        scope: Mapping[str, Any],
+        lookups: Mapping[str, Setting] | None = None,
+    ) -> SqlRepository[Any, Any]:
+        return SqlRepository(self._connection, table_of(table), kind, noun, self.changes, scope=scope, lookups=lookups)
 
     def project(self, project: str) -> ProjectData:
         return SqlProjectData(self._connection, self.changes, project)
 
-    def all_projects(self) -> ProjectData:
-        return SqlProjectData(self._connection, self.changes, None)
+    def memberships(self, user: str, groups: Collection[str] = ()) -> ReadRepository[Member, f.MemberFilter]:
+        return SqlMemberships(self._connection, self.changes, user, groups)
+
+    def platform(self) -> PlatformData:
+        return SqlPlatformData(self._connection, self.changes)
+
+    def cohorts(self) -> dict[str, str | None]:
+        return read_cohorts(self._connection)
+
+    def find_run(self, run: str) -> Run | None:
+        return self._runs.find({"id": run})
+
+    def find_run_of_warm_trainer(self, name: str) -> Run | None:
+        return self._runs.find({"warm_trainer": name})
+
+    def all_projects(self) -> AllProjectsData:
+        return SqlAllProjectsData(self._connection, self.changes)
 
 
 class SqlDatabase:
-    """``ports.Database`` over one engine."""
+    """``ports.WorkerDatabase`` over one engine."""
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
         self._reader = engine.execution_options(**_READ_OPTIONS[engine.dialect.name])
         self._writer = engine.execution_options(**_WRITE_OPTIONS[engine.dialect.name])
-        self._chain_writer = engine.execution_options(**_CHAIN_OPTIONS[engine.dialect.name])
         self._clock = clock
         self._hooks: list[CommitHook] = []
         self._feed = change_feed(engine)
@@ -162,15 +230,15 @@ class SqlDatabase:
         self._write_lock: Any = FairLock() if engine.dialect.name == "sqlite" else nullcontext()
 
     @contextmanager
-    def read(self) -> Iterator[ReadUnitOfWork]:
+    def read(self) -> Iterator[WorkerReadUnitOfWork]:
         with translate_errors(), self._reader.connect() as connection:
-            uow: UnitOfWork = SqlUnitOfWork(connection, self._clock)
+            uow: WorkerUnitOfWork = SqlUnitOfWork(self._scoped(connection, _BEGIN_READ), self._clock)
             yield uow
 
     @contextmanager
-    def write(self) -> Iterator[UnitOfWork]:
+    def write(self) -> Iterator[WorkerUnitOfWork]:
         with self._write_lock, translate_errors(), self._writer.connect() as connection:
-            uow = SqlUnitOfWork(connection, self._clock)
+            uow = SqlUnitOfWork(self._scoped(connection, _BEGIN_WRITE), self._clock)
             yield uow
             hooks = self._hooks if uow.changes.kinds else ()
             after_commit = [call for hook in hooks if (call := hook.prepare(uow, uow.changes))]
@@ -182,9 +250,16 @@ class SqlDatabase:
 
     @contextmanager
     def audit_chain(self) -> Iterator[AuditChain]:
-        with self._write_lock, translate_errors(), self._chain_writer.connect() as connection:
-            yield SqlAuditChain(connection)
+        with self._write_lock, translate_errors(), self._writer.connect() as connection:
+            yield SqlAuditChain(self._scoped(connection, _BEGIN_SEAL))
             connection.commit()  # as in ``write``
+
+    @staticmethod
+    def _scoped(connection: Connection, begin: str) -> ScopedConnection:
+        if connection.dialect.name == "sqlite":
+            return ScopedConnection(connection, None)
+        scope = RowScope(begin)
+        return ScopedConnection(in_scope(connection, scope), scope)
 
     def add_commit_hook(self, hook: CommitHook) -> None:
         self._hooks.append(hook)

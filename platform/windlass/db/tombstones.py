@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Table, delete, select, update
-from sqlalchemy.engine import Connection
 
 from windlass.db import cluster_tables as c
 from windlass.db import identity_tables as i
 from windlass.db import tables as t
 from windlass.db.repository import delete_rows, table_of
+from windlass.db.row_scope import ScopedConnection
 from windlass.domain.jobs import Job
 from windlass.domain.projects import Project
 from windlass.domain.records import Tombstone
@@ -54,7 +54,7 @@ _PARENTS = 200
 class SqlTombstoneStore:
     """``ports.TombstoneStore`` on one connection. Every table that refers to a project or a job is listed above."""
 
-    def __init__(self, connection: Connection, changes: Changes) -> None:
+    def __init__(self, connection: ScopedConnection, changes: Changes) -> None:
         self._connection = connection
         self._changes = changes
 

@@ -1,9 +1,8 @@
 """The row that every replica of the API refreshes."""
 
-from sqlalchemy import Connection
-
 from windlass.db.dialect import insert_or_update
 from windlass.db.repository import table_of
+from windlass.db.row_scope import ScopedConnection
 from windlass.db.worker_tables import ApiUptimeTable
 
 _UPTIME = table_of(ApiUptimeTable)
@@ -13,7 +12,7 @@ _ONLY_ROW = 1
 class SqlUptimeStore:
     """``ports.UptimeStore`` on one connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ScopedConnection) -> None:
         self._connection = connection
 
     def refresh(self) -> None:

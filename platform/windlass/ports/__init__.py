@@ -18,14 +18,20 @@ from windlass.ports.identity import DeviceClient, IdentityProvider
 from windlass.ports.launcher import Launcher, RunLostError, TrainerState, TrainerStatus
 from windlass.ports.object_store import ObjectStore, UrlSigner
 from windlass.ports.persistence import (
+    AllProjectsData,
     Changes,
     Clock,
     CommitHook,
     Database,
+    PlatformData,
     ProjectData,
+    ReadAllProjectsData,
     ReadProjectData,
     ReadUnitOfWork,
     UnitOfWork,
+    WorkerDatabase,
+    WorkerReadUnitOfWork,
+    WorkerUnitOfWork,
 )
 from windlass.ports.repositories import (
     AdmissionStore,
@@ -47,6 +53,7 @@ from windlass.ports.repositories import (
 
 __all__ = [
     "AdmissionStore",
+    "AllProjectsData",
     "AuditChain",
     "BackendRun",
     "BackendState",
@@ -66,10 +73,12 @@ __all__ = [
     "ObjectStore",
     "Outbox",
     "PipelineBackend",
+    "PlatformData",
     "ProjectData",
     "ProjectResources",
     "RayCluster",
     "ReadAdmissionStore",
+    "ReadAllProjectsData",
     "ReadAuditChain",
     "ReadJobTelemetryStore",
     "ReadOutbox",
@@ -91,4 +100,7 @@ __all__ = [
     "UptimeStore",
     "UrlSigner",
     "WarmTrainers",
+    "WorkerDatabase",
+    "WorkerReadUnitOfWork",
+    "WorkerUnitOfWork",
 ]

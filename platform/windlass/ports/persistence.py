@@ -54,8 +54,8 @@ class Clock(Protocol):
         ...
 
 
-class ReadProjectData(Protocol):
-    """The repositories of one project in a read transaction."""
+class ReadAllProjectsData(Protocol):
+    """The repositories of all projects in a read transaction: for the worker, never for a request of a tenant."""
 
     members: ReadRepository[Member, f.MemberFilter]
     service_accounts: ReadRepository[ServiceAccount, f.ServiceAccountFilter]
@@ -78,8 +78,15 @@ class ReadProjectData(Protocol):
     telemetry: ReadJobTelemetryStore
 
 
-class ProjectData(ReadProjectData, Protocol):
-    """The repositories of one project in a write transaction."""
+class ReadProjectData(ReadAllProjectsData, Protocol):
+    """The repositories of one project in a read transaction."""
+
+    project: str
+    """Its uid, which repositories of all projects do not have."""
+
+
+class AllProjectsData(ReadAllProjectsData, Protocol):
+    """The repositories of all projects in a write transaction."""
 
     members: Repository[Member, f.MemberFilter]
     service_accounts: Repository[ServiceAccount, f.ServiceAccountFilter]
@@ -100,6 +107,22 @@ class ProjectData(ReadProjectData, Protocol):
     lineage: Repository[LineageEdge, f.LineageFilter]
     idempotency_records: Repository[IdempotencyRecord, f.IdempotencyFilter]
     telemetry: JobTelemetryStore
+
+
+class ProjectData(AllProjectsData, ReadProjectData, Protocol):
+    """The repositories of one project in a write transaction."""
+
+
+class PlatformData(Protocol):
+    """What platform admins read of all projects: the ledger, and which jobs use a base model."""
+
+    quotas: ReadRepository[StoredQuota, f.QuotaFilter]
+    quota_changes: ReadRepository[QuotaChange, f.QuotaChangeFilter]
+    queue_times: ReadRepository[QueueTimeSample, f.QueueTimeFilter]
+
+    def jobs_from(self, base_model: str) -> ReadRepository[Job, f.JobFilter]:
+        """Return the jobs that start from the base model with this id."""
+        ...
 
 
 @dataclass
@@ -157,11 +180,34 @@ class ReadUnitOfWork(Protocol):
     tombstones: ReadTombstoneStore
 
     def project(self, project: str) -> ReadProjectData:
-        """Return the repositories of the project with this uid."""
+        """Return the repositories of the project with this uid; a caller has authorized its principal for it."""
         ...
 
-    def all_projects(self) -> ReadProjectData:
-        """Return repositories over all projects: for the worker, never for a request of a tenant."""
+    def memberships(self, user: str, groups: Collection[str] = ()) -> ReadRepository[Member, f.MemberFilter]:
+        """Return the memberships of a user, and those of groups, in all projects.
+
+        The rest of the transaction may read these projects, and read and write the user's own keys.
+        """
+        ...
+
+    def platform(self) -> PlatformData:
+        """Return what platform admins read of all projects.
+
+        The rest of the transaction may read all projects and the audit log, and read and write all keys: call it only
+        for a principal that was authorized for the platform.
+        """
+        ...
+
+    def cohorts(self) -> dict[str, str | None]:
+        """Return the cohort of every project by its name: an input of predictions, which no reply contains."""
+        ...
+
+    def find_run(self, run: str) -> Run | None:
+        """Return the run with this id, of any project, for a process that has its token."""
+        ...
+
+    def find_run_of_warm_trainer(self, name: str) -> Run | None:
+        """Return the run, of any project, that a warm trainer trains."""
         ...
 
 
@@ -185,11 +231,23 @@ class UnitOfWork(ReadUnitOfWork, Protocol):
     uptime: UptimeStore
 
     def project(self, project: str) -> ProjectData:
-        """Return the repositories of the project with this uid."""
+        """Return the repositories of the project with this uid; a caller has authorized its principal for it."""
         ...
 
-    def all_projects(self) -> ProjectData:
-        """Return repositories over all projects: for the worker, never for a request of a tenant."""
+
+class WorkerReadUnitOfWork(ReadUnitOfWork, Protocol):
+    """A read transaction of the worker."""
+
+    def all_projects(self) -> ReadAllProjectsData:
+        """Return repositories over all projects."""
+        ...
+
+
+class WorkerUnitOfWork(UnitOfWork, WorkerReadUnitOfWork, Protocol):
+    """A write transaction of the worker."""
+
+    def all_projects(self) -> AllProjectsData:
+        """Return repositories over all projects."""
         ...
 
 
@@ -239,4 +297,16 @@ class Database(Protocol):
 
     def close(self) -> None:
         """Close all connections."""
+        ...
+
+
+class WorkerDatabase(Database, Protocol):
+    """The database as the worker uses it: its transactions reach the rows of all projects."""
+
+    def read(self) -> AbstractContextManager[WorkerReadUnitOfWork]:
+        """Begin a read-only transaction. As of ``Database``."""
+        ...
+
+    def write(self) -> AbstractContextManager[WorkerUnitOfWork]:
+        """Begin a read-write transaction. As of ``Database``."""
         ...

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 from windlass.domain.admission import GpuAllocation, GpuRequest
 from windlass.domain.audit import AuditEntry, ChainState, StoredEntry
 from windlass.domain.autoscaling import RequestLoad
+from windlass.domain.projects import StoredQuota
 from windlass.domain.records import Event, Intent, MetricSample, StoredLogChunk, Tombstone
 from windlass.domain.series import MetricSeries
 
@@ -195,6 +196,10 @@ class ReadAdmissionStore(Protocol):
 
     def requests(self) -> list[GpuRequest]:
         """Return the requests of all jobs that wait or are active."""
+        ...
+
+    def quotas(self) -> list[StoredQuota]:
+        """Return the quotas of all projects."""
         ...
 
     def allocations(self) -> list[GpuAllocation]:

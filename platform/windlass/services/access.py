@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from windlass.domain.errors import ForbiddenError, NotFoundError, UnauthenticatedError
 from windlass.domain.identity import SessionKind, UserSession
-from windlass.domain.projects import ROLES, ApiKey, Member, Permission, Principal, Project, Role, SubjectKind
+from windlass.domain.projects import ROLES, ApiKey, Member, Permission, Principal, Project, Role
 from windlass.domain.transfers import TransferGrant
-from windlass.ports import Clock, Database, ReadUnitOfWork
+from windlass.ports import Clock, Database, ReadRepository, ReadUnitOfWork
+from windlass.ports.filters import MemberFilter
 from windlass.services.keys import KEY_PREFIX
 from windlass.services.secrets import SecretHasher
 from windlass.services.sign_in import SESSION_PREFIX, SignIn
@@ -153,10 +154,11 @@ class AccessControl:
         # Also for a project that does not exist: the log of denials would make it answer faster than a hidden one.
         not_found.is_denial = principal.platform_role is None or principal.project is not None
         with self.database.read() as uow:
+            own = uow.memberships(principal.user, principal.groups)
             project = uow.projects.find({"name": name})
             if project is None or (principal.project is not None and principal.project != project.id):
                 raise not_found
-            role = _role(uow, project.id, principal)
+            role = _role(own, project.id, principal)
         if role is None and principal.platform_role is None:
             raise not_found
         return project, principal.may(permission, role)
@@ -226,7 +228,7 @@ class AccessControl:
         if not hmac.compare_digest(self.run_token(run).encode(), token.encode()):
             raise UnauthenticatedError("the run token is not valid")
         with self.database.read() as uow:
-            stored = uow.all_projects().runs.find({"id": run})
+            stored = uow.find_run(run)
         if stored is None or (stored.ended_at and stored.ended_at + RUN_TOKEN_GRACE <= self.clock.now()):
             raise UnauthenticatedError("the run has ended, and its token with it")
 
@@ -251,26 +253,20 @@ class AccessControl:
 def memberships(uow: ReadUnitOfWork, principal: Principal) -> dict[str, Role]:
     """Return the role of a principal by uid of the project, its own one and those of its groups."""
     if principal.service_account_role is not None:
-        return {principal.project or "": principal.service_account_role}
+        return {uow.project(principal.project or "").project: principal.service_account_role}
     roles: dict[str, Role] = {}
-    for member in uow.all_projects().members.all({"name": {principal.user, *principal.groups}}):
-        if principal.project in (None, member.project) and _is_member(member, principal):
+    for member in uow.memberships(principal.user, principal.groups).all():
+        if principal.project in (None, member.project):
             roles[member.project] = max(member.role, roles.get(member.project, member.role), key=ROLES.index)
     return roles
 
 
-def _role(uow: ReadUnitOfWork, project: str, principal: Principal) -> Role | None:
-    """Return the role of a principal in a project; None: it is no member."""
+def _role(own: ReadRepository[Member, MemberFilter], project: str, principal: Principal) -> Role | None:
+    """Return the role of a principal in a project by its own memberships; None: it is no member."""
     if principal.service_account_role is not None:
         return principal.service_account_role
-    members = uow.project(project).members.all({"name": {principal.user, *principal.groups}})
-    roles = [member.role for member in members if _is_member(member, principal)]
+    roles = [member.role for member in own.all({"project": project})]
     return max(roles, key=ROLES.index, default=None)
-
-
-def _is_member(member: Member, principal: Principal) -> bool:
-    """Return whether a member found by name is the principal: a user and a group may have the same name."""
-    return member.name == principal.user if member.kind is SubjectKind.USER else member.name in principal.groups
 
 
 def _split(token: str, prefix: str) -> tuple[str, str]:

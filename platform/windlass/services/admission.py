@@ -18,15 +18,13 @@ def _synced_limits(uow: ReadUnitOfWork) -> Snapshot:
     Pools have no capacity and no limit per job, since Kueue has neither. A project without a queue is in the cohort of
     the queues of its cohort's other projects.
     """
-    pools, quotas, projects = uow.pools.all(), uow.queue_quotas.all(), uow.projects.all()
+    pools, quotas, projects = uow.pools.all(), uow.queue_quotas.all(), uow.cohorts()
     cohorts = {quota.project: quota.cohort for quota in quotas}
     queue_cohorts: dict[str | None, str | None] = {
-        project.cohort: cohorts[project.name] for project in projects if project.name in cohorts
+        cohort: cohorts[name] for name, cohort in projects.items() if name in cohorts
     }
     without_queue = {
-        project.name: queue_cohorts.get(project.cohort, project.cohort)
-        for project in projects
-        if project.name not in cohorts
+        name: queue_cohorts.get(cohort, cohort) for name, cohort in projects.items() if name not in cohorts
     }
     return Snapshot(
         pools=tuple(PoolState(name=pool.name, capacity=None, allocatable=pool.allocatable) for pool in pools),

@@ -48,7 +48,7 @@ class _Inputs:
             inputs.set_project(project)
         for pool in uow.pools.all():
             inputs.set_pool(pool)
-        for quota in uow.all_projects().quotas.all():
+        for quota in uow.admission.quotas():
             inputs.set_quota(quota)
         inputs.allocations = {allocation.job: allocation for allocation in uow.admission.allocations()}
         for request in uow.admission.requests():

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from windlass.domain.errors import NotFoundError
 from windlass.domain.jobs import Attempt, AttemptState, Job, Run
 from windlass.domain.records import Checkpoint
 from windlass.ports import ProjectData, ReadProjectData, ReadUnitOfWork
@@ -9,8 +10,14 @@ from windlass.services.job_events import record_event
 
 
 def run_and_job(uow: ReadUnitOfWork, run_id: str) -> tuple[Run, Job]:
-    """Return the run with this id and its job."""
-    run = uow.all_projects().runs.get({"id": run_id})
+    """Return the run with this id and its job.
+
+    Raises:
+        NotFoundError: no such run.
+    """
+    run = uow.find_run(run_id)
+    if run is None:
+        raise NotFoundError(f"no run {run_id}")
     return run, uow.project(run.project).jobs.get({"id": run.job})
 
 

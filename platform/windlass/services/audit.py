@@ -95,6 +95,7 @@ class AuditTrail(BaseService):
     def page(self, limit: int, after: str | None, query: AuditQuery) -> list[AuditEntry]:
         """List entries, newest first; ``after`` is the id of the last entry of the page before."""
         with self.deps.database.read() as uow:
+            uow.platform()
             return uow.audit.page(limit, after, query.filter(uow), newest_first=True)
 
     def export(self, query: AuditQuery) -> Iterator[list[AuditEntry]]:
@@ -102,6 +103,7 @@ class AuditTrail(BaseService):
         after: str | None = None
         while True:
             with self.deps.database.read() as uow:
+                uow.platform()
                 entries = uow.audit.page(_EXPORTED_ROWS, after, query.filter(uow))
             yield entries
             if len(entries) < _EXPORTED_ROWS:
@@ -117,6 +119,7 @@ class AuditTrail(BaseService):
             limit: maximum number of entries.
         """
         with self.deps.database.read() as uow:
+            uow.platform()
             chain = uow.audit_chain
             state = chain.state()
             start = state.anchor if after is None or after.position < state.anchor.position else after

@@ -12,7 +12,7 @@ from windlass.domain.jobs import DomainModel
 from windlass.domain.limits import ProjectLimits
 from windlass.domain.projects import Principal
 from windlass.kit.lease import LeaseObserver
-from windlass.ports import Clock, Database, ObjectStore, ServingBackend, UnitOfWork, UrlSigner
+from windlass.ports import Clock, Database, ObjectStore, ServingBackend, UnitOfWork, UrlSigner, WorkerDatabase
 from windlass.services.admission import Admission
 from windlass.services.quota_backends import QuotaBackend
 from windlass.services.secrets import SecretHasher
@@ -56,6 +56,13 @@ class ServiceDependencies:
         """
         if capability not in self.capabilities:
             raise capability_missing(capability)
+
+
+@dataclass(frozen=True)
+class WorkerDependencies(ServiceDependencies):
+    """The ports of the worker's services, whose transactions reach the rows of all projects."""
+
+    database: WorkerDatabase
 
 
 @dataclass(frozen=True)
@@ -103,11 +110,14 @@ def record_audit(
         change: the object before and after the change; None: it did not exist.
     """
     request = actor if isinstance(actor, Caller) else None
+    user = actor.principal.user if isinstance(actor, Caller) else actor
+    if project is None:
+        uow.memberships(user)  # row security lets its actor write the row of a global object
     uow.audit.add(
         AuditEntry(
             id=deps.new_id("aud"),
             time=deps.clock.now(),
-            actor=actor.principal.user if isinstance(actor, Caller) else actor,
+            actor=user,
             key=(request.principal.credential or None) if request else None,
             address=request.address if request else "",
             request_id=request.request_id if request else "",

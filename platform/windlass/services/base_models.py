@@ -58,6 +58,7 @@ class BaseModels(BaseService):
             created_at=self.deps.clock.now(),
         )
         with self.deps.database.write() as uow:
+            uow.platform()
             failed = uow.base_models.find({"name": name, "state": BaseModelState.FAILED})
             if failed is not None:
                 uow.base_models.delete({"id": failed.id})
@@ -109,6 +110,7 @@ class BaseModels(BaseService):
             if received < file.entry.bytes:
                 raise incomplete_file(number, file.path, received, file.entry.bytes)
         with self.deps.database.write() as uow:
+            uow.platform()
             current = uow.base_models.get({"id": entry.id})
             if current.state is not BaseModelState.UPLOADING:
                 return current
@@ -125,7 +127,7 @@ class BaseModels(BaseService):
         """
         with self.deps.database.read() as uow:
             entry = _deletable(uow, name)
-            used = bool(uow.all_projects().lineage.find({"object": f"base-model:{entry.id}"}))
+            used = bool(uow.platform().jobs_from(entry.id).page(1, None))
         deletion = Deletion(
             kind="base model",
             id=entry.id,
@@ -135,6 +137,7 @@ class BaseModels(BaseService):
         )
         if not dry_run:
             with self.deps.database.write() as uow:
+                uow.platform()
                 _deletable(uow, name)
                 uow.base_models.delete({"id": entry.id})
                 uow.outbox.put("base-model.purge", "", entry.id)
@@ -173,7 +176,7 @@ def _check_files(files: Sequence[DeclaredFile], limit: int) -> None:
 def _deletable(uow: ReadUnitOfWork, name: str) -> CatalogueModel:
     """Return a base model that may be deleted. Raises as ``BaseModels.delete``."""
     entry = uow.base_models.get({"name": name})
-    jobs = uow.all_projects().jobs.all({"base_model": entry.id, "state": UNFINISHED_STATES})
+    jobs = uow.platform().jobs_from(entry.id).all({"state": UNFINISHED_STATES})
     if jobs:
         raise ConflictError(
             f"job {jobs[0].id} uses base model {name}",

@@ -24,10 +24,16 @@ from windlass.domain.jobs import UNFINISHED_STATES, DomainModel, Job, Reason, mo
 from windlass.domain.projects import Member, Pool, Project, QueueTimeSample, StoredQuota
 from windlass.domain.quota import ResourceDemand
 from windlass.kit.boot_time import boot_seconds
-from windlass.ports import ClusterView, ProjectResources, ReadUnitOfWork, Repository, UnitOfWork
+from windlass.ports import (
+    ClusterView,
+    ProjectResources,
+    Repository,
+    WorkerReadUnitOfWork,
+    WorkerUnitOfWork,
+)
 from windlass.ports.filters import DemandFilter, MemberFilter, PoolFilter, ProjectFilter, QuotaFilter
 from windlass.ports.leadership import NotLeaderError
-from windlass.services.base import SYSTEM, BaseService, ServiceDependencies, record_audit
+from windlass.services.base import SYSTEM, BaseService, WorkerDependencies, record_audit
 from windlass.services.gpu_reservations import reservation_changes
 from windlass.services.projects import discard_project
 from windlass.services.sync_lease import RowLease
@@ -49,7 +55,7 @@ class ClusterSyncReader(BaseService):
             NotFoundError: this server has no cluster, or no worker has synced yet.
         """
         with self.deps.database.read() as uow:
-            pending = uow.all_projects().quota_changes.count({"state": ChangeState.PENDING})
+            pending = uow.platform().quota_changes.count({"state": ChangeState.PENDING})
             return uow.cluster_sync_status.get({"name": CLUSTER_SYNC_NAME}), pending
 
 
@@ -57,7 +63,7 @@ class ClusterSyncReader(BaseService):
 class ClusterSync:
     """The sync loop of one worker; only the holder of the lease ``elector`` writes."""
 
-    deps: ServiceDependencies
+    deps: WorkerDependencies
     view: ClusterView
     resources: ProjectResources
     elector: RowLease
@@ -135,7 +141,7 @@ class ClusterSync:
         with self.elector.fenced(synced_at=self.deps.clock.now(), notes=state.notes) as uow:
             return (differs or bool(deleted)) and self._write(uow, state, deleted)
 
-    def _write(self, uow: UnitOfWork, state: ObservedClusterState, deleted: Sequence[str]) -> bool:
+    def _write(self, uow: WorkerUnitOfWork, state: ObservedClusterState, deleted: Sequence[str]) -> bool:
         changed = bool(deleted)
         for uid in deleted:
             self._delete_project(uow, uid)
@@ -164,14 +170,14 @@ class ClusterSync:
         self._set_reasons(uow, before, state.reasons)
         return changed
 
-    def _delete_project(self, uow: UnitOfWork, uid: str) -> None:
+    def _delete_project(self, uow: WorkerUnitOfWork, uid: str) -> None:
         name = uow.projects.get({"id": uid}).name
         discard_project(uow, uid, self.deps.clock.now())
         record_audit(self.deps, uow, SYSTEM, "project.delete", uid, name, project=uid)
 
     @staticmethod
     def _record_queue_times(
-        uow: UnitOfWork,
+        uow: WorkerUnitOfWork,
         projects: Iterable[ProjectState],
         before: dict[str, StoredDemand],
         demands: Iterable[ResourceDemand],
@@ -195,7 +201,9 @@ class ClusterSync:
                     )
                 )
 
-    def _set_reasons(self, uow: UnitOfWork, before: Mapping[str, StoredDemand], reasons: Mapping[str, Reason]) -> None:
+    def _set_reasons(
+        self, uow: WorkerUnitOfWork, before: Mapping[str, StoredDemand], reasons: Mapping[str, Reason]
+    ) -> None:
         """Set the cluster's reasons on the platform's jobs, and remove those that do not apply any more.
 
         Keys with a slash name other workloads.
@@ -270,7 +278,7 @@ def _quota_key(quota: StoredQuota | QueueQuota) -> QuotaFilter:
     return {"project": quota.project, "pool": quota.pool}
 
 
-def _state_differs(uow: ReadUnitOfWork, state: ObservedClusterState, projects: AbstractSet[str]) -> bool:
+def _state_differs(uow: WorkerReadUnitOfWork, state: ObservedClusterState, projects: AbstractSet[str]) -> bool:
     """Return whether any row differs. Most syncs change nothing, and write transactions are expensive."""
     demands = {demand.job: demand for demand in uow.demands.all()}
     observed = {demand.job: demand for demand in state.snapshot.demands}

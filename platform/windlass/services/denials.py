@@ -160,6 +160,7 @@ class DenialLog:
     def _write(self, denied: DeniedRequest, count: int) -> None:
         def write() -> None:
             with self.deps.database.write() as uow:
+                uow.memberships(denied.actor)  # row security lets its actor write the row
                 project = None if denied.project is None else uow.projects.find({"name": denied.project})
                 uow.audit.add(
                     AuditEntry(

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from windlass.domain.cluster_sync import ObservedReservation
 from windlass.domain.gpu_reservations import GpuReservation
-from windlass.ports import ProjectData, ReadProjectData
+from windlass.ports import AllProjectsData, ReadAllProjectsData
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ReservationChanges:
         """Whether there are any."""
         return bool(self.added or self.changed)
 
-    def write(self, repos: ProjectData) -> bool:
+    def write(self, repos: AllProjectsData) -> bool:
         """Write them; return whether there were any."""
         for reservation in self.added:
             repos.gpu_reservations.add(reservation)
@@ -30,7 +30,7 @@ class ReservationChanges:
 
 
 def reservation_changes(
-    repos: ReadProjectData, observed: Iterable[ObservedReservation], now: datetime
+    repos: ReadAllProjectsData, observed: Iterable[ObservedReservation], now: datetime
 ) -> ReservationChanges:
     """Return what differs between the stored reservations of all projects and the observed ones.
 

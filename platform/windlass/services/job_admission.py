@@ -9,10 +9,10 @@ from windlass.domain.ids import kubernetes_run_name
 from windlass.domain.jobs import Attempt, AttemptState, Job, JobState, Run, RunState, move
 from windlass.domain.projects import QueueTimeSample
 from windlass.domain.quota import Decisions
-from windlass.ports import ReadUnitOfWork, UnitOfWork
+from windlass.ports import ReadUnitOfWork, UnitOfWork, WorkerUnitOfWork
 from windlass.services.admission_queue import AdmissionQueue
 from windlass.services.attempts import close_attempt, newest_attempt
-from windlass.services.base import ServiceDependencies
+from windlass.services.base import ServiceDependencies, WorkerDependencies
 from windlass.services.job_events import record_event
 
 _HEARTBEAT_SECONDS = timedelta(seconds=10)
@@ -42,7 +42,7 @@ class JobAdmission(Protocol):
 class QuotaAdmission:
     """Implements ``JobAdmission`` by the embedded scheduler (``domain.quota``)."""
 
-    deps: ServiceDependencies
+    deps: WorkerDependencies
     queue: AdmissionQueue
 
     def admit(self) -> None:
@@ -57,7 +57,7 @@ class QuotaAdmission:
             decisions = self.queue.decide(uow)
         return bool(decisions.admit or decisions.preempt)
 
-    def _apply(self, uow: UnitOfWork, decisions: Decisions) -> None:
+    def _apply(self, uow: WorkerUnitOfWork, decisions: Decisions) -> None:
         now, all_repos = self.deps.clock.now(), uow.all_projects()
         for job_id in decisions.admit:
             self._start(uow, all_repos.jobs.get({"id": job_id}), now)
@@ -107,7 +107,7 @@ class KueueAdmission:
     decides is read from the demands that the cluster sync has stored.
     """
 
-    deps: ServiceDependencies
+    deps: WorkerDependencies
 
     def admit(self) -> None:
         """Open a run for every queued job that has none, the longest waiting first."""

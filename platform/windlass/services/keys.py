@@ -75,12 +75,13 @@ class Keys(BaseService):
             )
         now = self.deps.clock.now()
         with self.deps.database.write() as uow:
+            self._open(uow)
             key = ApiKey(
                 id=self.deps.new_id("key"),
                 user=user,
                 name=name,
                 platform_role=platform_role,
-                project=uow.projects.get({"name": project}).id if project is not None else None,
+                project=self._project_of(uow, project) if project is not None else None,
                 permissions=_sorted(permissions),
                 secret_hash="",
                 created_at=now,
@@ -114,6 +115,20 @@ class Keys(BaseService):
                 expires_at=now + timedelta(days=days) if days is not None else None,
             )
             return self._add(uow, key)
+
+    def _project_of(self, uow: ReadUnitOfWork, name: str) -> str:
+        """Return the uid of a project that the caller may see.
+
+        Raises:
+            NotFoundError: there is none; for a caller that may not see it, too.
+        """
+        project, principal = uow.projects.get({"name": name}), self.caller.principal
+        is_member = principal.service_account_role is not None or bool(
+            uow.memberships(principal.user, principal.groups).all({"project": project.id})
+        )
+        if not is_member and principal.platform_role is None:
+            raise NotFoundError(f"no project {name}")
+        return project.id
 
     def _add(self, uow: UnitOfWork, key: ApiKey) -> tuple[ApiKey, str]:
         secret = secrets.token_urlsafe(32)
@@ -170,6 +185,7 @@ class Keys(BaseService):
         )
         try:
             with self.deps.database.write() as uow:
+                uow.platform()
                 stored = uow.keys.find({"id": key.id})
                 if stored is None:
                     uow.keys.add(key)
@@ -220,6 +236,7 @@ class Keys(BaseService):
     def of_service_account(self, account: ServiceAccount, limit: int, after: str | None) -> list[ApiKey]:
         """List the keys of a service account, newest first."""
         with self.deps.database.read() as uow:
+            self._open(uow, account)
             return uow.keys.page(limit, after, {"service_account": account.id}, newest_first=True)
 
     def page(self, limit: int, after: str | None) -> list[ApiKey]:
@@ -230,12 +247,24 @@ class Keys(BaseService):
             where = {"user": principal.user, "platform_role": {None, principal.platform_role}}
             where |= {} if principal.project is None else {"project": principal.project}
         with self.deps.database.read() as uow:
+            self._open(uow)
             return uow.keys.page(limit, after, where, newest_first=True)
 
     def project_names(self) -> dict[str, str]:
         """Return the names of the projects by uid."""
         with self.deps.database.read() as uow:
+            self._open(uow)
             return {project.id: project.name for project in uow.projects.all()}
+
+    def _open(self, uow: ReadUnitOfWork, account: ServiceAccount | None = None) -> None:
+        """Open to the transaction the keys that the caller may manage: of a service account, all, or its own."""
+        principal = self.caller.principal
+        if account is not None:
+            uow.project(account.project)
+        elif principal.may(Permission.KEYS_WRITE):
+            uow.platform()
+        else:
+            uow.memberships(principal.user, principal.groups)
 
     def _manageable(self, uow: ReadUnitOfWork, key_id: str, account: ServiceAccount | None) -> ApiKey:
         """Return a key that the caller may renew and revoke.
@@ -243,6 +272,7 @@ class Keys(BaseService):
         Raises:
             NotFoundError: no such key, or not manageable; the two are indistinguishable.
         """
+        self._open(uow, account)
         principal = self.caller.principal
         if account is None and principal.may(Permission.KEYS_WRITE):
             return uow.keys.get({"id": key_id})

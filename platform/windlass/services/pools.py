@@ -35,6 +35,7 @@ class Pools(BaseService):
         """
         self.deps.require(Capability.POOL_WRITES)
         with self.deps.database.write() as uow:
+            uow.platform()
             uow.pools.add(pool)
             self.audit(uow, "pool.create", pool.id, pool.name, after=pool)
         return PoolView(pool)
@@ -53,6 +54,7 @@ class Pools(BaseService):
         """Change a pool. Admitted jobs keep their GPUs when the capacity shrinks below them."""
         self.deps.require(Capability.POOL_WRITES)
         with self.deps.database.write() as uow:
+            uow.platform()
             pool = uow.pools.get({"name": name})
             check_version("pool", pool.version, version)
             saved = uow.pools.save(pool.model_copy(update=changes))
@@ -70,6 +72,7 @@ class Pools(BaseService):
             pool = _deletable(uow, name, version)
         if not dry_run:
             with self.deps.database.write() as uow:
+                uow.platform()
                 _deletable(uow, name, version)
                 uow.pools.delete({"id": pool.id})
                 self.audit(uow, "pool.delete", pool.id, name, before=pool)
@@ -87,7 +90,7 @@ def _deletable(uow: ReadUnitOfWork, name: str, version: int) -> Pool:
     """Return a pool that may be deleted. Raises as ``Pools.delete``."""
     pool = uow.pools.get({"name": name})
     check_version("pool", pool.version, version)
-    quotas = uow.all_projects().quotas.all({"pool": name})
+    quotas = uow.platform().quotas.all({"pool": name})
     jobs = [request for request in uow.admission.requests() if request.pool == name]
     if quotas or jobs:
         raise ConflictError(

@@ -23,7 +23,7 @@ from windlass.domain.storage_layout import (
 )
 from windlass.kit.backoff import Backoff
 from windlass.ports import DataProcessor, ModelImporter, ReadUnitOfWork, TaskFailedError
-from windlass.services.base import SYSTEM, ServiceDependencies, record_audit
+from windlass.services.base import SYSTEM, WorkerDependencies, record_audit
 
 _MAX_PROCESS_DEATHS = 3
 _BACKOFF = Backoff(first=5.0, maximum=60.0)
@@ -44,7 +44,7 @@ class Processing:
     until its version is ready or rejected, or has failed ``_MAX_PROCESS_DEATHS`` times.
     """
 
-    deps: ServiceDependencies
+    deps: WorkerDependencies
     processor: DataProcessor
     importer: ModelImporter
     min_free_disk_bytes: int = 0

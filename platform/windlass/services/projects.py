@@ -55,10 +55,9 @@ class Projects(BaseService):
             priority_ceiling=priority_ceiling,
             created_at=self.deps.clock.now(),
         )
+        members = uow.project(project.id).members
         uow.projects.add(project)
-        uow.project(project.id).members.add(
-            Member(project=project.id, name=self.caller.principal.user, role=Role.ADMIN)
-        )
+        members.add(Member(project=project.id, name=self.caller.principal.user, role=Role.ADMIN))
         self.audit(uow, "project.create", project.id, name, project.id, after=project)
         return project
 
@@ -67,6 +66,7 @@ class Projects(BaseService):
         principal = self.caller.principal
         with self.deps.database.read() as uow:
             if principal.may(Permission.PROJECTS_READ) and principal.project is None:
+                uow.platform()
                 return uow.projects.page(limit, after)
             return uow.projects.page(limit, after, {"id": list(memberships(uow, principal))})
 
@@ -80,6 +80,7 @@ class Projects(BaseService):
         """Change the display name, the cohort or the priority ceiling."""
         self.deps.require(Capability.PROJECT_WRITES)
         with self.deps.database.write() as uow:
+            uow.project(uid)
             project = uow.projects.get({"id": uid})
             check_version("project", project.version, version)
             saved = uow.projects.save(project.model_copy(update=changes))
@@ -110,9 +111,9 @@ class Projects(BaseService):
 
 def _deletable(uow: ReadUnitOfWork, uid: str, version: int) -> Project:
     """Return a project that may be deleted. Raises as ``Projects.delete``."""
+    repos = uow.project(uid)
     project = uow.projects.get({"id": uid})
     check_version("project", project.version, version)
-    repos = uow.project(uid)
     jobs, endpoints = repos.jobs.count({"state": UNFINISHED_STATES}), repos.endpoints.count()
     if jobs or endpoints:
         raise ConflictError(

@@ -10,7 +10,7 @@ from windlass.domain.errors import ConflictError
 from windlass.domain.jobs import DomainModel, Reason
 from windlass.domain.projects import Project, QueueTimeSample, StoredQuota
 from windlass.domain.quota import Account, Quota, Snapshot, accounts, schedule
-from windlass.ports import ReadUnitOfWork
+from windlass.ports import PlatformData, ReadProjectData, ReadUnitOfWork
 from windlass.services.base import BaseService, ProjectService, ServiceDependencies
 
 QUEUE_TIME_WINDOW = timedelta(days=7)
@@ -87,10 +87,11 @@ class Quotas(ProjectService):
         """
         deps = self.deps
         with deps.database.read() as uow:
+            repos = uow.project(self.project)
             name = uow.projects.get({"id": self.project}).name
             uow.pools.get({"name": pool})
             if spec is None:
-                uow.project(self.project).quotas.get({"pool": pool})
+                repos.quotas.get({"pool": pool})
             before = deps.admission.snapshot(uow)
         change = QuotaChange(
             id=deps.new_id("qch"),
@@ -112,10 +113,11 @@ class Quotas(ProjectService):
         if dry_run:
             return change, preview
         with deps.database.write() as uow:
-            stored = uow.project(self.project).quotas.find({"pool": pool})
+            repos = uow.project(self.project)
+            stored = repos.quotas.find({"pool": pool})
             old = None if stored is None else QuotaSpec(**stored.model_dump(include=set(QuotaSpec.model_fields)))
             change = deps.quota_backend.record(uow, change)
-            uow.project(self.project).quota_changes.add(change)
+            repos.quota_changes.add(change)
             action = "quota.delete" if spec is None else "quota.put"
             self.audit(uow, action, pool, pool, self.project, before=old, after=spec)
         return change, preview
@@ -166,8 +168,8 @@ def nominal_by_pool(snapshot: Snapshot) -> dict[str, int]:
 
 
 def _entries(deps: ServiceDependencies, uow: ReadUnitOfWork, uid: str | None) -> list[LedgerEntry]:
-    projects = {project.name: project for project in uow.projects.all()}
-    repos = uow.all_projects() if uid is None else uow.project(uid)
+    repos: PlatformData | ReadProjectData = uow.platform() if uid is None else uow.project(uid)
+    projects = {project.name: project for project in uow.projects.all(None if uid is None else {"id": uid})}
     stored = {(quota.project, quota.pool): quota for quota in repos.quotas.all()}
     queue_times = _quantiles_by_quota(repos.queue_times.all())
     reasons = {demand.job: demand.reason for demand in uow.demands.all() if demand.reason}

@@ -20,9 +20,9 @@ from windlass.domain.storage_layout import (
     log_key,
     project_prefix,
 )
-from windlass.ports import ProjectData, RunFolders, UnitOfWork
+from windlass.ports import AllProjectsData, RunFolders, UnitOfWork
 from windlass.ports.filters import JobFilter
-from windlass.services.base import ServiceDependencies
+from windlass.services.base import WorkerDependencies
 from windlass.services.job_events import record_event
 from windlass.services.quotas import QUEUE_TIME_WINDOW
 
@@ -47,7 +47,7 @@ class Retention:
     artifacts are kept for ``retention``, for debugging, its events and log for ``history_retention``.
     """
 
-    deps: ServiceDependencies
+    deps: WorkerDependencies
     folders: RunFolders
     retention: timedelta
     history_retention: timedelta
@@ -149,7 +149,7 @@ class Retention:
                 jobs.save(current.model_copy(update=update))
 
     def _delete_expired_rows(self, now: datetime) -> bool:
-        expiries: list[Callable[[UnitOfWork, ProjectData], int]] = [
+        expiries: list[Callable[[UnitOfWork, AllProjectsData], int]] = [
             lambda _, repos: repos.idempotency_records.delete_older(
                 {"created_at": now - self.idempotency_ttl}, CHUNK_ROWS
             ),

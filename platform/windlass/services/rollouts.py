@@ -26,7 +26,7 @@ from windlass.domain.jobs import ActionOwner, Reason
 from windlass.domain.rollout import STARTING, advance, required_targets, requires_rollout
 from windlass.ports import ReadProjectData, ReadUnitOfWork, ServingBackend
 from windlass.services.autoscaling import Autoscaler
-from windlass.services.base import ServiceDependencies
+from windlass.services.base import WorkerDependencies
 from windlass.services.endpoints import most_gpus, resolve
 
 
@@ -59,7 +59,7 @@ class ObservedReplicas(NamedTuple):
 class Rollouts:
     """Reconciles all endpoints with the serving back end; call ``step`` periodically."""
 
-    deps: ServiceDependencies
+    deps: WorkerDependencies
     serving: ServingBackend
     prober: Prober
     timeout: timedelta

@@ -4,11 +4,11 @@ from windlass.domain.jobs import Run, RunState
 from windlass.domain.storage_layout import artifacts_prefix, checkpoints_prefix, dataset_version_prefix
 from windlass.ports import ReadUnitOfWork
 from windlass.runtime.context import RunContext, RunIdentity, RunInputs, RunLocations
-from windlass.services.base import ServiceDependencies
+from windlass.services.base import ServiceDependencies, WorkerDependencies
 from windlass.services.datasets import all_steps
 
 
-def build_run_context(deps: ServiceDependencies, run_id: str, api_url: str) -> RunContext | None:
+def build_run_context(deps: WorkerDependencies, run_id: str, api_url: str) -> RunContext | None:
     """Return the input of a run that must be submitted; None when it was submitted, stopped or deleted before.
 
     ``api_url`` is where the run's processes reach the control plane.

@@ -9,7 +9,7 @@ from windlass.domain.reasons import CATALOGUE
 from windlass.domain.reports import ResultItem, ResultStatus
 from windlass.ports import BackendRun, BackendState, PipelineBackend, ProjectData
 from windlass.services.attempts import close_attempt, newest_attempt, newest_checkpoint
-from windlass.services.base import ServiceDependencies
+from windlass.services.base import WorkerDependencies
 from windlass.services.job_events import record_event
 
 _RUN_STATES = {
@@ -34,7 +34,7 @@ class Scheduling:
     runs without a new checkpoint: a long training may lose more of them, for example with its nodes.
     """
 
-    deps: ServiceDependencies
+    deps: WorkerDependencies
     backend: PipelineBackend
     preempt_grace: timedelta
     cancel_grace: timedelta

@@ -14,7 +14,7 @@ from windlass.domain.cluster_sync import CLUSTER_SYNC_NAME, ClusterSyncStatus
 from windlass.domain.errors import ConflictError, NotFoundError, PreconditionFailedError, TransactionConflictError
 from windlass.kit.boot_time import boot_seconds
 from windlass.kit.lease import LeaseTimer
-from windlass.ports import Database, UnitOfWork
+from windlass.ports import WorkerDatabase, WorkerUnitOfWork
 from windlass.ports.leadership import NotLeaderError
 
 _log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class RowLease:
     """Implements ``windlass.ports.leadership.LeaderElector`` with a row of the database."""
 
     def __init__(
-        self, database: Database, holder: str, lease: timedelta, clock: Callable[[], float] = boot_seconds
+        self, database: WorkerDatabase, holder: str, lease: timedelta, clock: Callable[[], float] = boot_seconds
     ) -> None:
         self._database, self.holder = database, holder
         self._timer = LeaseTimer(lease.total_seconds(), clock)
@@ -81,7 +81,7 @@ class RowLease:
         self._timer.lost()
 
     @contextmanager
-    def fenced(self, **fields: Any) -> Iterator[UnitOfWork]:
+    def fenced(self, **fields: Any) -> Iterator[WorkerUnitOfWork]:
         """Open a transaction that fails if another replica became the leader, and renews the lease.
 
         Raises:

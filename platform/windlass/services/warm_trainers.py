@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from windlass.domain.cluster_sync import ObservedClusterState, ObservedReservation
-from windlass.domain.errors import FencedError
+from windlass.domain.errors import FencedError, NotFoundError
 from windlass.domain.jobs import Run
 from windlass.domain.warm_trainers import (
     Placement,
@@ -22,7 +22,7 @@ from windlass.domain.warm_trainers import (
     plan_warm_trainers,
     warm_trainer_key,
 )
-from windlass.ports import ReadUnitOfWork, WarmTrainers
+from windlass.ports import ReadUnitOfWork, WarmTrainers, WorkerReadUnitOfWork
 from windlass.runtime.context import RunContext, WarmTrainerContext
 from windlass.services.base import ServiceDependencies
 from windlass.services.run_contexts import run_context
@@ -93,10 +93,13 @@ def assign_warm_trainer(deps: ServiceDependencies, run_id: str, name: str) -> No
 
     Raises:
         FencedError: the run has ended, or the warm trainer trains another run.
+        NotFoundError: no such run.
     """
     with deps.database.write() as uow:
-        run = uow.all_projects().runs.get({"id": run_id})
-        other = uow.all_projects().runs.find({"warm_trainer": name})
+        other = uow.find_run_of_warm_trainer(name)
+        run = uow.find_run(run_id)
+        if run is None:
+            raise NotFoundError(f"no run {run_id}")
         if run.state.ended:
             raise FencedError(f"run {run.number} is {run.state}")
         if other is not None and other.id != run.id:
@@ -121,14 +124,14 @@ def assigned_run(deps: ServiceDependencies, project: str, name: str, api_url: st
 
 
 def _run_of(uow: ReadUnitOfWork, project: str, name: str) -> Run | None:
-    run = uow.all_projects().runs.find({"warm_trainer": name})
+    run = uow.find_run_of_warm_trainer(name)
     if run is None:
         return None
     owner = uow.projects.find({"id": run.project})
     return run if owner is not None and owner.name == project else None
 
 
-def attribute_warm_trainers(uow: ReadUnitOfWork, state: ObservedClusterState) -> ObservedClusterState:
+def attribute_warm_trainers(uow: WorkerReadUnitOfWork, state: ObservedClusterState) -> ObservedClusterState:
     """Return the state with what claimed warm trainers request and hold as that of their jobs.
 
     A job's reservation begins with its run: before, its project kept the GPU. That of a warm trainer without a run is

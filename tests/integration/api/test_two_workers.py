@@ -93,7 +93,7 @@ def workers(tmp_path: Path) -> Iterator[TwoWorkers]:
     processor, importer, pipelines = InterruptedProcessor(), InterruptedImporter(), InterruptedPipelines()
     harness = ControlPlaneHarness(tmp_path, processor=processor, importer=importer, pipelines=pipelines)
     harness.create_project("ours")
-    yield TwoWorkers(harness, processor, importer, pipelines, Processing(harness.deps, processor, importer))
+    yield TwoWorkers(harness, processor, importer, pipelines, Processing(harness.worker.deps, processor, importer))
     harness.close()
 
 

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
-from tests.factories.databases import new_engine
+from tests.factories.databases import new_engine, owner_engine
 from tests.fakes.backends import NOON, FakeClock
 
 from windlass.db.session import SqlDatabase
@@ -66,13 +66,18 @@ class AuditedDatabase:
         with self.database.read() as uow:
             return [stored.entry.id for stored in uow.audit_chain.sealed(0, 1000) if stored.entry is not None]
 
+    @cached_property
+    def owner(self) -> Engine:
+        """The database in the role of the owner of its tables, whom privileges do not restrict."""
+        return owner_engine(self.engine)
+
     def execute(self, statement: str, **values: Any) -> int:
-        with self.engine.begin() as connection:
+        with self.owner.begin() as connection:
             return connection.execute(text(statement), values).rowcount
 
     def execute_as_owner(self, statement: str) -> None:
         """Change the database as somebody does who has all rights on it: without its triggers."""
-        with self.engine.begin() as connection:
+        with self.owner.begin() as connection:
             if self.engine.dialect.name == "postgresql":
                 connection.execute(text("ALTER TABLE audit DISABLE TRIGGER USER"))
                 connection.execute(text("ALTER TABLE audit_chain DISABLE TRIGGER USER"))

@@ -66,7 +66,7 @@ def test_every_get_route_uses_one_connection(tmp_path: Path) -> None:
 
 def test_a_programming_error_is_not_reported_as_unavailable(one_connection: SqlDatabase) -> None:
     with one_connection.write() as uow:
-        uow.projects._connection.exec_driver_sql("DROP TABLE audit")  # type: ignore[attr-defined]  # private attribute
+        uow.projects._connection._connection.exec_driver_sql("DROP TABLE audit")  # type: ignore[attr-defined]  # private attribute
     with pytest.raises(OperationalError) as caught, one_connection.read() as uow:
         uow.audit.all()
     assert isinstance(caught.value.orig, sqlite3.OperationalError)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from tests.factories import postgres_server as servers
 from tests.factories.postgres_server import PostgresServer, postgres_server
 from tests.fakes.harness import ADMIN, ControlPlaneHarness
 
@@ -38,8 +39,10 @@ def server() -> Iterator[PostgresServer]:
 
 def checkpoint(harness: ControlPlaneHarness) -> None:
     """Write everything to disk: the server of the tests loses its last commits when it is stopped like a crash."""
-    with harness.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    owner = servers.engine_of(harness.engine, "postgres", connections=1)
+    with owner.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("CHECKPOINT"))
+    owner.dispose()
 
 
 def test_a_request_waits_for_no_server_that_is_away_and_the_next_ones_succeed(
@@ -63,13 +66,15 @@ def test_a_request_waits_for_no_server_that_is_away_and_the_next_ones_succeed(
 def close_connection(harness: ControlPlaneHarness, uow: UnitOfWork) -> None:
     """Close the connection of a transaction in this process."""
     del harness
-    uow.projects._connection.connection.driver_connection.close()  # type: ignore[attr-defined]  # private attribute
+    uow.projects._connection._connection.connection.driver_connection.close()  # type: ignore[attr-defined]  # private attribute
 
 
 def end_connection(harness: ControlPlaneHarness, uow: UnitOfWork) -> None:
     """Let the server end the connection of a transaction."""
     del uow
-    query = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    query = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = user"
+    )
     with harness.engine.connect() as other:
         other.execute(query)
 

@@ -25,7 +25,7 @@ def test_a_list_may_have_more_values_than_a_statement_binds(tmp_path: Path, data
         harness.create_project(name)
     with harness.database.read() as uow:
         if database_kind == "sqlite":  # builds of SQLite raise the limit
-            uow.projects._connection.connection.driver_connection.setlimit(  # type: ignore[attr-defined]  # private attribute
+            uow.projects._connection._connection.connection.driver_connection.setlimit(  # type: ignore[attr-defined]  # private attribute
                 sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766
             )
         listed = uow.projects.all({"name": [*names, *(f"missing{number}" for number in range(70_000))]})
@@ -74,7 +74,7 @@ def test_none_is_stored_as_null(tmp_path: Path) -> None:
     job = harness.submit("ours", key="one")
     with harness.database.read() as uow:
         query = text("SELECT reason IS NULL FROM job WHERE id = :id")
-        assert uow.projects._connection.scalar(query, {"id": job["id"]})  # type: ignore[attr-defined]  # private attribute
+        assert uow.projects._connection._connection.scalar(query, {"id": job["id"]})  # type: ignore[attr-defined]  # private attribute
         assert uow.all_projects().jobs.get({"id": job["id"]}).reason is None
     harness.close()
 

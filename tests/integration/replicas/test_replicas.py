@@ -97,6 +97,8 @@ def started(shared: ControlPlaneReplicas) -> None:
     shared.start("worker")
     for replica in shared.all:
         wait_until(replica.ready, f"{replica.log.name} is ready")
+    for api in apis:
+        assert httpx2.get(f"{api.url}/readyz").text == "ok", "row security restricts it"
     with apis[0].client() as client:
         wait_until(lambda: client.get(PROJECT).status_code == 200, "the project is in the database")
     shared.harness.create_base_model()

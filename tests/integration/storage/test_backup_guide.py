@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from sqlalchemy import text
 from tests.architecture.tree import ROOT
 from tests.docs.pages import commands_of, session
 from tests.factories.http_servers import serve
@@ -58,8 +59,8 @@ class ControlPlaneOnBucket:
 def test_a_restored_installation_has_the_data_and_accepts_the_keys(
     tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = postgres_server()
-    old_url, new_url = server.new_database(), server.new_database(migrated=False)
+    old_url, new_url = _database_of("old_owner"), _database_of("new_owner")
+    _migrate(old_url)
     old_bucket, new_bucket = s3_server.new_bucket(), s3_server.new_bucket()
     rows = tmp_path / "reviews.csv"
     rows.write_text(ROWS, "utf-8")
@@ -82,14 +83,29 @@ def test_a_restored_installation_has_the_data_and_accepts_the_keys(
             AWS_SECRET_ACCESS_KEY=settings.secret_access_key.get_secret_value(),
             AWS_REGION=settings.region,
         )
-    engine = postgres_engine(new_url, connections=1)
-    migrate(engine)  # as the chart does: nothing is missing
-    engine.dispose()
+    _migrate(new_url)  # as the chart does: only policies and privileges are missing
     with ControlPlaneOnBucket(tmp_path / "new", new_url, new_bucket, monkeypatch) as new, new.client(key) as client:
         [found] = [each for each in client.datasets.list().items if each.name == "reviews"]
         assert found.name == "reviews"
         assert client.datasets.version(f"reviews@{version.number}").id == version.id
         assert {name: _content(new.store, name) for name in new.store.keys("projects")} == files
+
+
+def _database_of(role: str) -> str:
+    """Return the URL of an empty database for a role that is no superuser."""
+    server = postgres_server()
+    admin = postgres_engine(server.new_database(migrated=False), connections=1)
+    with admin.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {role} LOGIN"))
+        connection.execute(text(f"GRANT ALL ON SCHEMA public TO {role}"))
+    admin.dispose()
+    return server.url(str(admin.url.database), role)
+
+
+def _migrate(url: str) -> None:
+    engine = postgres_engine(url, connections=1)
+    migrate(engine)
+    engine.dispose()
 
 
 def _content(store: S3ObjectStore, key: str) -> bytes:
@@ -99,7 +115,7 @@ def _content(store: S3ObjectStore, key: str) -> bytes:
 
 def _run(folder: Path, **environment: str) -> None:
     steps = [each for each in commands_of(PAGE, (ROOT / PAGE).read_text("utf-8")) if each.skip == REASON]
-    assert [each.text.split()[0] for each in steps] == ["pg_dump", "s5cmd", "pg_restore", "s5cmd"]
+    assert [each.text.split()[0] for each in steps] == ["pg_dump", "s5cmd", "pg_restore", "pg_restore", "s5cmd"]
     path = f"{tool('s5cmd').parent}:{os.environ['PATH']}"
     ended = subprocess.run(
         ["bash", "-c", session([replace(each, skip="") for each in steps])],

@@ -122,6 +122,61 @@ def test_existing_secrets_take_the_place_of_those_of_the_chart() -> None:
     assert references == {("db", "uri"), ("s3", "accessKeyId"), ("s3", "secretAccessKey"), ("own", "p"), ("own", "a")}
 
 
+def database_keys(objects: list[Json]) -> dict[str, dict[str, str]]:
+    """The keys of the Secret that each container gets as variables of the database, by component and container."""
+    return {
+        f"{name} {each['name']}": {
+            variable["name"]: variable["valueFrom"]["secretKeyRef"]["key"]
+            for variable in each.get("env", [])
+            if variable["name"].startswith("WINDLASS_DATABASE")
+        }
+        for name, pod in pod_templates(objects).items()
+        for each in containers(pod)
+    }
+
+
+OWN_URLS = {"apiUrl": "postgresql+psycopg://windlass_api:a@db/windlass", "workerUrl": "postgresql+psycopg://w:w@db/w"}
+OWN_KEYS = {"existingSecret": "db", "existingSecretApiKey": "api", "existingSecretWorkerKey": "worker"}
+
+
+@pytest.mark.parametrize(
+    ("database", "keys"),
+    [
+        ({}, ("url", "url", "url")),
+        (OWN_URLS, ("api-url", "worker-url", "url")),
+        ({"existingSecret": "db"}, ("url", "url", "url")),
+        (OWN_KEYS, ("api", "worker", "url")),
+    ],
+)
+def test_each_component_has_the_url_of_its_role_only(database: Json, keys: tuple[str, str, str]) -> None:
+    found = {name: keys for name, keys in database_keys(render({"database": database})).items() if keys}
+    by_container = {name.rpartition(" ")[2]: variables for name, variables in found.items()}
+    api, worker, owner = ({"WINDLASS_DATABASE_URL": key} for key in keys)
+    assert by_container == {"api": api, "worker": worker, "migration": owner, "preflight": api}
+
+
+@pytest.mark.parametrize("is_hook", [True, False])
+def test_a_migration_that_creates_the_roles_has_their_urls(*, is_hook: bool) -> None:
+    values = {
+        "database": {**OWN_URLS, "createRoles": True},
+        "migration": {"enabled": is_hook, "initContainer": not is_hook},
+    }
+    objects = render(values)
+    keys = [found for name, found in database_keys(objects).items() if name.endswith(" migration")]
+    expected = {
+        "WINDLASS_DATABASE_URL": "url",
+        "WINDLASS_DATABASE_API_URL": "api-url",
+        "WINDLASS_DATABASE_WORKER_URL": "worker-url",
+    }
+    assert keys == [expected] * (1 if is_hook else 2)
+    migrations = [
+        one for pod in pod_templates(objects).values() for one in containers(pod) if one["name"] == "migration"
+    ]
+    assert {tuple(each["args"]) for each in migrations} == {
+        ("python", "-m", "windlass.db", "upgrade", "--create-roles")
+    }
+
+
 def test_without_keys_of_the_object_store_the_pods_use_the_role_of_their_account() -> None:
     role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/windlass"}
     keys = {"accessKeyId": "", "secretAccessKey": ""}

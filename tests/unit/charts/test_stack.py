@@ -141,8 +141,10 @@ def test_nothing_runs_before_the_database_of_the_release_exists(render: Render) 
     for name in ("windlass-api", "windlass-worker"):
         pod = only(objects, "Deployment", name)["spec"]["template"]["spec"]
         [migration] = pod["initContainers"]
-        assert migration["args"] == ["python", "-m", "windlass.db", "upgrade"]
-        assert migration["env"][0]["valueFrom"]["secretKeyRef"] == {"name": "windlass-postgresql", "key": "url"}
+        assert migration["args"] == ["python", "-m", "windlass.db", "upgrade", "--create-roles"]
+        variables = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in migration["env"]}
+        assert variables["WINDLASS_DATABASE_URL"] == {"name": "windlass-postgresql", "key": "url"}
+        assert variables["WINDLASS_DATABASE_API_URL"] == {"name": "windlass-postgresql", "key": "api-url"}
 
 
 def test_pods_comply_with_the_restricted_level_and_get_no_token(render: Render) -> None:
@@ -160,6 +162,9 @@ def test_generated_secrets_are_kept_and_connect_windlass(render: Render) -> None
     password, url = (base64.b64decode(database["data"][key]).decode() for key in ("password", "url"))
     assert len(password) == 32
     assert url == f"postgresql+psycopg://windlass:{password}@windlass-postgresql:5432/windlass"
+    for key, role in (("api-url", "windlass_api"), ("worker-url", "windlass_worker")):
+        own = base64.b64decode(database["data"][key]).decode()
+        assert re.fullmatch(rf"postgresql\+psycopg://{role}:\w{{32}}@windlass-postgresql:5432/windlass", own)
     api = only(objects, "Deployment", "windlass-api")["spec"]["template"]["spec"]["containers"][0]
     variables = {each["name"]: each for each in api["env"]}
     # Pods of projects are in other namespaces.
