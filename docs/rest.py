@@ -11,12 +11,12 @@ from pydantic import BaseModel
 
 from windlass_api.dependencies import RequirePermission
 from windlass_api.routers import health
-from windlass_api.routers.v1 import audit, datasets, endpoints, jobs, models, platform, projects
+from windlass_api.routers.v1 import audit, datasets, endpoints, jobs, models, platform, projects, usage
 
 
 def routes() -> list[APIRoute]:
     """Return the public routes."""
-    parts = (health, platform, audit, projects, datasets, jobs, models, endpoints)
+    parts = (health, platform, audit, projects, usage, datasets, jobs, models, endpoints)
     return [route for part in parts for route in part.router.routes if isinstance(route, APIRoute)]
 
 

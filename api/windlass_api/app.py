@@ -31,6 +31,7 @@ from windlass_api.routers.v1 import (
     platform,
     projects,
     service_accounts,
+    usage,
 )
 
 _DESCRIPTION = (
@@ -49,6 +50,7 @@ PUBLIC_ROUTERS = tuple(
         identity,
         audit,
         projects,
+        usage,
         service_accounts,
         datasets,
         base_models,

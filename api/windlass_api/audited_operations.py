@@ -48,6 +48,7 @@ AUDITED: Mapping[str, str] = {
     "putGroup": "member.put",
     "putMember": "member.put",
     "putModelAlias": "model.alias",
+    "putBudget": "budget.put",
     "putQuota": "quota.put",
     "removeGroup": "member.remove",
     "removeMember": "member.remove",

@@ -1,6 +1,7 @@
 """The composition root: ``compose`` builds the application of every mode, and of the tests, from its adapters."""
 
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,11 +31,14 @@ from windlass.services.admission_queue import AdmissionQueue
 from windlass.services.audit import AuditSealer
 from windlass.services.autoscaling import Autoscaler
 from windlass.services.base import WorkerDependencies
+from windlass.services.budgets import Metering
 from windlass.services.cluster_sync import ClusterSync
 from windlass.services.denials import DenialLog
+from windlass.services.pool_prices import PoolPriceHistory
 from windlass.services.processing import Processing
 from windlass.services.quota_backends import DatabaseQuotaBackend, KubernetesQuotaBackend, QuotaBackend
 from windlass.services.request_loads import RequestLoads
+from windlass.services.request_usage import RequestUsageCounter
 from windlass.services.retention import Retention
 from windlass.services.rollouts import Prober, Rollouts
 from windlass.services.secrets import SecretHasher
@@ -48,7 +52,10 @@ from windlass_api.background_loops import BackgroundLoops, Loop
 from windlass_api.committed_metrics import CommittedMetrics
 from windlass_api.dependencies import AppContext
 from windlass_api.job_runner import TrainingPorts
+from windlass_api.metrics import publish_budgets
 from windlass_api.worker import Worker
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,10 @@ class Application:
         if self.ports.cluster is not None:
             with contextlib.suppress(WindlassError):  # the worker removes the report of an instance that has ended
                 self.app_context.request_loads.close()
+        try:
+            self.app_context.request_usage.flush()
+        except WindlassError as error:
+            _log.error("the last counts of requests are lost", extra={"error": str(error)})
 
     def _stop_local_processes(self, stack: contextlib.ExitStack) -> None:
         if self.ports.training is not None and self.ports.training.local is not None:
@@ -205,6 +216,7 @@ def compose(settings: ApplicationSettings, ports: Ports) -> Application:
         admission = Admission.cluster(cluster.priority)
         quota_backend = KubernetesQuotaBackend(cluster.dry_run)
     database.add_commit_hook(CommittedMetrics())
+    database.add_commit_hook(PoolPriceHistory(clock))
     uptime = ApiUptime(database, clock) if cluster is not None and settings.serves_api else None
     deps = WorkerDependencies(
         database=database,
@@ -223,6 +235,7 @@ def compose(settings: ApplicationSettings, ports: Ports) -> Application:
     worker = _worker(settings, ports, deps, queue)
     request_loads = RequestLoads(database, settings.holder, clock)
     denials = DenialLog(deps, settings.audit.denied_entries_per_caller, settings.audit.denied_entries)
+    request_usage = RequestUsageCounter(database, deps.new_id("api"), clock)
     app_context = AppContext(
         deps=deps,
         access_control=AccessControl(
@@ -238,20 +251,27 @@ def compose(settings: ApplicationSettings, ports: Ports) -> Application:
         request_loads=request_loads,
         denials=denials,
         trusted_proxies=settings.audit.trusted_proxies,
+        request_usage=request_usage,
         internal_url=ports.training.api_url if ports.training is not None else "",
         worker_problem=worker.loops.stall_problem,
         database_problem=settings.database_problem,
     )
-    api_loops = None
-    if settings.serves_api:
-        functions: dict[str, Loop] = {"denials": denials.step}
-        if uptime is not None:
-            functions |= {"uptime": uptime.step, "request loads": request_loads.step}
-        api_loops = BackgroundLoops(functions)
-        denials.on_suppressed = partial(api_loops.wake, ["denials"])
-        if uptime is not None:
-            request_loads.on_start = partial(api_loops.wake, ["request loads"])
+    api_loops = _api_loops(app_context, uptime) if settings.serves_api else None
     return Application(ports, app_context, worker, settings.runs_worker, api_loops)
+
+
+def _api_loops(app_context: AppContext, uptime: ApiUptime | None) -> BackgroundLoops:
+    """Return the loops of a process that serves the API."""
+    denials, usage, loads = app_context.denials, app_context.request_usage, app_context.request_loads
+    functions: dict[str, Loop] = {"denials": denials.step, "request usage": usage.step}
+    if uptime is not None:
+        functions |= {"uptime": uptime.step, "request loads": loads.step}
+    loops = BackgroundLoops(functions)
+    denials.on_suppressed = partial(loops.wake, ["denials"])
+    usage.on_start = partial(loops.wake, ["request usage"])
+    if uptime is not None:
+        loads.on_start = partial(loops.wake, ["request loads"])
+    return loops
 
 
 def _worker(
@@ -285,6 +305,7 @@ def _worker(
         cluster_sync=cluster_sync,
         warm_trainers=_warm_trainers(deps, ports, cluster_sync),
         sealer=AuditSealer(deps.database, deps.clock, settings.audit.seal_interval),
+        metering=Metering(deps, publish_budgets),
     )
 
 

@@ -25,6 +25,7 @@ from windlass.services.base import BaseService, Caller, ServiceDependencies
 from windlass.services.denials import DenialLog
 from windlass.services.idempotency import Idempotency
 from windlass.services.request_loads import RequestLoads
+from windlass.services.request_usage import RequestUsageCounter
 from windlass.settings import LimitSettings
 from windlass_api.forwarding import PredictionForwarder
 from windlass_api.parameters import ProjectName
@@ -49,6 +50,7 @@ class AppContext:
     mode: Literal["embedded", "cluster"]
     request_loads: RequestLoads
     denials: DenialLog
+    request_usage: RequestUsageCounter
     trusted_proxies: str = ""
     """Addresses or networks of the reverse proxies that name the client of a request."""
     internal_url: str = ""
@@ -61,7 +63,7 @@ class AppContext:
     @cached_property
     def forwarder(self) -> PredictionForwarder:
         """What forwards the predictions of this process."""
-        return PredictionForwarder(self.request_loads, self.limits)
+        return PredictionForwarder(self.request_loads, self.request_usage, self.limits)
 
     @cached_property
     def streams(self) -> StreamHub:

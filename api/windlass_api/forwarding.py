@@ -7,16 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from http import HTTPStatus
 
 import httpx2
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
-from windlass.domain.errors import BusyError, EndpointNotReadyError
+from windlass.domain.endpoints import LiveTarget
+from windlass.domain.errors import BusyError, EndpointNotReadyError, WindlassError
 from windlass.domain.specs import Task
+from windlass.domain.usage import RequestGroup
 from windlass.services.predictions import Predictions, PredictionTarget
 from windlass.services.request_loads import OngoingRequest, RequestLoads
+from windlass.services.request_usage import Outcome, RequestUsageCounter
 from windlass.settings import LimitSettings
+from windlass.wire.problems import status_of
 from windlass_api import model_server
 from windlass_api.concurrency import release_slot
 from windlass_api.metrics import HELD_REQUESTS
@@ -47,13 +53,54 @@ class ForwardedReply:
 
     selected: PredictionTarget
     reply: httpx2.Response
+    metered: "MeteredRequest"
+    """To be ended at the end of the reply."""
+
+
+@dataclass
+class MeteredRequest:
+    """A request to a model server, counted as load until it ends and as usage when it ends. It ends once."""
+
+    usage: RequestUsageCounter
+    group: RequestGroup
     ongoing: OngoingRequest
-    """To be closed at the end of the reply."""
+    _is_open: bool = True
+
+    def move(self, target: LiveTarget) -> None:
+        """Count it as one to another application."""
+        self.ongoing.move(target.app)
+        self.group = self.group._replace(model=target.model, number=target.number)
+
+    def end(self, outcome: Outcome, tokens: tuple[int, int] = (0, 0)) -> None:
+        """End it; ``tokens`` are those of the prompt and of the completion."""
+        if self._is_open:
+            self._is_open = False
+            self.ongoing.close()
+            self.usage.count(self.group, outcome, *tokens)
+
+    def end_with_status(self, status: int, tokens: tuple[int, int] = (0, 0)) -> None:
+        """End it with the status of a complete reply."""
+        self.end(_outcome_of(status), tokens)
+
+    def fail(self, error: BaseException) -> None:
+        """End it with an error."""
+        if isinstance(error, ClientDisconnect | asyncio.CancelledError):
+            self.end("cancelled")
+        elif isinstance(error, WindlassError):
+            self.end_with_status(status_of(type(error)))
+        else:
+            self.end("failed")
+
+
+def _outcome_of(status: int) -> Outcome:
+    if status < HTTPStatus.BAD_REQUEST:
+        return "succeeded"
+    return "rejected" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "failed"
 
 
 @dataclass
 class PredictionForwarder:
-    """Forwards the predictions of this process, and counts them as the load of their applications.
+    """Forwards the predictions of this process, and counts them: as the load of their applications, and as usage.
 
     An application that is scaled to zero has no server that could queue requests. Its requests are held here: they
     count as load, so that the worker starts a replica. They are limited in time, and in number for each project, since
@@ -61,6 +108,7 @@ class PredictionForwarder:
     """
 
     loads: RequestLoads
+    usage: RequestUsageCounter
     limits: LimitSettings
     _reads: SharedReads = field(default_factory=SharedReads)
     _held: Counter[str] = field(default_factory=Counter)
@@ -83,28 +131,34 @@ class PredictionForwarder:
         selected = await run_in_threadpool(prediction.predictions.select_target, prediction.endpoint, prediction.task)
         release_slot(request.scope)
         started_at = time.monotonic()
-        ongoing = self.loads.request(selected.target.app)
+        metered = self._metered(prediction, selected.target)
         try:
             while True:
                 if not selected.url:
-                    held = self._hold(prediction, selected, ongoing, started_at)
+                    held = self._hold(prediction, selected, metered, started_at)
                     selected = await model_server.until_disconnect(request, held)
                 try:
                     url = f"{selected.url}/{prediction.path}"
                     reply = await model_server.post(request, url, prediction.body, selected.headers)
-                    return ForwardedReply(selected, reply, ongoing)
+                    return ForwardedReply(selected, reply, metered)
                 except EndpointNotReadyError as error:
                     # its last replica may just have been removed, or its first one just started
                     lags = selected.on_demand or time.monotonic() < started_at + _LAG_SECONDS
                     if not lags or not model_server.is_unreachable(error):
                         raise
                     selected = replace(selected, url="", not_observed=None if selected.on_demand else error)
-        except BaseException:
-            ongoing.close()
+        except BaseException as error:
+            metered.fail(error)
             raise
 
+    def _metered(self, prediction: PredictionRequest, target: LiveTarget) -> MeteredRequest:
+        predictions = prediction.predictions
+        key = predictions.caller.principal.usage_key
+        group = RequestGroup(predictions.project, key, prediction.endpoint, target.model, target.number)
+        return MeteredRequest(self.usage, group, self.loads.request(target.app))
+
     async def _hold(
-        self, prediction: PredictionRequest, selected: PredictionTarget, ongoing: OngoingRequest, started_at: float
+        self, prediction: PredictionRequest, selected: PredictionTarget, metered: MeteredRequest, started_at: float
     ) -> PredictionTarget:
         """Wait until the application has a URL; a rollout may replace the application meanwhile."""
         predictions, endpoint, task = prediction.predictions, prediction.endpoint, prediction.task
@@ -117,7 +171,7 @@ class PredictionForwarder:
                 app = selected.target.app
                 read = partial(predictions.select_target, endpoint, task, app)
                 selected = await self._reads.read((predictions.project, endpoint, task, app), _POLL_SECONDS, read)
-                ongoing.move(selected.target.app)
+                metered.move(selected.target)
             return selected
 
     @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from windlass.services.budgets import BudgetView
 from windlass.services.rollouts import ObservedReplicas
 
 REGISTRY = CollectorRegistry()
@@ -73,6 +74,12 @@ ENDPOINT_REPLICAS = Gauge(
     ["project", "endpoint", "state"],
     registry=REGISTRY,
 )
+BUDGET_USED = Gauge(
+    "windlass_budget_used_ratio",
+    "Used part of a project's budget of the month, of the limit of which the most is used; 1: new jobs are refused.",
+    ["project"],
+    registry=REGISTRY,
+)
 for _lease in ("attempt", "intent", "leader"):
     LOST_LEASES.labels(_lease)  # a counter that starts with its first event has no increase
 
@@ -94,6 +101,15 @@ def publish_replicas(
     for labels in before - numbers.keys():  # of deleted endpoints
         ENDPOINT_REPLICAS.remove(*labels)
     return frozenset(numbers)
+
+
+def publish_budgets(budgets: Sequence[BudgetView]) -> None:
+    """Set what is used of the budgets, and remove the others."""
+    for view in budgets:
+        BUDGET_USED.labels(view.project.name).set(view.status.used_ratio or 0.0)
+    published = {sample.labels["project"] for metric in BUDGET_USED.collect() for sample in metric.samples}
+    for name in published - {view.project.name for view in budgets}:
+        BUDGET_USED.remove(name)
 
 
 class MetricsMiddleware:

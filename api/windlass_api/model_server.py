@@ -1,7 +1,7 @@
 """Requests to model servers on behalf of a client; they end when that client disconnects."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
@@ -19,8 +19,11 @@ from windlass.domain.errors import (
     TooLargeError,
     UpstreamError,
 )
+from windlass.domain.usage import parse_usage
 from windlass.runtime.http import internal_async_client
+from windlass.services.request_usage import Outcome
 from windlass.wire.base import Problem
+from windlass_api.stream_usage import StreamUsage
 
 T = TypeVar("T")
 
@@ -83,21 +86,41 @@ def is_unreachable(error: EndpointNotReadyError) -> bool:
     return isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
 
 
+def reported_usage(reply: httpx2.Response) -> tuple[int, int]:
+    """Return the prompt and completion tokens that a complete JSON reply reports."""
+    try:
+        return parse_usage(reply.json())
+    except ValueError:
+        return 0, 0
+
+
 class RelayResponse(StreamingResponse):
     """Relays an event stream; closes it also when the client disconnects before the first event."""
 
-    def __init__(self, reply: httpx2.Response, on_end: Callable[[], None]) -> None:
+    def __init__(self, reply: httpx2.Response, on_end: Callable[[Outcome, tuple[int, int]], None]) -> None:
         """``reply`` is an open response of a model server; ``on_end`` is called at its end."""
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(reply.aiter_bytes(), reply.status_code, headers, media_type=reply.headers.get("content-type"))
+        super().__init__(self._relayed(), reply.status_code, headers, media_type=reply.headers.get("content-type"))
         self._reply, self._on_end = reply, on_end
+        self._usage = StreamUsage()
+        self._outcome: Outcome = "cancelled"
+
+    async def _relayed(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._reply.aiter_bytes():
+                self._usage.read(part)
+                yield part
+        except httpx2.HTTPError:
+            self._outcome = "failed"
+            raise
+        self._outcome = "failed" if self._usage.has_failed else "succeeded"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._on_end()
+            self._on_end(self._outcome, self._usage.tokens)
             with anyio.CancelScope(shield=True):
                 await self._reply.aclose()
 

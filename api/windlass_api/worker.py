@@ -21,6 +21,7 @@ from windlass.ports.leadership import NotLeaderError
 from windlass.services.admission_queue import AdmissionQueue
 from windlass.services.audit import AuditSealer
 from windlass.services.base import WorkerDependencies
+from windlass.services.budgets import Metering
 from windlass.services.cluster_sync import ClusterSync
 from windlass.services.processing import Processing
 from windlass.services.registration import deploy_job
@@ -32,6 +33,7 @@ from windlass_api.background_loops import BackgroundLoops, Loop
 from windlass_api.job_runner import JobRunner, TrainingPorts
 from windlass_api.metrics import (
     AUDIT_UNSEALED_AGE,
+    BUDGET_USED,
     CLUSTER_SYNC_AGE,
     ENDPOINT_REPLICAS,
     LOST_LEASES,
@@ -69,6 +71,7 @@ class Worker:
     """Elects the leader; None where there is only one worker."""
     warm_trainers: WarmTrainerReconciler | None
     sealer: AuditSealer
+    metering: Metering
     jobs: JobRunner | None = field(init=False)
     dispatcher: OutboxDispatcher = field(init=False)
     loops: BackgroundLoops = field(init=False)
@@ -101,6 +104,7 @@ class Worker:
             "data": self._polled(self.processing.poll),
             "retention": self.retention.step,
             "audit": self.seal_audit,
+            "metering": self.metering.step,
         }
         triggers: dict[str, Collection[type[BaseModel]]] = {
             "outbox": {Intent},
@@ -196,6 +200,7 @@ class Worker:
                     LOST_LEASES.labels("leader").inc()
                     ENDPOINT_REPLICAS.clear()  # the new leader observes them
                     AUDIT_UNSEALED_AGE.set(0.0)  # as above
+                    BUDGET_USED.clear()
                 led = self.is_leader
             return self.settings.tick_seconds
 

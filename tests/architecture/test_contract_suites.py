@@ -20,6 +20,7 @@ PART_OF = {
     "ReadProjectData": "Database",
     "ProjectData": "Database",
     "ReadAuditChain": "AuditChain",
+    "ReadUsageData": "Database",
     "ReadAllProjectsData": "Database",
     "AllProjectsData": "Database",
     "PlatformData": "Database",
@@ -31,6 +32,7 @@ PART_OF = {
     "ReadAdmissionStore": "AdmissionStore",
     "ReadJobTelemetryStore": "JobTelemetryStore",
     "ReadRequestLoadStore": "RequestLoadStore",
+    "ReadRequestUsageStore": "RequestUsageStore",
     "ReadTombstoneStore": "TombstoneStore",
 }
 """Ports that are tested as a part of another one: what a transaction offers, and the reading half of a store."""
@@ -47,6 +49,7 @@ WITHOUT_SUITE = {
     "RayCluster": "the adapter needs Ray: tests/integration/orchestration/test_ray_head.py; the fakes hold an address",
     "Repository": "one adapter and no fake: tests/integration/db/test_repository.py",
     "RunFolders": "one adapter and no fake: tests/integration/api/test_retention.py",
+    "RequestUsageStore": "one adapter and no fake: tests/integration/api/test_request_usage.py",
     "TombstoneStore": "one adapter and no fake: tests/integration/api/test_deletion.py",
     "UrlSigner": "one adapter and no fake: tests/integration/storage/test_presigned_urls.py, on a real S3 server",
     "UptimeStore": "one adapter and no fake: tests/integration/api/test_leases.py",

@@ -17,7 +17,7 @@ SDK = "the SDK's resource and the service behind it; the SDK is a separate publi
 CUSTOM_RESOURCE = "the domain object, and the model of the custom resource of the same kind"
 SHARED_NAMES = {
     **dict.fromkeys(("BaseModels", "Datasets", "Endpoints", "Jobs", "Keys", "Members", "Models"), SDK),
-    **dict.fromkeys(("Pools", "Projects", "Quotas", "ServiceAccounts", "Sessions", "Usage", "Users"), SDK),
+    **dict.fromkeys(("Budgets", "Pools", "Projects", "Quotas", "ServiceAccounts", "Sessions", "Usage", "Users"), SDK),
     "Job": "the domain object, and the SDK's handle of it",
     "Project": CUSTOM_RESOURCE,
 }
@@ -38,6 +38,7 @@ NO_GLOSSARY_ENTRY = {
     ),
     "KubeApiError": "a response of the Kubernetes API",
     **dict.fromkeys(("Column", "Session"), "internal to the CLI"),
+    "ScopedConnection": "internal to the database adapter",
 }
 """Frequent classes that the glossary leaves out, each with the reason."""
 

@@ -15,6 +15,8 @@ from windlass.services.base import ServiceDependencies, WorkerDependencies
 from windlass_api.dependencies import AppContext
 
 WORKER_MODULES = {
+    "platform/windlass/services/budgets.py": "",
+    "platform/windlass/services/settlement.py": "",
     "api/windlass_api/embedded.py": "adopts the running pipelines before the server starts",
     "api/windlass_api/job_runner.py": "",
     "platform/windlass/services/cluster_sync.py": "",
@@ -49,6 +51,7 @@ BEYOND_ONE_PROJECT = {
         "record_audit": "lets a user write the audit row of a change that is in no project",
     },
     "platform": {
+        "AllBudgets.page": "platform roles list all budgets",
         "AuditTrail.export": "the audit log is for platform roles",
         "AuditTrail.page": "the audit log is for platform roles",
         "AuditTrail.verify": "the audit log is for platform roles",
@@ -63,6 +66,7 @@ BEYOND_ONE_PROJECT = {
         "Pools.delete": "pools belong to the platform",
         "Pools.update": "pools belong to the platform",
         "Projects.page": "platform roles list all projects",
+        "_groups": "platform roles read the usage of all projects",
         "_entries": "the ledger of all projects",
         "get_metrics": "the age of the outbox",
     },

@@ -112,6 +112,7 @@ class AuditedScenario:
         self.call("removeMember", "DELETE", f"{P}/members/bob")
         self.call("putGroup", "PUT", f"{P}/groups/staff", json={"role": "viewer"})
         self.call("removeGroup", "DELETE", f"{P}/groups/staff")
+        self.call("putBudget", "PUT", f"{P}/budget", json={"gpu_hours": 9, "cost": None}, headers={"If-Match": '"0"'})
         self.call("putQuota", "PUT", f"{P}/quotas/big", json={"nominal": 2})
 
     def accounts(self) -> None:

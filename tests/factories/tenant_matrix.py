@@ -33,6 +33,7 @@ IDENTITIES = {
 }
 """Parameters of paths that name an object of a tenant."""
 SHARED = {
+    "month": "months are the same for all",
     "number": "versions count from 1 in each dataset and model",
     "path": "the files of every version have the same names",
     "pool": "pools belong to the platform",
@@ -61,6 +62,7 @@ PLAIN = {
         "error",
         "iss",
     ),
+    "group_by",
     # of the audit log, which platform roles read
     *("escape_formulas", "format", "head", "key", "outcome", "request_id", "since", "until"),
 }
@@ -90,6 +92,7 @@ BODIES: dict[str, Any] = {
     "putMember": {"role": "viewer"},
     "putGroup": {"role": "viewer"},
     "putQuota": {"nominal": 1},
+    "putBudget": {"gpu_hours": 1, "cost": None},
     "createDataset": {"name": "fresh", "task": "text-classification"},
     "updateDataset": {"description": "changed"},
     "cleanDatasetVersion": {"steps": [{"op": "deduplicate"}]},
@@ -155,7 +158,7 @@ class Matrix:
 
     def values(self, operation: ApiOperation, tenant: Tenant) -> dict[str, str]:
         """Return the values of the parameters for a tenant."""
-        values = dict(tenant.ids)
+        values = dict(tenant.ids, month="2026-01")
         if "/base-models" in operation.path:
             values["name"] = "tiny"
         elif operation.path.endswith("/metrics/{name}"):

@@ -20,7 +20,9 @@ from tests.integration.api.stored_runs import LOG, checkpoint, event, metric
 
 from windlass.db.row_security import TENANT_TABLES
 from windlass.db.session import SqlDatabase
+from windlass.domain.budgets import BudgetAlert
 from windlass.domain.projects import Member, Role, SubjectKind
+from windlass.domain.usage import RequestCounts, RequestUsage, month_of
 from windlass.services.base import RequestOrigin
 from windlass.services.keys import Keys
 from windlass.services.service_accounts import ServiceAccounts
@@ -136,6 +138,26 @@ def _api_of(harness: ControlPlaneHarness, database: SqlDatabase) -> FastAPI:
     return create_app(compose(settings, ports).app_context)
 
 
+def _add_usage(harness: ControlPlaneHarness, tenant: Tenant) -> None:
+    """Create a budget, an alert and counted requests."""
+    name, base = tenant.name, f"/v1/projects/{tenant.name}"
+    limits = {"gpu_hours": 9, "cost": None}
+    _expect(harness.client.put(f"{base}/budget", json=limits, headers={"If-Match": '"0"'}))
+    now = harness.clock.now()
+    with harness.database.write() as uow:
+        alert = BudgetAlert(project=tenant.uid, month=month_of(now), percent=80, reached_at=now)
+        uow.project(tenant.uid).budget_alerts.add(alert)
+        used = RequestUsage(
+            project=tenant.uid,
+            api_key="",
+            endpoint=f"{name}-live",
+            model=f"{name}-model",
+            number=1,
+            counts=RequestCounts(),
+        )
+        uow.request_usage.record("api-1", now, [used])
+
+
 def _fill(harness: ControlPlaneHarness, tenant: Tenant) -> None:
     """Create an object of every kind."""
     name, base = tenant.name, f"/v1/projects/{tenant.name}"
@@ -161,6 +183,7 @@ def _fill(harness: ControlPlaneHarness, tenant: Tenant) -> None:
     declared = {"name": f"{name}.csv", "bytes": 3, "sha256": "0" * 64}
     upload = harness.client.post(f"{base}/uploads", json={"dataset": f"{name}-data", "files": [declared]})
     change = harness.client.put(f"{base}/quotas/{POOL}", json={"nominal": 5})
+    _add_usage(harness, tenant)
     waiting = harness.submit(name, key=f"{name}-waiting", **spec)
     keys = Keys(harness.deps, ADMIN)
     key, secret = keys.create(tenant.member(Role.VIEWER), name=f"{name} key", project=name)

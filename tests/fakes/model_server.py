@@ -25,6 +25,8 @@ class StubModelServer:
     stuck: bool = False
     events: bool = False
     """Whether the answer is an event stream that begins and never ends."""
+    stream: bytes = b""
+    """An event stream that ends."""
     requests: list[str] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
     disconnected: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -55,6 +57,13 @@ def stub_model_server() -> Iterator[StubModelServer]:
                 self.close_connection = True
                 assert self.connection.recv(1) == b"", "the peer closes the connection"
                 stub.disconnected.release()
+                return
+            if stub.stream:
+                self.send_response(200)
+                self.send_header("content-type", "text/event-stream")
+                self.send_header("content-length", str(len(stub.stream)))
+                self.end_headers()
+                self.wfile.write(stub.stream)
                 return
             answer = stub.respond(json.loads(body)) if stub.respond and status == 200 else stub.answer
             if failure:

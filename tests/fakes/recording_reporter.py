@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from windlass.domain.reports import CheckpointItem, CheckpointPrunedItem, Command
+from windlass.domain.reports import CheckpointItem, CheckpointPrunedItem, Command, PhasesItem
 
 
 class RecordingReporter:
@@ -13,6 +13,7 @@ class RecordingReporter:
         self.events: list[tuple[str, dict[str, object]]] = []
         self.checkpoints: list[CheckpointItem] = []
         self.pruned: list[CheckpointPrunedItem] = []
+        self.items: list[CheckpointItem | CheckpointPrunedItem | PhasesItem] = []
         self.acknowledges = True
         self.on_point: Callable[[str, int], None] = lambda _name, _step: None
         self._at, self._fenced_at = at or {}, fenced_at
@@ -40,18 +41,19 @@ class RecordingReporter:
         assert message
         self.events.append((code, context))
 
-    def put(self, item: CheckpointItem | CheckpointPrunedItem) -> int:
-        """Record a checkpoint or its deletion."""
+    def put(self, item: CheckpointItem | CheckpointPrunedItem | PhasesItem) -> int:
+        """Record a checkpoint, its deletion, or the phases."""
+        self.items.append(item)
         if isinstance(item, CheckpointItem):
             self.checkpoints.append(item)
-        else:
+        elif isinstance(item, CheckpointPrunedItem):
             self.pruned.append(item)
-        return len(self.checkpoints) + len(self.pruned)
+        return len(self.items)
 
     @property
     def acknowledged(self) -> int:
-        """All checkpoints and deletions, or none if ``acknowledges`` is false."""
-        return len(self.checkpoints) + len(self.pruned) if self.acknowledges else 0
+        """All items, or none if ``acknowledges`` is false."""
+        return len(self.items) if self.acknowledges else 0
 
     def series(self, name: str) -> dict[int, float]:
         """Return a series; asserts that no step was reported twice."""

@@ -33,6 +33,11 @@ def sse(content: dict[str, Any]) -> bytes:
 SSE_DONE = b"data: [DONE]\n\n"
 
 
+def sse_usage(prompt: int, completion: int) -> bytes:
+    """Return a comment with the tokens so far. The API counts them; clients ignore comments."""
+    return b": usage %d %d\n\n" % (prompt, completion)
+
+
 class ChatApp:
     """The served application: ``POST /chat/completions``, ``GET /healthz``."""
 
@@ -92,7 +97,7 @@ class ChatApp:
         if not body.stream:
             return await _whole(answer, deltas, len(prompt))
         with_usage = body.stream_options is not None and body.stream_options.include_usage
-        events = _events(answer, deltas, len(prompt) if with_usage else None)
+        events = _events(answer, deltas, len(prompt), with_usage=with_usage)
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     def _decode(self, ids: Sequence[int]) -> str:
@@ -122,19 +127,19 @@ async def _whole(answer: CompletionBuilder, deltas: AsyncGenerator[Delta, None],
 
 
 async def _events(
-    answer: CompletionBuilder, deltas: AsyncGenerator[Delta, None], usage_prompt: int | None
+    answer: CompletionBuilder, deltas: AsyncGenerator[Delta, None], prompt: int, *, with_usage: bool
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the server-sent events; ``usage_prompt`` is the prompt's length when usage was requested."""
+    """Yield the server-sent events; ``prompt`` is its length in tokens."""
     try:
         async with aclosing(deltas) as stream:
-            yield sse(answer.chunk({"role": "assistant", "content": ""}))
+            yield sse_usage(prompt, 0) + sse(answer.chunk({"role": "assistant", "content": ""}))
             last = Delta()
             async for last in stream:
                 if last.text:
-                    yield sse(answer.chunk({"content": last.text}))
-        yield sse(answer.chunk({}, last.finish))
-        if usage_prompt is not None:
-            yield sse(answer.usage_chunk(usage(usage_prompt, last.tokens)))
+                    yield sse_usage(prompt, last.tokens) + sse(answer.chunk({"content": last.text}))
+        yield sse_usage(prompt, last.tokens) + sse(answer.chunk({}, last.finish))
+        if with_usage:
+            yield sse(answer.usage_chunk(usage(prompt, last.tokens)))
     except WindlassError as error:
         yield sse(error_body(error))
     yield SSE_DONE

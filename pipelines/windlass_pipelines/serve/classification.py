@@ -15,6 +15,7 @@ from windlass.domain.errors import WindlassError
 from windlass_pipelines.serve.artifact import ArtifactMetadata
 from windlass_pipelines.serve.classifier import Classifier, PredictRequest, TextScores, prediction
 from windlass_pipelines.serve.loading import load
+from windlass_pipelines.serve.openai_schema import usage
 from windlass_pipelines.serve.web import dispatch, problem_response, read_json
 
 
@@ -54,6 +55,7 @@ class TextClassificationApp:
             "model": self._model_name,
             "predictions": [prediction(self._classifier.labels, item, body.top_k) for item in scored],
             "truncated": [index for index, item in enumerate(scored) if item.truncated],
+            "usage": usage(sum(item.tokens for item in scored), 0),
         }
         return JSONResponse(content)
 

@@ -30,6 +30,8 @@ class TextScores:
 
     probabilities: list[float]
     truncated: bool
+    tokens: int
+    """Tokens that the model has read."""
 
 
 class Classifier:
@@ -59,7 +61,7 @@ class Classifier:
             features = {name: [values[row] for row in rows] for name, values in encoded.items()}
             probabilities.update(zip(rows, self._forward(features), strict=True))
         return [
-            TextScores(probabilities[row], lengths[row] >= self._max_length and self._is_longer(text))
+            TextScores(probabilities[row], lengths[row] >= self._max_length and self._is_longer(text), lengths[row])
             for row, text in enumerate(texts)
         ]
 

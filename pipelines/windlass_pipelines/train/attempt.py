@@ -34,6 +34,7 @@ from windlass_pipelines.train.distributed import DistributedContext
 from windlass_pipelines.train.input_files import fetch_once
 from windlass_pipelines.train.methods import method_for
 from windlass_pipelines.train.models import load_config
+from windlass_pipelines.train.phases import PhaseClock
 from windlass_pipelines.train.pooling import MEAN, OWN_HEAD, needs_mean_pooling
 from windlass_pipelines.train.report_data import TrainingSummary, build_report_data, describe_dataset
 from windlass_pipelines.train.result import AttemptFencedError, AttemptResult, StoppedError, TrainingError
@@ -83,6 +84,7 @@ class AttemptRun:
         wrap: Callable[[nn.Module], nn.Module],
     ) -> None:
         """``wrap`` wraps a module for data-parallel training on its device."""
+        self.phases = PhaseClock()
         self._context, self._acquired, self._dist, self._reporter = environment.context, acquired, dist, reporter
         self._transfer, self._wrap = transfer, wrap
         attempt_folder = environment.workspace / "attempts" / str(acquired.attempt)
@@ -146,6 +148,7 @@ class AttemptRun:
             max_seconds=spec.max_duration_seconds,
             previous_seconds=self._acquired.trained_seconds,
             wrap=self._wrap,
+            phases=self.phases,
         )
         trainer = Trainer(inputs, self._dist, self._reporter, checkpoints if self._dist.is_main else None, start)
         trainer.progress.baseline = baseline
@@ -207,7 +210,9 @@ class AttemptRun:
     def _evaluate_baseline(self, task: TaskAdapter, model: nn.Module, data: _Data) -> EvaluationResult | None:
         split = data.eval_split
         model.eval()
-        return _drop_non_finite(task.evaluate_baseline(model, data.rows[split], data.examples[split], self._dist))
+        with self.phases.phase("evaluation"):
+            scored = task.evaluate_baseline(model, data.rows[split], data.examples[split], self._dist)
+        return _drop_non_finite(scored)
 
     def _log_plan(self, trainer: Trainer, model_info: BaseModelInfo, data: _Data) -> None:
         step = trainer.progress.step

@@ -6,6 +6,7 @@ import secrets
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from windlass.runtime.context import RAY_ADDRESS_VARIABLE, RunEnvironment
 from windlass.runtime.flush import flush_reports
 from windlass.runtime.net import is_connection_refused
 from windlass.runtime.reporter import Reporter
+from windlass_pipelines.train.phases import STARTED_AT
 from windlass_pipelines.train.result import AttemptResult
 
 REPORTED, LOST, FENCED = 0, 1, 3
@@ -40,6 +42,7 @@ _LOGICAL_CPUS = 0.001
 """The job is already admitted; Ray must not queue it for logical CPUs."""
 _PEER_FAILURE_MARKERS = ("[gloo/", "[/gloo", "NCCL", "DistBackendError", "DistNetworkError", "Connection reset by peer")
 """Parts of the error messages of a worker whose peer died."""
+_IMPORTED_AT = time.time()
 _log = logging.getLogger(__name__)
 
 
@@ -102,6 +105,7 @@ def report_result(environment: RunEnvironment, reporter: Reporter, result: Attem
         evaluation=result.evaluation,
         warnings=result.warnings,
         trained_seconds=result.trained_seconds,
+        phases=result.phases,
         time=datetime.now(UTC),
     )
     if flush_reports(environment, timeout=_FLUSH_SECONDS, exclude="driver"):
@@ -118,7 +122,7 @@ def report_result(environment: RunEnvironment, reporter: Reporter, result: Attem
 def run_on_ray(environment: RunEnvironment, acquired: AcquireAttemptReply) -> AttemptResult:
     """Train on the Ray whose address the launcher has set. Raises as ``fit``."""
     context = environment.context
-    config = {**environment.variables(), "acquired": acquired.model_dump_json()}
+    config = {**environment.variables(), "acquired": acquired.model_dump_json(), STARTED_AT: str(_IMPORTED_AT)}
     name = f"{context.identity.name}-a{acquired.attempt}"
     return fit(_train_loop_per_worker, config, name, context.inputs.world_size, environment.workspace)
 

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from windlass.domain.artifacts import Manifest
-from windlass.domain.reports import JobWarning, ResultStatus
+from windlass.domain.reports import JobWarning, PhaseSeconds, ResultStatus
 
 
 class TrainingError(Exception):
@@ -40,3 +40,4 @@ class AttemptResult(BaseModel):
     evaluation: dict[str, Any] | None = None
     warnings: tuple[JobWarning, ...] = ()
     trained_seconds: float = 0.0
+    phases: PhaseSeconds | None = None

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from windlass.domain.errors import WindlassError
-from windlass.domain.reports import CheckpointItem, CheckpointPrunedItem, Command
+from windlass.domain.reports import CheckpointItem, CheckpointPrunedItem, Command, PhasesItem
 from windlass.domain.specs import ResolvedTraining
 from windlass_pipelines.train.batches import BatchPlan, EncodedExample, RowIndices, rank_micro_batches
 from windlass_pipelines.train.checkpoints import (
@@ -35,6 +35,7 @@ from windlass_pipelines.train.optimizer import (
     restore_weights,
     trainable,
 )
+from windlass_pipelines.train.phases import PhaseClock
 from windlass_pipelines.train.result import AttemptFencedError, StoppedError, TrainingError
 from windlass_pipelines.train.schedule import EarlyStoppingState, learning_rate, total_steps
 from windlass_pipelines.train.tasks import TaskAdapter, TensorBatch, to_device
@@ -48,6 +49,7 @@ _SYNC_EVERY_STEPS = 10
 _MAX_CURVE_POINTS = 5000
 _COMMAND_RANK = {Command.CONTINUE: 0, Command.PREEMPT: 1, Command.CANCEL: 2}
 _FENCED_RANK = 3
+TrainerItem = CheckpointItem | CheckpointPrunedItem | PhasesItem
 
 
 class ProgressReporter(Protocol):
@@ -67,8 +69,8 @@ class ProgressReporter(Protocol):
     def event(self, code: str, message: str, **report: object) -> None:
         """Report an event."""
 
-    def put(self, item: CheckpointItem | CheckpointPrunedItem) -> int:
-        """Report a checkpoint or its deletion; returns the item's ordinal."""
+    def put(self, item: TrainerItem) -> int:
+        """Report a checkpoint, its deletion, or the phases; returns the item's ordinal."""
 
     @property
     def acknowledged(self) -> int:
@@ -88,7 +90,7 @@ class NullReporter:
     def event(self, code: str, message: str, **report: object) -> None:
         """Drop it."""
 
-    def put(self, item: CheckpointItem | CheckpointPrunedItem) -> int:
+    def put(self, item: TrainerItem) -> int:
         """Drop it."""
         del item
         return 0
@@ -121,6 +123,7 @@ class TrainingInputs:
     """Training time of the previous attempts, which counts towards ``max_seconds``."""
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
     """Wraps a module for data-parallel training and moves it to its device."""
+    phases: PhaseClock = field(default_factory=PhaseClock)
 
 
 class Trainer:
@@ -136,6 +139,7 @@ class Trainer:
     ) -> None:
         """``checkpoints`` is None on all ranks but 0. ``start`` is the checkpoint to resume from."""
         self._inputs, self._dist, self._reporter, self._checkpoints = inputs, dist, reporter, checkpoints
+        self._phases = inputs.phases
         self._module = inputs.wrap(LossModule(inputs.model, inputs.task))
         self._parameters = trainable(inputs.model)
         spec = inputs.spec
@@ -179,6 +183,7 @@ class Trainer:
             TrainingError: ``loss_not_finite`` or ``max_duration_exceeded``.
         """
         self._started_at = self._last_flush = time.monotonic()
+        self._phases.enter("training")
         self._inputs.model.train()
         while self.progress.step < self.total_steps and not self._patience_exhausted():
             step = self.progress.step + 1
@@ -189,14 +194,16 @@ class Trainer:
             save = last or step % self._inputs.spec.checkpoint_every_steps == 0
             if validate or save or self._dist.world_size == 1 or step % _SYNC_EVERY_STEPS == 0:
                 self._flush_metrics(force=validate or save)
-                if validate:
-                    self._validate()
-                if save:
-                    self._save()
+                with self._phases.phase("evaluation"):
+                    if validate:
+                        self._validate()
+                    if save:
+                        self._save()
                 self._delete_pruned()
                 self._check_commands()
         stopped_early = self.progress.step < self.total_steps
         self._flush_metrics(force=True)
+        self._phases.enter("evaluation")
         self._save()
         self._delete_pruned()
         if self._best is not None:
@@ -226,8 +233,9 @@ class Trainer:
         return total, norm, sum(len(self._inputs.train[i].ids) for i in rows)
 
     def _micro_batch(self, part: RowIndices, rows: RowIndices, weight: int, *, sync_gradients: bool) -> Tensor:
-        examples = [self._inputs.train[i] for i in (part if len(part) else rows[:1])]
-        batch = to_device(self._inputs.task.collate(examples), self._dist.device)
+        with self._phases.phase("data_wait"):
+            examples = [self._inputs.train[i] for i in (part if len(part) else rows[:1])]
+            batch = to_device(self._inputs.task.collate(examples), self._dist.device)
         with self._gradient_sync(sync_gradients=sync_gradients), self._autocast():
             loss: Tensor = self._module(batch) * ((1.0 if len(part) else 0.0) / weight)
             # DDP averages the gradients over the ranks; the mean over all targets needs their sum
@@ -273,6 +281,8 @@ class Trainer:
             self._log_line(f"step {last} of {self.total_steps}: {values}")
         self._pending_losses.clear()
         self._last_flush = now
+        if self._phases.is_due():
+            self._reporter.put(self._phases.report())
 
     def _log_line(self, text: str) -> None:
         """Log a line of progress. All ranks have the same values, so only rank 0 writes them."""
@@ -325,6 +335,7 @@ class Trainer:
             )
             return
         self._saved_step = self.progress.step
+        self._reporter.put(self._phases.report())  # before the checkpoint: the steps until now are kept
         self._reported_checkpoints.append((self._reporter.put(item), item.step))
         acknowledged = [step for ordinal, step in self._reported_checkpoints if ordinal <= self._reporter.acknowledged]
         for obsolete in self._checkpoints.obsolete(safe_step=max(acknowledged, default=0)):
@@ -352,7 +363,8 @@ class Trainer:
             raise StoppedError("cancelled")
         if command == _COMMAND_RANK[Command.PREEMPT]:
             self._flush_metrics(force=True)
-            self._save()
+            with self._phases.phase("evaluation"):
+                self._save()
             raise StoppedError("preempted")
         if overdue and self.progress.step < self.total_steps:
             raise TrainingError(

@@ -34,6 +34,7 @@ from windlass_pipelines.train.driver import (
     set_up_logging,
     start_reporter,
 )
+from windlass_pipelines.train.phases import STARTED_AT
 
 _ATTEMPT_FILE = "attempt_file"
 """Setting with the path of the file that ends the wait, which holds the ``config`` of ``train.worker.train``."""
@@ -72,7 +73,7 @@ class _Assignment:
         if isinstance(acquired, int):
             os._exit(acquired)
         self.environment, self.reporter = environment, start_reporter(environment, acquired)
-        config = {**environment.variables(), "acquired": acquired.model_dump_json()}
+        config = {**environment.variables(), "acquired": acquired.model_dump_json(), STARTED_AT: str(time.time())}
         write_atomic(self.attempt_file, json.dumps(config))
 
 

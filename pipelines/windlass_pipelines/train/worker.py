@@ -1,6 +1,7 @@
 """The training function of every Ray Train worker: sets up its rank, runs the attempt, returns the result."""
 
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,11 +19,14 @@ from windlass.storage.transfers import folder_transfer
 from windlass_pipelines.train.attempt import AttemptRun, torch_threads
 from windlass_pipelines.train.distributed import DistributedContext
 from windlass_pipelines.train.logs import capture_output
+from windlass_pipelines.train.phases import STARTED_AT
 from windlass_pipelines.train.result import AttemptFencedError, AttemptResult, StoppedError, TrainingError
 from windlass_pipelines.train.trainer import NullReporter, ProgressReporter
 
 _log = logging.getLogger(__name__)
 _CLOSE_SECONDS = 10.0
+_MAX_START_SECONDS = 3600.0
+"""More is the difference of two clocks."""
 _DETERMINISTIC = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, RuntimeError)
 """Errors that the same data and settings cause again, unless they come from a device or from a connection."""
 _TRANSIENT_MARKERS = ("cuda", "cudnn", "cublas", "nccl", "gloo", "distbackend", "distnetwork", "connection")
@@ -50,10 +54,16 @@ def train(config: dict[str, str]) -> dict[str, Any] | None:
             stack.callback(rank0.close, timeout=_CLOSE_SECONDS if drain is None else drain)
             stack.enter_context(capture_output(rank0.log))
             reporter = cast("ProgressReporter", rank0)
-        result = run_to_result(
-            AttemptRun(environment, acquired, dist, reporter, folder_transfer(environment), _wrap_for(dist))
-        )
+        attempt = AttemptRun(environment, acquired, dist, reporter, folder_transfer(environment), _wrap_for(dist))
+        attempt.phases.add_start(_seconds_since(config.get(STARTED_AT)))
+        result = run_to_result(attempt)
+    result = result.model_copy(update={"phases": attempt.phases.seconds()})
     return result.model_dump(mode="json") if dist.is_main else None
+
+
+def _seconds_since(started_at: str | None) -> float:
+    """Return the time since the driver began to start, by the clocks of both machines."""
+    return 0.0 if started_at is None else min(max(0.0, time.time() - float(started_at)), _MAX_START_SECONDS)
 
 
 def run_to_result(attempt: AttemptRun) -> AttemptResult:

@@ -8,6 +8,7 @@ from rich.text import Text
 from windlass.cli.safe_text import lines, one_line
 from windlass.domain.errors import (
     BadRequestError,
+    BudgetExceededError,
     ChecksumMismatchError,
     ConflictError,
     ForbiddenError,
@@ -41,6 +42,7 @@ _EXIT_CODES: tuple[tuple[type[WindlassError], int], ...] = (
     (UnauthenticatedError, 3),
     (ForbiddenError, 3),
     (NotFoundError, 4),
+    (BudgetExceededError, 6),
     (ConflictError, 5),
     (IdempotencyMismatchError, 5),
     (PreconditionFailedError, 5),

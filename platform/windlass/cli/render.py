@@ -38,6 +38,7 @@ STYLES = {
     "waits": "yellow",
     "warning": "yellow",
     "cancelling": "yellow",
+    "exhausted": "bold red",
     "cancelled": "dim",
     "stopped": "dim",
 }

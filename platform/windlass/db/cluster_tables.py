@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, Integer
 from sqlmodel import Field, SQLModel
 
-from windlass.db.columns import Instant, instant, json_value, key, partial_index
+from windlass.db.columns import instant, json_value, key
 
 
 class QuotaChangeTable(SQLModel, table=True):
@@ -59,15 +59,3 @@ class DemandTable(SQLModel, table=True):
     terminating: bool
     tiebreak: str
     reason: dict[str, Any] | None = json_value(null=True)
-
-
-class GpuReservationTable(SQLModel, table=True):
-    __tablename__ = "gpu_reservation"
-    __table_args__ = (partial_index("ix_gpu_reservation_held", "job", where="released_at IS NULL"),)
-    job: str = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
-    holder: str = key()
-    reserved_at: datetime = Field(sa_column=Column(Instant, primary_key=True))
-    project: str
-    pool: str
-    gpus: int
-    released_at: datetime | None = instant(null=True)

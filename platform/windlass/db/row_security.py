@@ -53,7 +53,9 @@ class TableAccess:
 
 TENANT_TABLES: Final[Mapping[str, TableAccess]] = {
     "api_key": TableAccess(rows=_any(_OWN_PROJECT, _OWN_USER, _PLATFORM), read=_is("id", Setting.FIND_KEY)),
-    "attempt": TableAccess(),
+    "attempt": TableAccess(read=_PLATFORM),
+    "budget": TableAccess(read=_PLATFORM),
+    "budget_alert": TableAccess(_READ, read=_PLATFORM),
     # users also change what is in no project, such as their keys
     "audit": TableAccess(_APPEND, rows=_any(_OWN_PROJECT, _is("actor", Setting.USER), _PLATFORM)),
     "checkpoint": TableAccess(),
@@ -64,7 +66,8 @@ TENANT_TABLES: Final[Mapping[str, TableAccess]] = {
     "queue_quota": TableAccess(_READ, rows="true"),
     "endpoint": TableAccess(),
     "event": TableAccess(),
-    "gpu_reservation": TableAccess(_READ),
+    "gpu_reservation": TableAccess(_READ, read=_PLATFORM),
+    "gpu_usage": TableAccess(_READ, read=_PLATFORM),
     "idempotency_record": TableAccess(),
     "job": TableAccess(read=f"{_PLATFORM} AND {_is('base_model', Setting.FIND_BASE_MODEL)}"),
     "lineage": TableAccess(),
@@ -82,6 +85,7 @@ TENANT_TABLES: Final[Mapping[str, TableAccess]] = {
     "queue_time_sample": TableAccess(_READ, read=_PLATFORM),
     "quota": TableAccess(_READ, read=_PLATFORM),
     "quota_change": TableAccess(read=_PLATFORM),
+    "request_usage": TableAccess(("SELECT", "INSERT", "UPDATE"), read=_PLATFORM),
     "report_cursor": TableAccess(rows=_OWN_JOB),
     "service_account": TableAccess(),
     "run": TableAccess(
@@ -99,6 +103,7 @@ GLOBAL_TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "base_model": _WRITE,
     "cluster_sync_status": _READ,
     "pool": _READ,
+    "pool_price": _READ,
     "request_load": _WRITE,
     "user_account": _WRITE,
     "user_session": _WRITE,

@@ -10,7 +10,14 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, text
 from sqlmodel import SQLModel
 
-from windlass.db import audit_tables, cluster_tables, identity_tables, tables, worker_tables  # noqa: F401 - importing them declares the tables
+from windlass.db import (  # noqa: F401 - importing them declares the tables
+    audit_tables,
+    cluster_tables,
+    identity_tables,
+    metering_tables,
+    tables,
+    worker_tables,
+)
 from windlass.db.migrate import lock_migrations
 from windlass.db.row_security import DatabaseRoles, secure_rows
 

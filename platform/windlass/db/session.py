@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 from windlass.db import audit_tables as a
 from windlass.db import cluster_tables as c
 from windlass.db import identity_tables as i
+from windlass.db import metering_tables as m
 from windlass.db import tables as t
 from windlass.db.admission import SqlAdmissionStore
 from windlass.db.audit_chain import SqlAuditChain
@@ -20,10 +21,12 @@ from windlass.db.lookups import SqlMemberships, SqlRunLookup, read_cohorts
 from windlass.db.outbox import SqlOutbox
 from windlass.db.repository import SqlRepository, table_of
 from windlass.db.request_loads import SqlRequestLoadStore
+from windlass.db.request_usage import SqlRequestUsageStore
 from windlass.db.row_scope import RowScope, ScopedConnection, Setting, in_scope
 from windlass.db.tombstones import SqlTombstoneStore
 from windlass.db.uptime import SqlUptimeStore
 from windlass.domain.audit import AuditEntry
+from windlass.domain.budgets import BudgetAlert, ProjectBudget
 from windlass.domain.cluster_sync import ClusterSyncStatus, QueueQuota, QuotaChange, StoredDemand
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
@@ -33,6 +36,7 @@ from windlass.domain.jobs import Attempt, Job, Run
 from windlass.domain.models import CatalogueModel, Model, ModelVersion
 from windlass.domain.projects import ApiKey, Member, Pool, Project, QueueTimeSample, StoredQuota
 from windlass.domain.records import Checkpoint, IdempotencyRecord, LineageEdge
+from windlass.domain.usage import GpuUsage, PoolPrice
 from windlass.kit.fair_lock import FairLock
 from windlass.ports import (
     AdmissionStore,
@@ -49,6 +53,7 @@ from windlass.ports import (
     ReadRepository,
     Repository,
     RequestLoadStore,
+    RequestUsageStore,
     TombstoneStore,
     UptimeStore,
     WorkerReadUnitOfWork,
@@ -102,9 +107,14 @@ class SqlAllProjectsData:
         self.jobs: Repository[Job, f.JobFilter] = rows(t.JobTable, Job, "job", deleted_at=None)
         self.runs: Repository[Run, f.RunFilter] = rows(t.RunTable, Run, "run")
         self.gpu_reservations: Repository[GpuReservation, f.GpuReservationFilter] = rows(
-            c.GpuReservationTable, GpuReservation, "GPU reservation"
+            m.GpuReservationTable, GpuReservation, "GPU reservation"
         )
-        self.attempts: Repository[Attempt, f.AttemptFilter] = rows(t.AttemptTable, Attempt, "attempt")
+        self.gpu_usage: Repository[GpuUsage, f.GpuUsageFilter] = rows(m.GpuUsageTable, GpuUsage, "GPU usage")
+        self.budgets: Repository[ProjectBudget, f.BudgetFilter] = rows(m.BudgetTable, ProjectBudget, "budget")
+        self.budget_alerts: Repository[BudgetAlert, f.BudgetAlertFilter] = rows(
+            m.BudgetAlertTable, BudgetAlert, "budget alert"
+        )
+        self.attempts: Repository[Attempt, f.AttemptFilter] = rows(m.AttemptTable, Attempt, "attempt")
         self.checkpoints: Repository[Checkpoint, f.CheckpointFilter] = rows(t.CheckpointTable, Checkpoint, "checkpoint")
         self.models: Repository[Model, f.ModelFilter] = rows(t.ModelTable, Model, "model")
         self.model_versions: Repository[ModelVersion, f.ModelVersionFilter] = rows(
@@ -132,6 +142,12 @@ class SqlPlatformData:
     def __init__(self, connection: ScopedConnection, changes: Changes) -> None:
         self._connection = connection.narrowed({Setting.PLATFORM: "on"})
         self._changes = changes
+        self.attempts: ReadRepository[Attempt, f.AttemptFilter] = self._rows(m.AttemptTable, Attempt, "attempt")
+        self.gpu_reservations: ReadRepository[GpuReservation, f.GpuReservationFilter] = self._rows(
+            m.GpuReservationTable, GpuReservation, "GPU reservation"
+        )
+        self.gpu_usage: ReadRepository[GpuUsage, f.GpuUsageFilter] = self._rows(m.GpuUsageTable, GpuUsage, "GPU usage")
+        self.budgets: ReadRepository[ProjectBudget, f.BudgetFilter] = self._rows(m.BudgetTable, ProjectBudget, "budget")
         self.quotas: ReadRepository[StoredQuota, f.QuotaFilter] = self._rows(t.QuotaTable, StoredQuota, "quota")
         self.quota_changes: ReadRepository[QuotaChange, f.QuotaChangeFilter] = self._rows(
             c.QuotaChangeTable, QuotaChange, "quota change"
@@ -167,6 +183,7 @@ class SqlUnitOfWork:
         self.users: Repository[UserAccount, f.UserFilter] = rows(i.UserAccountTable, UserAccount, "user")
         self.sessions: Repository[UserSession, f.SessionFilter] = rows(i.UserSessionTable, UserSession, "session")
         self.pools: Repository[Pool, f.PoolFilter] = rows(t.PoolTable, Pool, "pool")
+        self.pool_prices: Repository[PoolPrice, f.PoolPriceFilter] = rows(m.PoolPriceTable, PoolPrice, "price")
         self.base_models: Repository[CatalogueModel, f.BaseModelFilter] = rows(
             t.BaseModelTable, CatalogueModel, "base model"
         )
@@ -181,6 +198,7 @@ class SqlUnitOfWork:
         self.outbox: Outbox = SqlOutbox(connection, clock, self.changes)
         self.tombstones: TombstoneStore = SqlTombstoneStore(connection, self.changes)
         self.request_loads: RequestLoadStore = SqlRequestLoadStore(connection, self.changes)
+        self.request_usage: RequestUsageStore = SqlRequestUsageStore(connection)
         self.uptime: UptimeStore = SqlUptimeStore(connection)
         self._runs: ReadRepository[Run, f.RunFilter] = SqlRunLookup(connection, self.changes)
 

@@ -172,6 +172,7 @@ class JobTable(SQLModel, table=True):
     warnings: list[dict[str, Any]] = json_value()
     retry_of: str | None
     created_by: str
+    created_with: str
     created_at: datetime = instant()
     changed_at: datetime = instant()
     queued_at: datetime | None = instant(null=True)
@@ -202,23 +203,6 @@ class RunTable(SQLModel, table=True):
     created_at: datetime = instant()
     ended_at: datetime | None = instant(null=True)
     version: int
-
-
-class AttemptTable(SQLModel, table=True):
-    __tablename__ = "attempt"
-    job: str = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
-    number: int = Field(primary_key=True)
-    project: str
-    run: str
-    trainer: str
-    state: str
-    acquired_at: datetime = instant()
-    heartbeat_at: datetime = instant()
-    heartbeats: int
-    ended_at: datetime | None = instant(null=True)
-    resumed_from_step: int | None
-    trained_seconds: float
-    result: dict[str, Any] | None = json_value(null=True)
 
 
 class CheckpointTable(SQLModel, table=True):

@@ -7,6 +7,7 @@ from sqlalchemy import Table, delete, select, update
 
 from windlass.db import cluster_tables as c
 from windlass.db import identity_tables as i
+from windlass.db import metering_tables as m
 from windlass.db import tables as t
 from windlass.db.repository import delete_rows, table_of
 from windlass.db.row_scope import ScopedConnection
@@ -24,8 +25,8 @@ _OF_JOB = tuple(
         t.LogChunkTable,
         t.ReportCursorTable,
         t.CheckpointTable,
-        t.AttemptTable,
-        c.GpuReservationTable,
+        m.AttemptTable,
+        m.GpuReservationTable,
         t.RunTable,
     )
 )
@@ -45,6 +46,9 @@ _OF_PROJECT = tuple(
         i.ApiKeyTable,
         i.ServiceAccountTable,
         c.QuotaChangeTable,
+        m.BudgetTable,
+        m.BudgetAlertTable,
+        m.GpuReservationTable,
     )
 )
 _PARENTS = 200

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from windlass.domain.audit import FieldChange
+from windlass.domain.budgets import ProjectBudget
 from windlass.domain.cluster_sync import QuotaSpec
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
@@ -29,6 +30,7 @@ AUDITED_FIELDS: Mapping[type[DomainModel], tuple[str, ...]] = {
     ModelVersion: ("decision", "job", "dataset_version"),
     Pool: ("capacity", "gpu_type", "max_gpus_per_job", "price_per_gpu_hour", "gpu_memory_bytes"),
     Project: ("display_name", "cohort", "priority_ceiling"),
+    ProjectBudget: ("cost", "gpu_time"),
     QuotaSpec: ("nominal", "borrowing_limit", "lending_limit"),
     ServiceAccount: ("role", "description"),
     Upload: ("files", "options", "state"),

@@ -46,6 +46,9 @@ class ObservedReservation(DomainModel):
     workload: str
     """Uid of the Workload."""
     job: str
+    """Id of the job, or name of the warm trainer."""
+    project: str = ""
+    """Uid of the project of a warm trainer."""
     pool: str = ""
     gpus: int = 0
     reserved_at: datetime | None = None

@@ -141,6 +141,12 @@ class LimitReachedError(ConflictError):
     code = "limit_reached"
 
 
+class BudgetExceededError(LimitReachedError):
+    """The project has used its budget of this month, so it accepts no new jobs; ``context`` has what is used."""
+
+    code = "budget_exceeded"
+
+
 class FencedError(ConflictError):
     """The caller's attempt is no longer the active one of its job: it must stop writing and exit."""
 

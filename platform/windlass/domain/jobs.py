@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from windlass.domain.errors import InvalidTransitionError
-from windlass.domain.reports import JobWarning, ResultItem
+from windlass.domain.reports import JobWarning, PhaseSeconds, ResultItem
 from windlass.domain.specs import JobSpec
 
 
@@ -99,6 +99,8 @@ class Job(DomainModel):
     """About its dataset version, from the start; and about its training and result, from the registration."""
     retry_of: str | None = None
     created_by: str
+    created_with: str = ""
+    """``Principal.usage_key`` of the request; empty: not known."""
     created_at: datetime
     changed_at: datetime
     queued_at: datetime | None = None
@@ -199,4 +201,8 @@ class Attempt(DomainModel):
     ended_at: datetime | None = None
     resumed_from_step: int | None = None
     trained_seconds: float = 0.0
+    phases: PhaseSeconds | None = None
+    """What its trainer has spent its time on; None: it has not reported it."""
+    kept_seconds: float = 0.0
+    """Seconds of its optimizer steps up to its last committed checkpoint."""
     result: ResultItem | None = None

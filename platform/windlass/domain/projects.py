@@ -34,6 +34,9 @@ class Permission(StrEnum):
     AUDIT_READ = "audit:read"
     BASE_MODELS_READ = "base-models:read"
     BASE_MODELS_WRITE = "base-models:write"
+    BUDGETS_READ = "budgets:read"
+    BUDGETS_READ_ALL = "budgets:read-all"
+    BUDGETS_WRITE = "budgets:write"
     DATASETS_READ = "datasets:read"
     DATASETS_WRITE = "datasets:write"
     ENDPOINTS_PREDICT = "endpoints:predict"
@@ -60,6 +63,7 @@ class Permission(StrEnum):
     SERVICE_ACCOUNTS_WRITE = "service-accounts:write"
     SESSIONS_OWN = "sessions:own"
     USAGE_READ = "usage:read"
+    USAGE_READ_ALL = "usage:read-all"
     USERS_READ = "users:read"
     USERS_WRITE = "users:write"
     WHOAMI = "whoami:read"
@@ -68,6 +72,7 @@ class Permission(StrEnum):
 _P = Permission
 _VIEWER = frozenset(
     {
+        _P.BUDGETS_READ,
         _P.DATASETS_READ,
         _P.ENDPOINTS_PREDICT,
         _P.ENDPOINTS_READ,
@@ -88,7 +93,7 @@ GRANTS: dict[Role, frozenset[Permission]] = {Role.VIEWER: _VIEWER, Role.EDITOR: 
 """The permissions of each role within its project."""
 
 PLATFORM_GRANTS: dict[PlatformRole, frozenset[Permission]] = {
-    PlatformRole.VIEWER: frozenset(each for each in _P if each.value.endswith(":read")) | {_P.QUOTAS_READ_ALL},
+    PlatformRole.VIEWER: frozenset(each for each in _P if each.value.endswith((":read", ":read-all"))),
     PlatformRole.ADMIN: frozenset(_P),
 }
 """The permissions of platform roles, in every project and outside of projects."""
@@ -214,6 +219,11 @@ class Principal(DomainModel):
     platform_role: PlatformRole | None = None
     project: str | None = None
     """Uid of the project that the key is restricted to; None: unrestricted."""
+
+    @property
+    def usage_key(self) -> str:
+        """What usage is counted by: the id of the API key, or the user of a credential that lasts for one session."""
+        return self.credential if self.credential.startswith("key_") else self.user
 
     @property
     def is_platform_admin(self) -> bool:

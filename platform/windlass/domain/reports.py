@@ -72,6 +72,26 @@ class CheckpointPrunedItem(_Item):
     step: int = Field(ge=0, le=MAX_INTEGER)
 
 
+class PhaseSeconds(_Item):
+    """What a trainer has spent its time on since it acquired its attempt, in seconds of its rank 0."""
+
+    training: float = Field(default=0.0, ge=0, le=_MAX_SECONDS)
+    """Optimizer steps."""
+    data_wait: float = Field(default=0.0, ge=0, le=_MAX_SECONDS)
+    """Waiting for batches."""
+    loading: float = Field(default=0.0, ge=0, le=_MAX_SECONDS)
+    """Start, and loading of model and data."""
+    evaluation: float = Field(default=0.0, ge=0, le=_MAX_SECONDS)
+    """Evaluations, checkpoints, and writing the artifact."""
+
+
+class PhasesItem(_Item):
+    """The phases of an attempt so far. Each report replaces the one before."""
+
+    type: Literal["phases"] = "phases"
+    seconds: PhaseSeconds
+
+
 class JobWarning(_Item):
     """Something about the data, the training or the result of a job that its user should know; the job goes on."""
 
@@ -102,11 +122,14 @@ class ResultItem(_Item):
     evaluation: StorableObject | None = None
     warnings: tuple[JobWarning, ...] = Field(default=(), max_length=100)
     trained_seconds: float = Field(default=0.0, ge=0, le=_MAX_SECONDS)
+    phases: PhaseSeconds | None = None
+    """All phases of the attempt; None: those of its last ``PhasesItem``."""
     time: ReportTime
 
 
 ReportItem = Annotated[
-    MetricItem | LogItem | EventItem | CheckpointItem | CheckpointPrunedItem | ResultItem, Field(discriminator="type")
+    MetricItem | LogItem | EventItem | CheckpointItem | CheckpointPrunedItem | PhasesItem | ResultItem,
+    Field(discriminator="type"),
 ]
 
 

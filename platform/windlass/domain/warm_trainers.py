@@ -30,6 +30,11 @@ def warm_trainer_key(project: str, name: str) -> str:
     return f"{project}/{name}"
 
 
+def is_warm_trainer_name(name: str) -> bool:
+    """Return whether this is the name of a warm trainer, and not the id of a job."""
+    return _NAME.match(name) is not None
+
+
 def parse_key(key: str) -> tuple[str, str] | None:
     """Return project and name of a key of ``warm_trainer_key``; None if it is another key."""
     project, _, name = key.partition("/")

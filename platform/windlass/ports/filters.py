@@ -15,6 +15,7 @@ from windlass.domain.endpoints import EndpointState
 from windlass.domain.jobs import AttemptState, JobState, RunState
 from windlass.domain.models import BaseModelState
 from windlass.domain.projects import PlatformRole, SubjectKind
+from windlass.domain.usage import ReservationKind
 
 V = TypeVar("V")
 AnyOf: TypeAlias = V | Collection[V]
@@ -200,6 +201,38 @@ class GpuReservationFilter(TypedDict, total=False):
     job: AnyOf[str]
     reserved_at: datetime
     released_at: None
+    settlement: None
+
+
+class GpuUsageFilter(TypedDict, total=False):
+    """Fields of the sums of GPU usage."""
+
+    month: AnyOf[str]
+    project: AnyOf[str]
+    pool: str
+    kind: ReservationKind
+    api_key: str
+    model: str
+
+
+class PoolPriceFilter(TypedDict, total=False):
+    """Fields of the prices of pools."""
+
+    pool: AnyOf[str]
+
+
+class BudgetFilter(TypedDict, total=False):
+    """Fields of budgets."""
+
+    project: AnyOf[str]
+
+
+class BudgetAlertFilter(TypedDict, total=False):
+    """Fields of budget alerts."""
+
+    project: AnyOf[str]
+    month: AnyOf[str]
+    percent: AnyOf[int]
 
 
 class AttemptFilter(TypedDict, total=False):

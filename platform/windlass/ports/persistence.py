@@ -9,6 +9,7 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from windlass.domain.audit import AuditEntry
+from windlass.domain.budgets import BudgetAlert, ProjectBudget
 from windlass.domain.cluster_sync import ClusterSyncStatus, QueueQuota, QuotaChange, StoredDemand
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
@@ -22,6 +23,7 @@ from windlass.domain.records import (
     IdempotencyRecord,
     LineageEdge,
 )
+from windlass.domain.usage import GpuUsage, PoolPrice
 from windlass.ports import filters as f
 from windlass.ports.repositories import (
     AdmissionStore,
@@ -34,9 +36,11 @@ from windlass.ports.repositories import (
     ReadOutbox,
     ReadRepository,
     ReadRequestLoadStore,
+    ReadRequestUsageStore,
     ReadTombstoneStore,
     Repository,
     RequestLoadStore,
+    RequestUsageStore,
     TombstoneStore,
     UptimeStore,
 )
@@ -54,7 +58,15 @@ class Clock(Protocol):
         ...
 
 
-class ReadAllProjectsData(Protocol):
+class ReadUsageData(Protocol):
+    """What the usage of GPUs is computed from."""
+
+    attempts: ReadRepository[Attempt, f.AttemptFilter]
+    gpu_reservations: ReadRepository[GpuReservation, f.GpuReservationFilter]
+    gpu_usage: ReadRepository[GpuUsage, f.GpuUsageFilter]
+
+
+class ReadAllProjectsData(ReadUsageData, Protocol):
     """The repositories of all projects in a read transaction: for the worker, never for a request of a tenant."""
 
     members: ReadRepository[Member, f.MemberFilter]
@@ -68,6 +80,9 @@ class ReadAllProjectsData(Protocol):
     jobs: ReadRepository[Job, f.JobFilter]
     runs: ReadRepository[Run, f.RunFilter]
     gpu_reservations: ReadRepository[GpuReservation, f.GpuReservationFilter]
+    gpu_usage: ReadRepository[GpuUsage, f.GpuUsageFilter]
+    budgets: ReadRepository[ProjectBudget, f.BudgetFilter]
+    budget_alerts: ReadRepository[BudgetAlert, f.BudgetAlertFilter]
     attempts: ReadRepository[Attempt, f.AttemptFilter]
     checkpoints: ReadRepository[Checkpoint, f.CheckpointFilter]
     models: ReadRepository[Model, f.ModelFilter]
@@ -99,6 +114,9 @@ class AllProjectsData(ReadAllProjectsData, Protocol):
     jobs: Repository[Job, f.JobFilter]
     runs: Repository[Run, f.RunFilter]
     gpu_reservations: Repository[GpuReservation, f.GpuReservationFilter]
+    gpu_usage: Repository[GpuUsage, f.GpuUsageFilter]
+    budgets: Repository[ProjectBudget, f.BudgetFilter]
+    budget_alerts: Repository[BudgetAlert, f.BudgetAlertFilter]
     attempts: Repository[Attempt, f.AttemptFilter]
     checkpoints: Repository[Checkpoint, f.CheckpointFilter]
     models: Repository[Model, f.ModelFilter]
@@ -113,9 +131,10 @@ class ProjectData(AllProjectsData, ReadProjectData, Protocol):
     """The repositories of one project in a write transaction."""
 
 
-class PlatformData(Protocol):
-    """What platform admins read of all projects: the ledger, and which jobs use a base model."""
+class PlatformData(ReadUsageData, Protocol):
+    """What platform admins read of all projects: ledger, usage, budgets, and which jobs use a base model."""
 
+    budgets: ReadRepository[ProjectBudget, f.BudgetFilter]
     quotas: ReadRepository[StoredQuota, f.QuotaFilter]
     quota_changes: ReadRepository[QuotaChange, f.QuotaChangeFilter]
     queue_times: ReadRepository[QueueTimeSample, f.QueueTimeFilter]
@@ -166,6 +185,7 @@ class ReadUnitOfWork(Protocol):
     users: ReadRepository[UserAccount, f.UserFilter]
     sessions: ReadRepository[UserSession, f.SessionFilter]
     pools: ReadRepository[Pool, f.PoolFilter]
+    pool_prices: ReadRepository[PoolPrice, f.PoolPriceFilter]
     base_models: ReadRepository[CatalogueModel, f.BaseModelFilter]
     audit: ReadRepository[AuditEntry, f.AuditFilter]
     audit_chain: ReadAuditChain
@@ -177,6 +197,7 @@ class ReadUnitOfWork(Protocol):
     outbox: ReadOutbox
     admission: ReadAdmissionStore
     request_loads: ReadRequestLoadStore
+    request_usage: ReadRequestUsageStore
     tombstones: ReadTombstoneStore
 
     def project(self, project: str) -> ReadProjectData:
@@ -219,6 +240,7 @@ class UnitOfWork(ReadUnitOfWork, Protocol):
     users: Repository[UserAccount, f.UserFilter]
     sessions: Repository[UserSession, f.SessionFilter]
     pools: Repository[Pool, f.PoolFilter]
+    pool_prices: Repository[PoolPrice, f.PoolPriceFilter]
     base_models: Repository[CatalogueModel, f.BaseModelFilter]
     audit: Repository[AuditEntry, f.AuditFilter]
     cluster_sync_status: Repository[ClusterSyncStatus, f.ClusterSyncFilter]
@@ -227,6 +249,7 @@ class UnitOfWork(ReadUnitOfWork, Protocol):
     outbox: Outbox
     admission: AdmissionStore
     request_loads: RequestLoadStore
+    request_usage: RequestUsageStore
     tombstones: TombstoneStore
     uptime: UptimeStore
 

@@ -10,6 +10,7 @@ from windlass.domain.autoscaling import RequestLoad
 from windlass.domain.projects import StoredQuota
 from windlass.domain.records import Event, Intent, MetricSample, StoredLogChunk, Tombstone
 from windlass.domain.series import MetricSeries
+from windlass.domain.usage import Interval, RequestUsage
 
 T = TypeVar("T")
 F_contra = TypeVar("F_contra", bound=Mapping[str, object], contravariant=True)
@@ -300,6 +301,22 @@ class RequestLoadStore(ReadRequestLoadStore, Protocol):
 
     def remove(self, instance: str) -> None:
         """Delete the report of an instance; no error when there is none."""
+        ...
+
+
+class ReadRequestUsageStore(Protocol):
+    """The requests to endpoints that the replicas of the API have counted."""
+
+    def totals(self, interval: Interval, project: str | None) -> list[RequestUsage]:
+        """Return the sums by group of the hours that begin in an interval, of a project or of all."""
+        ...
+
+
+class RequestUsageStore(ReadRequestUsageStore, Protocol):
+    """The counted requests in a write transaction."""
+
+    def record(self, instance: str, hour: datetime, usages: Sequence[RequestUsage]) -> None:
+        """Replace the counts of an instance for an hour and these groups; the same call again changes nothing."""
         ...
 
 

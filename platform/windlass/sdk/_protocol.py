@@ -192,8 +192,13 @@ def encode(body: BaseModel | None, *, exclude_unset: bool = False) -> bytes | No
 
 
 def query_params(query: Mapping[str, object] | None) -> tuple[tuple[str, str], ...]:
-    """Return the query parameters that are not None."""
-    return tuple((name, str(value)) for name, value in (query or {}).items() if value is not None)
+    """Return the query parameters that are not None; one with a list is repeated."""
+    return tuple(
+        (name, str(each))
+        for name, value in (query or {}).items()
+        if value is not None
+        for each in (value if isinstance(value, list) else [value])
+    )
 
 
 def validate_body(model: type[M], **values: object) -> M:

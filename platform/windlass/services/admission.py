@@ -4,11 +4,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from windlass.domain.admission import GpuRequest, demand_of
-from windlass.domain.gpu_reservations import GpuReservation
 from windlass.domain.jobs import UNFINISHED_STATES, Job, JobState
 from windlass.domain.projects import Project
 from windlass.domain.quota import PoolState, QueueDecision, Quota, ResourceDemand, Simulation, Snapshot, simulate
-from windlass.ports import ReadProjectData, ReadUnitOfWork
+from windlass.ports import ReadUnitOfWork
 from windlass.services.admission_queue import AdmissionQueue, pool_state, read_snapshot
 
 
@@ -48,15 +47,6 @@ def _count_unfinished_jobs(uow: ReadUnitOfWork, project: str) -> int:
     return uow.project(project).jobs.count({"state": UNFINISHED_STATES})
 
 
-def _run_reservations(repos: ReadProjectData, jobs: Sequence[Job]) -> list[GpuReservation]:
-    by_id = {job.id: job for job in jobs}
-    return [GpuReservation.of_run(run, by_id[run.job]) for run in repos.runs.all({"job": list(by_id)})]
-
-
-def _synced_reservations(repos: ReadProjectData, jobs: Sequence[Job]) -> list[GpuReservation]:
-    return repos.gpu_reservations.all({"job": [job.id for job in jobs]})
-
-
 def _unchanged(priority: int) -> int:
     return priority
 
@@ -73,22 +63,18 @@ class Admission:
     """Why jobs wait, by id."""
     unfinished_jobs: Callable[[ReadUnitOfWork, str], int]
     """The number of unfinished jobs of a project."""
-    reservations: Callable[[ReadProjectData, Sequence[Job]], list[GpuReservation]]
-    """The GPU reservations of jobs of one project."""
     priority: Callable[[int], int]
     """Maps the priority of a job."""
 
     @classmethod
     def embedded(cls, queue: AdmissionQueue) -> "Admission":
         """Return the admission of the embedded mode, where the platform admits jobs."""
-        return cls(read_snapshot, queue.limits, queue.explain, queue.unfinished_jobs, _run_reservations, _unchanged)
+        return cls(read_snapshot, queue.limits, queue.explain, queue.unfinished_jobs, _unchanged)
 
     @classmethod
     def cluster(cls, priority: Callable[[int], int] = _unchanged) -> "Admission":
         """Return the admission of the cluster mode, where Kueue admits jobs and the platform predicts it."""
-        return cls(
-            _synced_snapshot, _synced_limits, _no_decisions, _count_unfinished_jobs, _synced_reservations, priority
-        )
+        return cls(_synced_snapshot, _synced_limits, _no_decisions, _count_unfinished_jobs, priority)
 
     def simulate(self, uow: ReadUnitOfWork, job: Job, project: Project) -> Simulation:
         """Simulate a job without a run. The pool's current limit per job applies to it."""

@@ -1,4 +1,4 @@
-"""Keeps the GPU reservations of a cluster's jobs: Kueue's objects show the last one only, and are deleted."""
+"""Keeps the GPU reservations: in a cluster, Kueue's objects show the last one only, and are deleted."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from datetime import datetime
 
 from windlass.domain.cluster_sync import ObservedReservation
 from windlass.domain.gpu_reservations import GpuReservation
+from windlass.domain.jobs import Run
 from windlass.ports import AllProjectsData, ReadAllProjectsData
+from windlass.services.settlement import unsettle
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,15 @@ class ReservationChanges:
         for reservation in self.added:
             repos.gpu_reservations.add(reservation)
         for reservation in self.changed:
-            repos.gpu_reservations.save(reservation)
+            repos.gpu_reservations.save(unsettle(repos, reservation))
         return bool(self)
+
+
+def release_gpus(repos: AllProjectsData, run: Run, now: datetime) -> None:
+    """Store that a run holds no GPUs any more. In a cluster its Workload holds them, not the run."""
+    held = repos.gpu_reservations.find({"job": run.job, "holder": run.id, "released_at": None})
+    if held is not None:
+        repos.gpu_reservations.save(held.model_copy(update={"released_at": max(held.reserved_at, now)}))
 
 
 def reservation_changes(
@@ -34,28 +43,32 @@ def reservation_changes(
 ) -> ReservationChanges:
     """Return what differs between the stored reservations of all projects and the observed ones.
 
-    Times are Kueue's. Of a Workload that was deleted with its quota, the end is ``now``.
+    Times are Kueue's. Of a Workload that was deleted with its quota, the end is ``now``. A Workload has two holders if
+    it began as a warm trainer: that one, and the job that claimed it.
     """
-    seen = {each.workload: each for each in observed}
-    held = {each.holder: each for each in repos.gpu_reservations.all({"released_at": None})}
+    seen = {(each.workload, each.job): each for each in observed}
+    held = {(each.holder, each.job): each for each in repos.gpu_reservations.all({"released_at": None})}
     ended = [
-        each.model_copy(update={"released_at": _released_at(each, seen.get(each.holder), now)})
-        for each in held.values()
-        if not _holds(each, seen.get(each.holder))
+        each.model_copy(update={"released_at": _released_at(each, seen.get(key), now)})
+        for key, each in held.items()
+        if not _holds(each, seen.get(key))
     ]
-    others = [each for each in seen.values() if each.gpus and not _is_stored(each, held.get(each.workload))]
+    others = [each for key, each in seen.items() if each.gpus and not _is_stored(each, held.get(key))]
     if not others:
         return ReservationChanges(changed=ended)
     ids = [each.job for each in others]
-    stored = {(each.holder, each.reserved_at): each for each in repos.gpu_reservations.all({"job": ids})}
-    projects = {job.id: job.project for job in repos.jobs.all({"id": ids})}
+    stored = {(each.holder, each.job, each.reserved_at): each for each in repos.gpu_reservations.all({"job": ids})}
+    jobs = {job.id: job for job in repos.jobs.all({"id": ids})}
     added, reopened = [], []
     for each in others:
-        known = stored.get((each.workload, each.reserved_at)) if each.reserved_at is not None else None
+        known = stored.get((each.workload, each.job, each.reserved_at)) if each.reserved_at is not None else None
+        job = jobs.get(each.job)
         if known is not None and known.released_at is not None and each.released_at is None:
             reopened.append(known.model_copy(update={"released_at": None}))  # it could not be read for a while
-        elif known is None and each.job in projects:
-            added.append(_reservation(each, projects[each.job]))
+        elif known is None and job is not None:
+            added.append(_reservation(each, job.project, api_key=job.created_with, model=job.spec.model))
+        elif known is None and each.project:
+            added.append(_reservation(each, each.project))
     return ReservationChanges(added=added, changed=[*ended, *reopened])
 
 
@@ -77,6 +90,6 @@ def _released_at(held: GpuReservation, observed: ObservedReservation | None, now
     return max(held.reserved_at, end)
 
 
-def _reservation(observed: ObservedReservation, project: str) -> GpuReservation:
-    fields = observed.model_dump(exclude={"workload"})
-    return GpuReservation(project=project, holder=observed.workload, **fields)
+def _reservation(observed: ObservedReservation, project: str, **of_job: str) -> GpuReservation:
+    fields = observed.model_dump(exclude={"workload", "project"})
+    return GpuReservation(project=project, holder=observed.workload, **fields, **of_job)

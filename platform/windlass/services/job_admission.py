@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from windlass.domain.cluster_sync import CLUSTER_SYNC_NAME, StoredDemand
+from windlass.domain.gpu_reservations import GpuReservation
 from windlass.domain.ids import kubernetes_run_name
 from windlass.domain.jobs import Attempt, AttemptState, Job, JobState, Run, RunState, move
 from windlass.domain.projects import QueueTimeSample
@@ -84,6 +85,7 @@ class QuotaAdmission:
     def _start(self, uow: UnitOfWork, job: Job, now: datetime) -> None:
         repos, pool = uow.project(job.project), job.spec.resources.pool
         run = open_run(self.deps, uow, job, JobState.STARTING, now)
+        repos.gpu_reservations.add(GpuReservation.of_run(run, job))
         if run.number == 1:
             seconds = (now - (job.queued_at or job.created_at)).total_seconds()
             sample = QueueTimeSample(project=job.project, pool=pool, subject=job.id, seconds=seconds, admitted_at=now)

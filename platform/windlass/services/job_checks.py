@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from windlass.domain.datasets import DatasetVersion, Histogram, Split, VersionState, skipped_rows_message
-from windlass.domain.errors import InvalidError
+from windlass.domain.errors import InvalidError, LimitReachedError
+from windlass.domain.jobs import Job
 from windlass.domain.models import BaseModelState, CatalogueModel
 from windlass.domain.placement import placement_problem
-from windlass.domain.projects import Pool
+from windlass.domain.projects import Pool, Project
 from windlass.domain.quota import Simulation
 from windlass.domain.reports import JobWarning
 from windlass.domain.specs import JobSpec, LoraMethod, Method, ResolvedTraining, Task
@@ -202,3 +203,46 @@ def usable_base(uow: ReadUnitOfWork, spec: JobSpec) -> CatalogueModel:
             "/spec/base_model", f"base model {base.name} can be tuned for {tasks}, not for {spec.task}"
         )
     return base
+
+
+def require_same(field: str, name: str, retried: Job, *, same: bool) -> None:
+    """Require that a name still means what a retried job used.
+
+    Raises:
+        InvalidError: the object was deleted, and another one has its name.
+    """
+    if not same:
+        noun = field.replace("_", " ")
+        raise InvalidError.field(
+            f"/spec/{field}",
+            f"job {retried.id} used another {noun} {name}, which was deleted and created again",
+            hint=f"submit a new job to use the {noun} that has this name now",
+        )
+
+
+def require_below_ceiling(project: Project, spec: JobSpec) -> None:
+    """Require that the priority of a job is not above the ceiling of its project.
+
+    Raises:
+        InvalidError: it is.
+    """
+    if spec.priority > project.priority_ceiling:
+        raise InvalidError.field(
+            "/spec/priority",
+            f"{spec.priority} is above {project.priority_ceiling}, the priority ceiling of project {project.name}",
+            hint="lower this job's priority, lower the priority of other jobs, or ask an admin to raise the ceiling",
+        )
+
+
+def require_active_below(limit: int, active: int) -> None:
+    """Require that a project has fewer active jobs than its limit.
+
+    Raises:
+        LimitReachedError: it has as many.
+    """
+    if active >= limit:
+        raise LimitReachedError(
+            f"the project has {active} active jobs, the limit is {limit}",
+            hint="wait for jobs to end, or cancel jobs",
+            context={"active": active, "limit": limit},
+        )

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from windlass.domain.capabilities import Capability
 from windlass.domain.datasets import Split
-from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, LimitReachedError, QuotaExceededError
+from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, QuotaExceededError
 from windlass.domain.jobs import Attempt, Job, JobState, Run, move
-from windlass.domain.projects import Project
 from windlass.domain.quota import Simulation
 from windlass.domain.records import Checkpoint, Deletion, Event, LineageEdge, MetricSample, Tombstone
 from windlass.domain.reports import JobWarning
@@ -19,12 +18,16 @@ from windlass.kit.failpoints import failpoint
 from windlass.ports import ReadProjectData, ReadUnitOfWork
 from windlass.ports.filters import JobFilter
 from windlass.services.base import ProjectService, stored_bytes
+from windlass.services.budgets import check_budget
 from windlass.services.datasets import training_warnings
 from windlass.services.idempotency import Idempotency
 from windlass.services.job_checks import (
     placement_warnings,
+    require_active_below,
+    require_below_ceiling,
     require_feasible,
     require_memory,
+    require_same,
     usable_base,
     usable_version,
     world_size_of,
@@ -98,6 +101,7 @@ class Jobs(ProjectService):
         Raises:
             InvalidError: the spec names something that does not exist or does not fit its task.
             LimitReachedError: the project has too many active jobs.
+            BudgetExceededError: the project has used its budget of this month.
             QuotaExceededError: the job can never start; the error names the smallest change that allows it.
             IdempotencyMismatchError: the key was used with another body.
             CapabilityMissingError: this server runs no jobs.
@@ -107,17 +111,13 @@ class Jobs(ProjectService):
             repos = uow.project(self.project)
             if existing_id := idempotency_key.find_subject(repos):
                 return repos.jobs.get({"id": existing_id})
-            limit = self.deps.limits.active_jobs
-            active = self.deps.admission.unfinished_jobs(uow, self.project)
-            if active >= limit:
-                raise LimitReachedError(
-                    f"the project has {active} active jobs, the limit is {limit}",
-                    hint="wait for jobs to end, or cancel jobs",
-                    context={"active": active, "limit": limit},
-                )
+            require_active_below(self.deps.limits.active_jobs, self.deps.admission.unfinished_jobs(uow, self.project))
             checked = self._build_job(uow, spec, retried)
             draft, plan = checked.job, checked.plan
-            verdict = self.deps.admission.check(uow, draft, uow.projects.get({"id": self.project}))
+            project = uow.projects.get({"id": self.project})
+            budget_warnings = check_budget(uow, project, spec, draft.created_at)
+            draft = draft.model_copy(update={"warnings": (*draft.warnings, *budget_warnings)})
+            verdict = self.deps.admission.check(uow, draft, project)
             if verdict.verdict == "never" and verdict.reason is not None:
                 message = verdict.reason.message
                 raise QuotaExceededError(
@@ -151,21 +151,23 @@ class Jobs(ProjectService):
         """Return what the scheduler would do with the job now; write nothing. Raises InvalidError as ``submit``."""
         with self.deps.database.read() as uow:
             draft = self._build_job(uow, spec, None)
-            simulation = self.deps.admission.simulate(uow, draft.job, uow.projects.get({"id": self.project}))
+            project = uow.projects.get({"id": self.project})
+            budget = check_budget(uow, project, spec, draft.job.created_at)
+            simulation = self.deps.admission.simulate(uow, draft.job, project)
             placement = placement_warnings(uow.pools.all(), draft.job.spec, simulation)
-            return JobPreview(simulation, draft.plan, draft.job.world_size, (*draft.job.warnings, *placement))
+            return JobPreview(simulation, draft.plan, draft.job.world_size, (*draft.job.warnings, *budget, *placement))
 
     def _build_job(self, uow: ReadUnitOfWork, spec: JobSpec, retried: Job | None) -> _Draft:
         repos = uow.project(self.project)
-        _require_below_ceiling(uow.projects.get({"id": self.project}), spec)
+        require_below_ceiling(uow.projects.get({"id": self.project}), spec)
         version = usable_version(repos, spec)
         base = usable_base(uow, spec)
         pools = uow.pools.all()
         world_size = world_size_of(pools, spec)
         require_feasible(spec, version, base, world_size)
         if retried is not None:
-            _require_same("dataset", spec.dataset, retried, same=version.id == retried.dataset_version)
-            _require_same("base_model", spec.base_model, retried, same=base.id == retried.base_model)
+            require_same("dataset", spec.dataset, retried, same=version.id == retried.dataset_version)
+            require_same("base_model", spec.base_model, retried, same=base.id == retried.base_model)
         model = repos.models.find({"name": spec.model})
         if model is not None and model.task is not spec.task:
             raise InvalidError.field(
@@ -187,6 +189,7 @@ class Jobs(ProjectService):
             warnings=training_warnings(repos, version),
             retry_of=retried.id if retried else None,
             created_by=self.caller.principal.user,
+            created_with=self.caller.principal.usage_key,
             created_at=now,
             changed_at=now,
             queued_at=now,
@@ -379,22 +382,3 @@ def _deletable(repos: ReadProjectData, job_id: str) -> Job:
             f"{name}@{version.number} was registered from job {job_id}", hint="delete that model version first"
         )
     return job
-
-
-def _require_same(field: str, name: str, retried: Job, *, same: bool) -> None:
-    if not same:
-        noun = field.replace("_", " ")
-        raise InvalidError.field(
-            f"/spec/{field}",
-            f"job {retried.id} used another {noun} {name}, which was deleted and created again",
-            hint=f"submit a new job to use the {noun} that has this name now",
-        )
-
-
-def _require_below_ceiling(project: Project, spec: JobSpec) -> None:
-    if spec.priority > project.priority_ceiling:
-        raise InvalidError.field(
-            "/spec/priority",
-            f"{spec.priority} is above {project.priority_ceiling}, the priority ceiling of project {project.name}",
-            hint="lower this job's priority, lower the priority of other jobs, or ask an admin to raise the ceiling",
-        )

@@ -21,10 +21,11 @@ from windlass.domain.storage_layout import (
     project_prefix,
 )
 from windlass.ports import AllProjectsData, RunFolders, UnitOfWork
-from windlass.ports.filters import JobFilter
+from windlass.ports.filters import GpuReservationFilter, JobFilter
 from windlass.services.base import WorkerDependencies
 from windlass.services.job_events import record_event
 from windlass.services.quotas import QUEUE_TIME_WINDOW
+from windlass.services.settlement import settle
 
 _SESSION_RETENTION = timedelta(days=30)
 _QUOTA_CHANGE_RETENTION = timedelta(days=30)
@@ -179,18 +180,29 @@ class Retention:
         return len(tombstones) >= _JOBS and not errors
 
     def _remove(self, deleted: Tombstone, deadline: float) -> bool:
-        """Delete rows in chunks, then the files, then the marked row; return False when the time is over."""
+        """Delete rows in chunks, then the files, then the marked row; return False when the time is over.
+
+        The GPU time is settled in the same transactions: it stays in the usage of the project.
+        """
         rows = 1
         while rows:
             if time.monotonic() > deadline:
                 return False
             with self.deps.database.write() as uow:
+                self._settle(uow, deleted)
                 rows = uow.tombstones.delete_rows(deleted, CHUNK_ROWS)
         project, job = deleted.project, deleted.job
         self.deps.store.delete(project_prefix(project) if job is None else job_prefix(project, job))
         with self.deps.database.write() as uow:
             uow.tombstones.remove(deleted)
         return True
+
+    def _settle(self, uow: UnitOfWork, deleted: Tombstone) -> None:
+        where: GpuReservationFilter = {"settlement": None}
+        if deleted.job is not None:
+            where["job"] = deleted.job
+        repos = uow.project(deleted.project)
+        settle(uow, repos, repos.gpu_reservations.all(where), self.deps.clock.now())
 
     def _clean_up_job(self, job: Job, now: datetime) -> None:
         with self.deps.database.write() as uow:

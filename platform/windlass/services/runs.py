@@ -16,6 +16,7 @@ from windlass.domain.reports import (
     EventItem,
     LogItem,
     MetricItem,
+    PhasesItem,
     ReportBatch,
     ReportReply,
     ResultItem,
@@ -222,8 +223,12 @@ class Runs:
                 )
                 if item.code == "training_started":
                     steps_planned = _planned_steps(item) or steps_planned
+            elif isinstance(item, PhasesItem):
+                attempt = attempt.model_copy(update={"phases": item.seconds})
             elif isinstance(item, CheckpointItem):
                 self._checkpoint(repos, job, attempt, item, now)
+                kept = attempt.phases.training if attempt.phases else 0.0
+                attempt = attempt.model_copy(update={"kept_seconds": kept})
             elif isinstance(item, CheckpointPrunedItem):
                 repos.checkpoints.delete({"job": job.id, "step": item.step, "attempt": item.attempt})
             elif isinstance(item, ResultItem):
@@ -272,6 +277,7 @@ class Runs:
             "ended_at": now,
             "result": item,
             "trained_seconds": item.trained_seconds,
+            "phases": item.phases or attempt.phases,
         }
         return attempt.model_copy(update=update)
 
@@ -334,15 +340,16 @@ def _require_accepted(job: Job, attempt: Attempt, batch: ReportBatch) -> None:
     """Require that a batch of this attempt is accepted.
 
     After its end, an attempt may still deliver late log lines, and, while it is the newest one and reported a result,
-    what another source measured before: the sources send independently, so the result may overtake them. A heartbeat
+    what another source measured before: the sources send independently, so the result may overtake them. Phases are not
+    stored then: the result has them. A heartbeat
     of a finished attempt is accepted while it exits. A heartbeat of a lost or stopped attempt is fenced, so that its
     trainer exits and frees its GPUs.
     """
     if attempt.state is AttemptState.LIVE:
         return
-    late: tuple[type, ...] = (LogItem,)
+    late: tuple[type, ...] = (LogItem, PhasesItem)
     if attempt.state in (AttemptState.FINISHED, AttemptState.FAILED) and attempt.number == job.attempt:
-        late = (LogItem, MetricItem, EventItem)
+        late = (LogItem, PhasesItem, MetricItem, EventItem)
     if batch.items:
         accepted = all(isinstance(item, late) for item in batch.items)
     else:

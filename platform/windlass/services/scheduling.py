@@ -10,6 +10,7 @@ from windlass.domain.reports import ResultItem, ResultStatus
 from windlass.ports import BackendRun, BackendState, PipelineBackend, ProjectData
 from windlass.services.attempts import close_attempt, newest_attempt, newest_checkpoint
 from windlass.services.base import WorkerDependencies
+from windlass.services.gpu_reservations import release_gpus
 from windlass.services.job_events import record_event
 
 _RUN_STATES = {
@@ -197,6 +198,7 @@ class Scheduling:
             job = repos.jobs.get({"id": run.job})
             state = RunState.STOPPED if run.stop else _RUN_STATES.get(backend_run.state, RunState.LOST)
             repos.runs.save(run.model_copy(update={"state": state, "ended_at": now}))
+            release_gpus(repos, run, now)
             if pending:
                 record_event(repos, job, now, "reports_lost", f"reports of run {run.number} are lost: {pending}")
             attempt = newest_attempt(repos, job)

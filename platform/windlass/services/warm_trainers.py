@@ -6,7 +6,7 @@ trainer gets the run, and what the cluster shows of it is attributed to the run'
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -134,9 +134,8 @@ def _run_of(uow: ReadUnitOfWork, project: str, name: str) -> Run | None:
 def attribute_warm_trainers(uow: WorkerReadUnitOfWork, state: ObservedClusterState) -> ObservedClusterState:
     """Return the state with what claimed warm trainers request and hold as that of their jobs.
 
-    A job's reservation begins with its run: before, its project kept the GPU. That of a warm trainer without a run is
-    no job's, and is left out. A demand keeps its key while another one of the same job exists, such as that of a
-    trainer that was started after the warm one had ended.
+    A job's reservation begins with its run: before, the GPU was held for the warm trainer. A demand keeps its key while
+    another one of the same job exists, such as that of a trainer that was started after the warm one had ended.
     """
     demands = state.snapshot.demands
     keys = {each.job for each in demands} | {each.job for each in state.reservations}
@@ -144,8 +143,11 @@ def attribute_warm_trainers(uow: WorkerReadUnitOfWork, state: ObservedClusterSta
     if not names:
         return state
     found = uow.all_projects().runs.all({"warm_trainer": sorted({name for _, name in names.values()})})
-    projects = {each.id: each.name for each in uow.projects.all({"id": sorted({run.project for run in found})})}
-    runs = {warm_trainer_key(projects[run.project], str(run.warm_trainer)): run for run in found}
+    uids = {each.name: each.id for each in uow.projects.all({"name": sorted({name for name, _ in names.values()})})}
+    projects = {uid: name for name, uid in uids.items()}
+    runs = {
+        warm_trainer_key(projects[run.project], str(run.warm_trainer)): run for run in found if run.project in projects
+    }
     counts = Counter(runs[each.job].job if each.job in runs else each.job for each in demands)
     jobs = {key: run.job for key, run in runs.items() if counts[run.job] <= 1}
     return state.model_copy(
@@ -160,14 +162,31 @@ def attribute_warm_trainers(uow: WorkerReadUnitOfWork, state: ObservedClusterSta
             ),
             "reasons": {jobs.get(key, key): reason for key, reason in state.reasons.items()},
             "reservations": tuple(
-                _attributed(each, runs[each.job]) if each.job in runs else each
+                part
                 for each in state.reservations
-                if each.job in runs or each.job not in names
+                for part in (
+                    _attributed(each, names[each.job], uids, runs.get(each.job)) if each.job in names else [each]
+                )
             ),
         }
     )
 
 
-def _attributed(reservation: ObservedReservation, run: Run) -> ObservedReservation:
-    reserved_at = reservation.reserved_at and max(reservation.reserved_at, run.created_at)
-    return reservation.model_copy(update={"job": run.job, "reserved_at": reserved_at})
+def _attributed(
+    reservation: ObservedReservation, trainer: tuple[str, str] | None, uids: Mapping[str, str], run: Run | None
+) -> Iterator[ObservedReservation]:
+    """Yield what of a warm trainer's reservation belongs to the warm trainer, and what to the run's job."""
+    if trainer is None:
+        yield reservation
+        return
+    project, name = trainer
+    idle = reservation.model_copy(update={"job": name, "project": uids.get(project, "")})
+    if run is None:
+        yield idle
+        return
+    begun, ended = reservation.reserved_at, reservation.released_at
+    if begun is None or begun < run.created_at:
+        yield idle.model_copy(update={"released_at": min(ended or run.created_at, run.created_at)})
+    if ended is None or ended > run.created_at:
+        reserved_at = begun and max(begun, run.created_at)
+        yield reservation.model_copy(update={"job": run.job, "reserved_at": reserved_at})

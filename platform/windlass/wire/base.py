@@ -150,20 +150,6 @@ class ClusterSyncOut(Out):
     pending_changes: int = Field(description="accepted quota changes that are not applied yet")
 
 
-class UsageOut(Out):
-    """Usage of one job: seconds of admitted GPUs (or CPU slots)."""
-
-    job: str
-    """Id of the job."""
-    pool: str
-    """Pool that it ran in."""
-    gpu_seconds: float
-    """Seconds of admitted GPUs or CPU slots."""
-    cost: float = Field(description="gpu_seconds x the pool's price, in the pool's currency unit")
-    outcome: str
-    """State of the job."""
-
-
 class DeletionOut(Out):
     """What a deletion removes, or with ``dry_run`` would remove."""
 

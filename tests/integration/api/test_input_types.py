@@ -13,7 +13,7 @@ from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.domain.text import text_problem
 from windlass_api.routers import health, internal
-from windlass_api.routers.v1 import datasets, endpoints, jobs, models, platform, projects
+from windlass_api.routers.v1 import datasets, endpoints, jobs, models, platform, projects, usage
 
 MAX_TEXT = 1 << 20
 BAD_VALUES: tuple[Any, ...] = (
@@ -32,7 +32,7 @@ NOT_STORED = {"PredictIn.inputs": "text for a model"}
 
 
 def routes() -> Iterator[APIRoute]:
-    for module in (health, platform, projects, datasets, jobs, models, endpoints, internal):
+    for module in (health, platform, projects, usage, datasets, jobs, models, endpoints, internal):
         for route in module.router.routes:
             assert isinstance(route, APIRoute)
             yield route

@@ -181,8 +181,9 @@ def test_what_a_run_has_claimed_is_that_of_its_job(harness: ControlPlaneHarness)
     run, name = submitted_run(harness), new_warm_trainer_name()
     assign_warm_trainer(harness.deps, run.id, name)
     state = attributed(harness, observed(harness, warm_trainer_key("ours", name)))
-    [demand], [reservation] = state.snapshot.demands, state.reservations
+    [demand], [idle, reservation] = state.snapshot.demands, state.reservations
     assert (demand.job, list(state.reasons)) == (run.job, [run.job])
+    assert (idle.job, idle.project, idle.released_at) == (name, run.project, run.created_at)
     assert (reservation.job, reservation.reserved_at) == (run.job, run.created_at)
 
 
@@ -193,7 +194,9 @@ def test_what_no_run_has_claimed_is_no_jobs(harness: ControlPlaneHarness, projec
         assign_warm_trainer(harness.deps, submitted_run(harness).id, key.partition("/")[2])
     state = attributed(harness, observed(harness, key))
     assert [each.job for each in state.snapshot.demands] == [key]
-    assert state.reservations == ()
+    [reservation] = state.reservations
+    assert reservation.released_at is None
+    assert (reservation.job, bool(reservation.project)) == (key.partition("/")[2], project == "ours")
 
 
 def test_the_next_trainer_of_a_run_is_beside_the_ended_one(harness: ControlPlaneHarness) -> None:

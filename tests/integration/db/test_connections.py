@@ -16,7 +16,7 @@ from windlass.db.session import SqlDatabase
 from windlass.domain.errors import ConflictError, UnavailableError
 from windlass.domain.projects import ApiKey
 from windlass.domain.records import StoredLogChunk
-from windlass_api.routers.v1 import datasets, endpoints, jobs, models, platform, projects
+from windlass_api.routers.v1 import datasets, endpoints, jobs, models, platform, projects, usage
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_every_get_route_uses_one_connection(tmp_path: Path) -> None:
     harness.client.put("/v1/projects/ours/members/bob", json={"role": "admin"})
     bob = harness.client_for_user("bob")
     checked = 0
-    for module in (platform, projects, datasets, jobs, models, endpoints):
+    for module in (platform, projects, usage, datasets, jobs, models, endpoints):
         for route in module.router.routes:
             if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
                 path = route.path.replace("{project}", "ours").replace("{dataset}", "reviews").replace("{number}", "1")

@@ -1,8 +1,11 @@
 """The migrated schema matches the declared tables."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import inspect
+import pytest
+from sqlalchemy import Connection, Engine, MetaData, Table, inspect
+from tests.factories import postgres_server
 
 from windlass.db.engines import sqlite_engine
 from windlass.db.migrate import current_revision, head_revision, migrate
@@ -71,3 +74,49 @@ def test_drift_reports_a_missing_table(tmp_path: Path) -> None:
     assert any("audit" in change for change in drift(engine))
     assert "audit" not in inspect(engine).get_table_names()
     engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """A database without tables."""
+    is_sqlite = request.param == "sqlite"
+    engine = sqlite_engine(tmp_path / "old.db") if is_sqlite else postgres_server.new_engine(migrated=False)
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize("cluster", [False, True])
+def test_gpu_time_before_the_metering_is_in_the_ledger(empty: Engine, cluster: bool) -> None:
+    upgrade(empty, "0005")
+    spec = {"model": "m", "resources": {"pool": "big", "workers": 3, "gpus_per_worker": 2}}
+    with empty.begin() as connection:
+        insert_row(connection, "project", id="p", name="p")
+        insert_row(connection, "job", id="job_1", project="p", spec=spec, state="succeeded")
+        insert_row(connection, "run", id="run_1", project="p", job="job_1", name="r", created_at=5, ended_at=9)
+        insert_row(connection, "pool", id="pool_1", name="big", price_per_gpu_hour=2.1)
+        if cluster:
+            insert_row(connection, "cluster_sync_status", name="cluster")
+            held = {"holder": "w", "pool": "big", "gpus": 4, "reserved_at": 6, "released_at": None}
+            insert_row(connection, "gpu_reservation", job="job_1", project="p", **held)
+    upgrade(empty)
+    with empty.connect() as connection:
+        [reservation] = connection.exec_driver_sql("SELECT * FROM gpu_reservation").mappings().all()
+        [price] = connection.exec_driver_sql("SELECT * FROM pool_price").mappings().all()
+    times = ("w", 6, None, 4) if cluster else ("run_1", 5, 9, 6)
+    assert tuple(reservation[name] for name in ("holder", "reserved_at", "released_at", "gpus")) == times
+    names = ("job", "pool", "model", "api_key", "settlement")
+    assert tuple(reservation[name] for name in names) == ("job_1", "big", "m", "", None)
+    assert dict(price) == {"pool": "big", "valid_from": 0, "micros_per_gpu_hour": 2_100_000}
+    assert drift(empty) == []
+
+
+def insert_row(connection: Connection, table_name: str, **values: object) -> None:
+    """Insert a row; a column that is not named and must have a value gets 0, or an empty one."""
+    table = Table(table_name, MetaData(), autoload_with=connection)
+    empty: dict[type, object] = {bool: False, str: "", dict: {}}
+    needed = {
+        column.name: empty.get(column.type.python_type, 0)
+        for column in table.columns
+        if not column.nullable and column.server_default is None
+    }
+    connection.execute(table.insert().values(needed | values))

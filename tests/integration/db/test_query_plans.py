@@ -17,7 +17,7 @@ from windlass.domain.jobs import JobState
 from windlass.ports import BackendState
 from windlass.services.audit import AuditQuery, AuditTrail
 from windlass.services.usage import Usage
-from windlass_api.routers.v1 import audit, datasets, endpoints, jobs, models, platform, projects
+from windlass_api.routers.v1 import audit, datasets, endpoints, jobs, models, platform, projects, usage
 
 pytestmark = pytest.mark.database("sqlite")  # its plans depend on the indexes alone, not on statistics
 
@@ -28,6 +28,7 @@ GROWING = {
     "dataset_version",
     "event",
     "gpu_reservation",
+    "gpu_usage",
     "idempotency_record",
     "job",
     "lineage",
@@ -38,12 +39,14 @@ GROWING = {
     "queue_time_sample",
     "quota_change",
     "report_cursor",
+    "request_usage",
     "run",
     "upload",
 }
 PARTIAL_INDEXES = {
     *("ix_job_clean_up", "ix_job_history", "ix_job_deleted", "ix_project_deleted"),
     *("ix_gpu_reservation_held", "ix_outbox_leased", "ix_run_active", "ix_audit_unsealed", "ix_audit_denied"),
+    *("ix_gpu_reservation_held", "ix_gpu_reservation_unsettled", "ix_outbox_leased", "ix_run_active"),
 }
 """Indexes of the few rows that are unfinished, or denied: scanning one is cheap."""
 WINDOWS = {"queue_time_sample"}
@@ -117,8 +120,9 @@ def read_everything(harness: ControlPlaneHarness, job: str) -> None:
         "job": job,
         "model": "classifier",
         "name": "train_loss",
+        "month": "2026-11",
     }
-    for module in (platform, audit, projects, datasets, jobs, models, endpoints):
+    for module in (platform, audit, projects, usage, datasets, jobs, models, endpoints):
         for route in module.router.routes:
             if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
                 path = re.sub(r"{(\w+)}", lambda match: values.get(match[1], "x"), route.path)
@@ -163,8 +167,11 @@ def test_no_query_reads_all_rows_of_a_growing_table(tmp_path: Path) -> None:
         harness.rollouts.step()
         harness.processing.poll()
         harness.worker.seal_audit()
+        harness.client.put("/v1/projects/ours/budget", json={"gpu_hours": 1, "cost": 0}, headers={"If-Match": '"0"'})
+        harness.worker.metering.step()
         harness.delete_expired()
         harness.clock.advance(40 * 24 * 3600)
+        harness.worker.metering.step()
         harness.delete_expired()
         assert harness.client.delete("/v1/projects/ours/models/classifier/versions/1").status_code == 200
         harness.client.delete(f"/v1/projects/ours/jobs/{other['id']}")

@@ -78,7 +78,7 @@ def test_a_table_that_refers_to_a_project_or_a_job_is_one_of_tenants() -> None:
 def test_a_query_without_a_scope_sees_no_row_of_a_tenant(platform: TwoTenants, api: Engine) -> None:
     owned = platform.rows_of(platform.theirs)
     empty = {name for name, rows in owned.items() if not rows} - SHARED
-    assert empty <= {"gpu_reservation", "outbox", "queue_time_sample", "service_account"}
+    assert empty <= {"gpu_reservation", "gpu_usage", "outbox", "queue_time_sample", "service_account"}
     with api.connect() as connection:
         for table in TENANT_TABLES.keys() - SHARED:
             assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0, table  # noqa: S608 - constants

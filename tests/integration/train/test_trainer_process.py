@@ -75,6 +75,9 @@ def test_a_preempted_trainer_commits_a_checkpoint_and_reports_it(
     assert control_plane.result is not None
     assert (control_plane.result.outcome, control_plane.result.code) == (ResultStatus.STOPPED, "preempted")
     assert control_plane.result.trained_seconds > 0
+    phases = control_plane.result.phases
+    assert phases is not None
+    assert min(phases.model_dump().values()) > 0
     newest = control_plane.checkpoints[-1]
     assert newest.step == max(control_plane.metrics("train_loss"))
     assert verify(store_folder(environment) / f"checkpoints/1/{newest.step}") == newest.manifest

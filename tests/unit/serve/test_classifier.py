@@ -53,7 +53,7 @@ def test_only_truncated_texts_are_marked_as_truncated(loaded: LoadedModel) -> No
 
 
 def test_predictions_are_sorted_and_limited_to_top_k() -> None:
-    scored = TextScores([0.2, 0.5, 0.3], truncated=False)
+    scored = TextScores([0.2, 0.5, 0.3], truncated=False, tokens=4)
     assert prediction(LABELS, scored, None) == [
         {"label": "neutral", "score": 0.5},
         {"label": "positive", "score": 0.3},

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tests.factories.training_runs import artifact_folder, chat_rows, job_spec, 
 from tests.fakes.recording_reporter import RecordingReporter
 from tests.unit.train.conftest import Attempt, MakeRun
 
-from windlass.domain.reports import JobWarning
+from windlass.domain.reports import JobWarning, PhaseSeconds, PhasesItem
 from windlass.domain.training_report import TrainingReport, parse_report
 
 FAST = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2, "precision": "fp32"}
@@ -44,6 +45,25 @@ def test_rows_without_an_answer_within_max_length_are_dropped_and_counted(run_fo
     page = (artifact_folder(environment) / "report.html").read_text()
     assert "4 rows of" in page
     assert "no answer begins within 64 tokens: 14 rows of train" in page
+
+
+def test_the_phases_are_reported_before_each_checkpoint_and_cover_the_attempt(
+    run_for: MakeRun, attempt: Attempt
+) -> None:
+    begun = time.monotonic()
+    reporter = RecordingReporter()
+    attempt(run_for(job_spec(training=FAST | {"checkpoint_every_steps": 4})), reporter)
+    passed = time.monotonic() - begun
+    kinds = [item.type for item in reporter.items]
+    checkpoints = [index for index, kind in enumerate(kinds) if kind == "checkpoint"]
+    assert len(checkpoints) > 1
+    assert all(kinds[index - 1] == "phases" for index in checkpoints)
+    reported = [item.seconds for item in reporter.items if isinstance(item, PhasesItem)]
+    for name in PhaseSeconds.model_fields:
+        values = [getattr(seconds, name) for seconds in reported]
+        assert values == sorted(values)
+        assert values[-1] > 0, name
+    assert sum(reported[-1].model_dump().values()) <= passed
 
 
 def test_a_prompt_that_leaves_no_room_for_an_answer_is_not_answered(run_for: MakeRun, attempt: Attempt) -> None:

@@ -18,7 +18,7 @@ from tests.fakes.recording_reporter import RecordingReporter
 from tests.unit.train.conftest import Attempt, MakeRun
 
 from windlass.domain.errors import UnavailableError
-from windlass.domain.reports import CheckpointItem, CheckpointPrunedItem, ResumePoint
+from windlass.domain.reports import CheckpointItem, CheckpointPrunedItem, PhasesItem, ResumePoint
 from windlass.runtime.artifacts import seal
 from windlass.storage.file_transfer import FileTransfer
 from windlass_pipelines.train.checkpoints import BestEvaluation, CheckpointStore, TrainingProgress, TrainingState
@@ -237,9 +237,9 @@ class NoReplyToDeletions(RecordingReporter):
 
     @property
     def acknowledged(self) -> int:
-        return len(self.checkpoints) if not self.pruned else self.before_deletion
+        return len(self.items) if not self.pruned else self.before_deletion
 
-    def put(self, item: CheckpointItem | CheckpointPrunedItem) -> int:
+    def put(self, item: CheckpointItem | CheckpointPrunedItem | PhasesItem) -> int:
         ordinal = super().put(item)
         if len(self.pruned) == 1 and item is self.pruned[0]:
             self.before_deletion = ordinal - 1

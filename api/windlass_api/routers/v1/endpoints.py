@@ -4,9 +4,10 @@ from typing import Annotated
 
 from fastapi import Request, Response
 
-from windlass.domain.errors import UpstreamError
+from windlass.domain.errors import UpstreamError, WindlassError
 from windlass.domain.projects import Permission
 from windlass.domain.specs import Task
+from windlass.domain.usage import parse_usage
 from windlass.services.endpoints import Endpoints
 from windlass.services.predictions import Predictions
 from windlass.wire.base import DeletionOut, Page
@@ -76,14 +77,19 @@ async def predict(
     predictions = ctx.project_service(Predictions)
     prediction = PredictionRequest(request, predictions, endpoint, Task.TEXT_CLASSIFICATION, "predict", content)
     forwarded = await ctx.app.forwarder.send(prediction)
-    forwarded.ongoing.close()
     reply, target = forwarded.reply, forwarded.selected.target
     try:
         model_server.raise_for_status(reply)
         answer = {**reply.json(), "model": target.model, "number": target.number}
-        return PredictOut.model_validate(answer)
+        out = PredictOut.model_validate(answer)
     except (ValueError, TypeError) as error:
+        forwarded.metered.end("failed")
         raise UpstreamError("the model server returned an invalid response") from error
+    except WindlassError as error:
+        forwarded.metered.fail(error)
+        raise
+    forwarded.metered.end("succeeded", parse_usage(answer))
+    return out
 
 
 @router.post(
@@ -116,8 +122,8 @@ async def chat(project: ProjectName, endpoint: EndpointName, request: Request, c
     predictions = ctx.project_service(Predictions)
     prediction = PredictionRequest(request, predictions, endpoint, Task.CHAT, "chat/completions", content)
     forwarded = await ctx.app.forwarder.send(prediction)
-    reply = forwarded.reply
+    reply, metered = forwarded.reply, forwarded.metered
     if model_server.is_event_stream(reply):
-        return model_server.RelayResponse(reply, on_end=forwarded.ongoing.close)
-    forwarded.ongoing.close()
+        return model_server.RelayResponse(reply, on_end=metered.end)
+    metered.end_with_status(reply.status_code, model_server.reported_usage(reply))
     return Response(reply.content, reply.status_code, media_type=reply.headers.get("content-type", "application/json"))

@@ -8,8 +8,7 @@ from windlass.domain.cluster_sync import ChangeState, QuotaSpec
 from windlass.domain.projects import Permission, Role, SubjectKind
 from windlass.services.projects import Members, Projects
 from windlass.services.quotas import Quotas
-from windlass.services.usage import Usage
-from windlass.wire.base import DeletionOut, Page, UsageOut
+from windlass.wire.base import DeletionOut, Page
 from windlass.wire.projects import (
     MemberIn,
     MemberOut,
@@ -214,20 +213,3 @@ def get_quota_change(
 ) -> QuotaChangeOut:
     """Get the state of a quota change; kept for 30 days after its end."""
     return quota_change_out(ctx.project_service(Quotas).get_change(change))
-
-
-@router.get("/{project}/usage", operation_id="listUsage", tags=["usage"])
-def list_usage(
-    project: ProjectName,
-    ctx: Annotated[RequestContext, require_project(Permission.USAGE_READ)],
-    limit: Limit = 50,
-    cursor: CursorText = None,
-) -> Page[UsageOut]:
-    """List GPU-seconds per job, newest first."""
-    return paginate(
-        ctx.project_service(Usage).page,
-        limit,
-        cursor,
-        lambda usage: usage.job,
-        lambda usage: UsageOut(**usage.model_dump()),
-    )

@@ -11,9 +11,10 @@ from windlass.sdk._async.endpoints import AsyncEndpoints
 from windlass.sdk._async.identity import AsyncServiceAccounts, AsyncSessions, AsyncUsers
 from windlass.sdk._async.jobs import AsyncJobs
 from windlass.sdk._async.models import AsyncModels
-from windlass.sdk._async.platform import AsyncKeys, AsyncPools, AsyncQuotas, AsyncServer, AsyncUsage
+from windlass.sdk._async.platform import AsyncKeys, AsyncPools, AsyncQuotas, AsyncServer
 from windlass.sdk._async.projects import AsyncMembers, AsyncProjects
 from windlass.sdk._async.transport import AsyncTransport
+from windlass.sdk._async.usage import AsyncBudgets, AsyncUsage
 from windlass.sdk._protocol import DEFAULT_RETRIES, READ_TIMEOUT
 from windlass.sdk.connection import Connection, resolve
 
@@ -71,6 +72,7 @@ class AsyncClient:
         self.models = AsyncModels(transport, project)
         self.endpoints = AsyncEndpoints(transport, project)
         self.usage = AsyncUsage(transport, project)
+        self.budgets = AsyncBudgets(transport, project)
         self.audit = AsyncAudit(transport, project)
 
     def in_project(self, project: str) -> "AsyncClient":

@@ -1,4 +1,4 @@
-"""Server information, API keys, pools, quotas and usage."""
+"""Server information, API keys, pools and quotas."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from windlass.sdk._async.pages import AsyncPaginator
 from windlass.sdk._async.resource import AsyncResource
 from windlass.sdk._protocol import Request, decode_as, path, validate_body
 from windlass.sdk.arguments import as_body
-from windlass.wire.base import ClusterSyncOut, DeletionOut, ServerOut, UsageOut, WhoamiOut
+from windlass.wire.base import ClusterSyncOut, DeletionOut, ServerOut, WhoamiOut
 from windlass.wire.projects import (
     KeyIn,
     KeyOut,
@@ -212,11 +212,3 @@ class AsyncQuotas(AsyncResource):
         if change.state == "refused":
             raise ConflictError(f"the cluster rejected the change: {change.problem}")
         return change
-
-
-class AsyncUsage(AsyncResource):
-    """GPU usage of the project's jobs."""
-
-    def list(self) -> AsyncPaginator[UsageOut]:
-        """List the GPU usage of the project's jobs."""
-        return self._list(self._path("usage"), UsageOut)

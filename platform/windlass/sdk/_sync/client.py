@@ -13,9 +13,10 @@ from windlass.sdk._sync.endpoints import Endpoints
 from windlass.sdk._sync.identity import ServiceAccounts, Sessions, Users
 from windlass.sdk._sync.jobs import Jobs
 from windlass.sdk._sync.models import Models
-from windlass.sdk._sync.platform import Keys, Pools, Quotas, Server, Usage
+from windlass.sdk._sync.platform import Keys, Pools, Quotas, Server
 from windlass.sdk._sync.projects import Members, Projects
 from windlass.sdk._sync.transport import Transport
+from windlass.sdk._sync.usage import Budgets, Usage
 from windlass.sdk.connection import Connection, resolve
 
 
@@ -72,6 +73,7 @@ class Client:
         self.models = Models(transport, project)
         self.endpoints = Endpoints(transport, project)
         self.usage = Usage(transport, project)
+        self.budgets = Budgets(transport, project)
         self.audit = Audit(transport, project)
 
     def in_project(self, project: str) -> "Client":

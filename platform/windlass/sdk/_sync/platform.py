@@ -1,5 +1,5 @@
 # Generated from _async/platform.py by docs/generate_sync_sdk.py; do not edit.
-"""Server information, API keys, pools, quotas and usage."""
+"""Server information, API keys, pools and quotas."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from windlass.sdk._protocol import Request, decode_as, path, validate_body
 from windlass.sdk._sync.pages import CursorPage
 from windlass.sdk._sync.resource import Resource
 from windlass.sdk.arguments import as_body
-from windlass.wire.base import ClusterSyncOut, DeletionOut, ServerOut, UsageOut, WhoamiOut
+from windlass.wire.base import ClusterSyncOut, DeletionOut, ServerOut, WhoamiOut
 from windlass.wire.projects import (
     KeyIn,
     KeyOut,
@@ -213,11 +213,3 @@ class Quotas(Resource):
         if change.state == "refused":
             raise ConflictError(f"the cluster rejected the change: {change.problem}")
         return change
-
-
-class Usage(Resource):
-    """GPU usage of the project's jobs."""
-
-    def list(self) -> CursorPage[UsageOut]:
-        """List the GPU usage of the project's jobs."""
-        return self._list(self._path("usage"), UsageOut)

@@ -66,6 +66,15 @@ class Resource:
         request = Request("PATCH", url, headers=JSON_CONTENT, body=encode(body, exclude_unset=True))
         return decode_as(model)(self._transport.send(request))
 
+    def _put_version(self, url: str, model: type[M], body: BaseModel, if_match: int | None) -> M:
+        """PUT the next version of an object. Without ``if_match``, as ``_patch``."""
+
+        def write(etag: str) -> M:
+            request = Request("PUT", url, headers={"If-Match": etag, **JSON_CONTENT}, body=encode(body))
+            return decode_as(model)(self._transport.send(request))
+
+        return self._with_etag(write, lambda: self._read_etag(url), if_match)
+
     def _patch(self, url: str, model: type[M], body: BaseModel, if_match: int | None) -> M:
         """PATCH the fields set in ``body``. Without ``if_match``, read the ETag first and retry if it has changed.
 
