@@ -158,7 +158,7 @@ class Matrix:
 
     def values(self, operation: ApiOperation, tenant: Tenant) -> dict[str, str]:
         """Return the values of the parameters for a tenant."""
-        values = dict(tenant.ids, month="2026-01")
+        values = dict(tenant.ids)
         if "/base-models" in operation.path:
             values["name"] = "tiny"
         elif operation.path.endswith("/metrics/{name}"):

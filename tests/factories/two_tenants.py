@@ -203,6 +203,7 @@ def _fill(harness: ControlPlaneHarness, tenant: Tenant) -> None:
         "change": _expect(change)["id"],
         "dataset": f"{name}-data",
         "number": "1",
+        "month": "2026-01",
         "upload": _expect(upload)["id"],
         "name": f"{name}.csv",
         "job": job["id"],
