@@ -44,8 +44,15 @@ class LimitedH11Protocol(H11Protocol):
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """Start the timer of the first head."""
+        """Start the timer of the first head, and send each part of a response at once.
+
+        Head and body are separate writes. Nagle's algorithm delays the second one until the client acknowledges the
+        first one, which takes 40 ms. asyncio turns it off, but not for listening sockets that it did not open itself.
+        """
         super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:

@@ -11,7 +11,7 @@ from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.settings import LimitSettings
 from windlass_api import http_server
-from windlass_api.http_server import MAX_HEAD_BYTES
+from windlass_api.http_server import MAX_HEAD_BYTES, LimitedH11Protocol
 
 SECONDS = 0.5
 ALIVE = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -48,6 +48,23 @@ def exchange(address: tuple[str, int], *parts: bytes, pause: float = 0.0) -> byt
         except ConnectionResetError:
             pass
         return reply
+
+
+def test_a_response_is_not_delayed_by_nagles_algorithm(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Head and body are two writes: the second one would wait 40 ms for the acknowledgement of the first one."""
+    options: list[int] = []
+    original = LimitedH11Protocol.data_received
+
+    def data_received(self: LimitedH11Protocol, data: bytes) -> None:
+        connection = self.transport.get_extra_info("socket")
+        options.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        original(self, data)
+
+    monkeypatch.setattr(LimitedH11Protocol, "data_received", data_received)
+    assert exchange(address, ALIVE).startswith(b"HTTP/1.1 200")
+    assert options == [1]
 
 
 def test_a_request_head_without_end_is_refused_at_the_limit(address: tuple[str, int]) -> None:

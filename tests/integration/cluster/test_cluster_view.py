@@ -126,8 +126,8 @@ def test_pools_and_projects_match_their_resources(lab: OperatorProcess, view: In
     [search] = [one for one in state.projects if one.project.name == "search"]
     assert search.project.id == id_of("prj", raw["metadata"]["uid"])
     assert search.project.cohort == "lab"
-    users = {one["name"]: one["role"] for one in raw["spec"].get("members", ()) if one["kind"] == "User"}
-    assert {one.name: one.role for one in search.members} == {name: Role(role) for name, role in users.items()}
+    members = {(one["kind"], one["name"]): Role(one["role"]) for one in raw["spec"].get("members", ())}
+    assert {(one.kind, one.name): one.role for one in search.members} == members
     quotas = {one["pool"]: one["nominal"] for one in raw["spec"]["quotas"]}
     assert {one.pool: one.nominal for one in search.quotas} == quotas
     assert {one.managed_by for one in search.quotas} == {"testcluster"}
