@@ -35,7 +35,6 @@ def test_a_user_creates_own_keys(ready: ControlPlaneHarness) -> None:
         ({}, {"platform_role": "platform-admin"}),
         ({"platform_role": "platform-viewer"}, {"platform_role": "platform-admin"}),
         ({"project": "ours"}, {}),
-        ({"project": "ours"}, {"project": "theirs"}),
         ({"expires_in_days": 1}, {}),
         ({"expires_in_days": 1}, {"expires_in_days": 2}),
         ({"permissions": ["keys:own", "jobs:read"]}, {}),
@@ -52,6 +51,15 @@ def test_a_key_with_more_rights_is_refused(
     before = len(ready.client.get("/v1/keys").json()["items"])
     assert create(client, **asked).status_code == 403
     assert len(ready.client.get("/v1/keys").json()["items"]) == before
+
+
+def test_a_key_for_a_foreign_project_is_one_for_a_project_that_does_not_exist(ready: ControlPlaneHarness) -> None:
+    ready.create_project("theirs", pool="other")
+    ready.client.put("/v1/projects/ours/members/ada", json={"role": "admin"})
+    client = client_of(ready, project="ours")
+    foreign, missing = create(client, project="theirs"), create(client, project="missing")
+    assert (foreign.status_code, missing.status_code) == (404, 404)
+    assert foreign.json()["detail"].replace("theirs", "missing") == missing.json()["detail"]
 
 
 def test_a_narrow_key_does_not_get_a_wide_one_by_renewal(ready: ControlPlaneHarness) -> None:

@@ -209,6 +209,7 @@ def test_every_error_class_has_the_documented_exit_code(kind: type[WindlassError
         "idempotency_mismatch": 5,
         "precondition_failed": 5,
         "quota_exceeded": 6,
+        "budget_exceeded": 6,
         "unavailable": 7,
         "transaction_conflict": 7,
         "request_timeout": 7,

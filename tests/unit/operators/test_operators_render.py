@@ -124,7 +124,7 @@ def test_members_are_bound_to_roles_that_only_read() -> None:
     bound = {one["metadata"]["name"]: one["subjects"] for one in only(found, "RoleBinding")}
     assert [subject["name"] for subject in bound["windlass-editor"]] == ["ada"]
     assert [(subject["kind"], subject["name"]) for subject in bound["windlass-viewer"]] == [("Group", "interns")]
-    assert bound["windlass-owner"] == []
+    assert bound["windlass-admin"] == []
     for role in only(found, "Role"):
         for rule in role["rules"]:
             assert "*" not in {*rule["verbs"], *rule["resources"], *rule["apiGroups"]}
