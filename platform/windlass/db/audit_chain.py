@@ -27,7 +27,7 @@ from windlass.domain.audit import AuditEntry, ChainLink, ChainState, StoredEntry
 
 _AUDIT, _ENDS = table_of(AuditTable), table_of(AuditChainTable)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Not decoded by the database layer: a row that somebody has damaged must not end a verification.
+# Not decoded by the database layer: a damaged row must not end a verification.
 _RAW: dict[str, ColumnElement[Any]] = {
     "changes": cast(_AUDIT.c.changes, Text),
     "time": type_coerce(_AUDIT.c.time, BigInteger),

@@ -216,6 +216,8 @@ class Principal(DomainModel):
     """The only permissions of the credential; None: all that the user has."""
     expires_at: datetime | None = None
     """When the credential expires."""
+    key_expires_at: datetime | None = None
+    """When the API key expires that the credential is, or that its session was opened with; None: no key, or never."""
     platform_role: PlatformRole | None = None
     project: str | None = None
     """Uid of the project that the key is restricted to; None: unrestricted."""

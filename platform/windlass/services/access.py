@@ -125,6 +125,7 @@ class AccessControl:
             service_account_role=role,
             permissions=None if key.permissions is None else frozenset(key.permissions),
             expires_at=key.expires_at,
+            key_expires_at=key.expires_at,
             platform_role=key.platform_role,
             project=key.project,
         )

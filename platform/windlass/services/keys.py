@@ -152,13 +152,9 @@ class Keys(BaseService):
             raise ForbiddenError("your key is restricted to a project", hint="restrict the new key to it too")
         if principal.permissions is not None and not principal.permissions >= frozenset(key.permissions or Permission):
             raise ForbiddenError("your key does not have these permissions", hint="leave out those it does not have")
-        # A session is as good as the user; a key that expires must not give one that does not.
-        is_key = principal.credential.startswith("key_")
-        if (
-            is_key
-            and principal.expires_at is not None
-            and (not key.expires_at or key.expires_at > principal.expires_at)
-        ):
+        # A key that expires must not give one that does not, not by a session either.
+        end = principal.key_expires_at
+        if end is not None and (key.expires_at is None or key.expires_at > end):
             raise ForbiddenError("the new key would expire after the key of this request", hint="set expires_in_days")
 
     def ensure_admin(self, token: str, *, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Stores each price of a pool with the time from which it holds, whoever changes it."""
+"""Stores each price of a pool with the time from which it holds, for every change of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -43,6 +43,14 @@ def test_it_ends_with_the_key(ready: ControlPlaneHarness) -> None:
     assert late.get("/v1/session").json()["kind"] == "browser"
 
 
+def test_a_session_creates_no_key_that_outlives_its_own(ready: ControlPlaneHarness) -> None:
+    short, lasting = signed_in(ready, key_of(ready, days=1)), signed_in(ready, key_of(ready))
+    assert short.post("/v1/keys", json={"user": "ada"}).status_code == 403
+    assert short.post("/v1/keys", json={"user": "ada", "expires_in_days": 2}).status_code == 403
+    assert short.post("/v1/keys", json={"user": "ada", "expires_in_days": 1}).status_code == 201
+    assert lasting.post("/v1/keys", json={"user": "ada"}).status_code == 201
+
+
 def test_a_wrong_key_opens_no_session(ready: ControlPlaneHarness) -> None:
     browser = TestClient(ready.app, raise_server_exceptions=False)
     key = key_of(ready)
