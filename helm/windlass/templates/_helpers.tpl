@@ -175,11 +175,14 @@ annotations:
 {{- end }}
 
 {{- define "windlass.oidcEnv" -}}
-{{- with .Values.oidc }}{{- if .issuer }}
+{{- with .Values.oidc }}
+{{- with .publicUrl }}
+- {name: WINDLASS_OIDC_PUBLIC_URL, value: {{ . | quote }}}
+{{- end }}
+{{- if .issuer }}
 - {name: WINDLASS_OIDC_ISSUER, value: {{ .issuer | quote }}}
 - {name: WINDLASS_OIDC_CLIENT_ID, value: {{ .clientId | quote }}}
 - {name: WINDLASS_OIDC_DEVICE_CLIENT_ID, value: {{ .deviceClientId | quote }}}
-- {name: WINDLASS_OIDC_PUBLIC_URL, value: {{ .publicUrl | quote }}}
 - {name: WINDLASS_OIDC_AUDIENCE, value: {{ .audience | quote }}}
 - {name: WINDLASS_OIDC_NAME_CLAIM, value: {{ .nameClaim | quote }}}
 - {name: WINDLASS_OIDC_GROUPS_CLAIM, value: {{ .groupsClaim | quote }}}

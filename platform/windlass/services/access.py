@@ -203,17 +203,13 @@ class AccessControl:
     def _is_valid(self, key: ApiKey) -> bool:
         return key.revoked_at is None and (key.expires_at is None or key.expires_at > self.clock.now())
 
-    def is_allowed(self, principal: Principal, permission: Permission) -> bool:
-        """Return whether the principal has a permission that no project grants."""
-        return principal.may(permission)
-
     def require_permission(self, principal: Principal, permission: Permission) -> None:
         """Require a permission that no project grants.
 
         Raises:
             ForbiddenError: the principal does not have it.
         """
-        if not self.is_allowed(principal, permission):
+        if not principal.may(permission):
             raise ForbiddenError(f"your platform role does not allow {permission}", hint="ask a platform admin")
 
     def run_token(self, run: str) -> str:

@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from windlass.domain.ids import Name
-from windlass.domain.projects import Permission
 from windlass.domain.text import DisplayName, TextConstraints
 from windlass.wire.base import In, Out, shown
-from windlass.wire.projects import Role
+from windlass.wire.projects import Permissions, Role
 
 Token = Annotated[str, TextConstraints(min_length=1, max_length=1 << 15)]
 
@@ -137,9 +136,6 @@ class ServiceAccountOut(Out):
     """Time of creation."""
     version: int
     """Version of this object."""
-
-
-Permissions = Annotated[list[Permission], Field(min_length=1, max_length=len(Permission))]
 
 
 class ServiceAccountKeyIn(In):

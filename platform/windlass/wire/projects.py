@@ -90,6 +90,9 @@ class MemberOut(Out):
     """Version of this object."""
 
 
+Permissions = Annotated[list[Permission], Field(min_length=1, max_length=len(Permission))]
+
+
 class KeyIn(In):
     """Create an API key for a user. ``project`` restricts it to a project."""
 
@@ -103,7 +106,7 @@ class KeyIn(In):
     """Role on the whole platform; null: none."""
     project: Name | None = None
     """Project that the key is restricted to; null: unrestricted."""
-    permissions: Annotated[list[Permission], Field(min_length=1, max_length=len(Permission))] | None = None
+    permissions: Permissions | None = None
     """The only permissions of the key; null: all that the user has."""
     expires_in_days: int | None = Field(default=None, ge=1, le=3650)
     """Days until the key expires; null: never."""

@@ -95,7 +95,7 @@ BODIES = {
     "/v1/auth/browser-sessions": {"key": "wlk_01m810c6xggwmq6ybzy8jrqebf_" + "x" * 43},
 }
 SIGN_IN = {"createCliSession", "createBrowserSession"}
-"""They need no credential; a denied one is anonymous, whoever sends it."""
+"""They need no credential; a denied one is anonymous for every sender."""
 
 
 def send(client: TestClient, method: str, path: str, own_key: str) -> httpx2.Response:

@@ -34,6 +34,11 @@ def test_without_an_issuer_nothing_refers_to_a_provider() -> None:
     assert "OIDC" not in str(render())
 
 
+def test_the_public_url_makes_cookies_secure_without_a_provider() -> None:
+    found = variables(render({"oidc": {"publicUrl": "https://windlass.example.org"}}), "api")
+    assert {name for name in found if "OIDC" in name} == {"WINDLASS_OIDC_PUBLIC_URL"}
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"clientId": ""}, {"publicUrl": ""}, {"issuer": "http://idp.example.org"}, {"platformAdminGroups": ["a,b"]}],
