@@ -1,10 +1,13 @@
 """Sessions of browsers that an API key opens."""
 
+from pathlib import Path
+
 import pytest
 from fastapi.testclient import TestClient
 from tests.fakes.harness import ADMIN, ControlPlaneHarness
 
 from windlass.services.keys import Keys
+from windlass.services.sign_in import SignInPolicy
 
 
 def key_of(harness: ControlPlaneHarness, user: str = "ada", **more: object) -> str:
@@ -126,3 +129,14 @@ def test_rows_of_old_sessions_are_deleted(ready: ControlPlaneHarness) -> None:
     with ready.database.read() as uow:
         assert uow.sessions.count() == 1
     assert browser.get("/v1/whoami").status_code == 401
+
+
+def test_with_https_the_cookie_is_for_this_host_and_https_only(tmp_path: Path) -> None:
+    harness = ControlPlaneHarness(tmp_path, sign_in=SignInPolicy(secure_cookies=True))
+    browser = TestClient(harness.app, base_url="https://testserver", raise_server_exceptions=False)
+    reply = browser.post("/v1/auth/browser-sessions", json={"key": key_of(harness)})
+    name, *attributes = reply.headers["set-cookie"].split("; ")
+    assert name.startswith("__Host-windlass-session=wls_")
+    assert {"HttpOnly", "Secure", "Path=/", "SameSite=lax"} <= set(attributes)
+    assert browser.get("/v1/whoami").status_code == 200
+    harness.close()
