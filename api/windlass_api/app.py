@@ -25,6 +25,7 @@ from windlass_api.routers.v1 import (
     base_models,
     datasets,
     endpoints,
+    erasures,
     identity,
     jobs,
     models,
@@ -57,6 +58,7 @@ PUBLIC_ROUTERS = tuple(
         jobs,
         models,
         endpoints,
+        erasures,
     )
 )
 """The API for users, and probes."""

@@ -14,8 +14,10 @@ from windlass_api.dependencies import client_address
 AUDITED: Mapping[str, str] = {
     "abortUpload": "upload.abort",
     "cancelJob": "job.cancel",
+    "cancelErasure": "erasure.cancel",
     "cleanDatasetVersion": "dataset.clean",
     "commitUpload": "upload.commit",
+    "confirmErasure": "erasure.confirm",
     "createBaseModel": "base-model.create",
     "createBrowserSession": "session.create",
     "createCliSession": "session.create",
@@ -57,6 +59,7 @@ AUDITED: Mapping[str, str] = {
     "retryJob": "job.create",
     "revokeKey": "key.revoke",
     "revokeServiceAccountKey": "key.revoke",
+    "startErasure": "erasure.search",
     "updateDataset": "dataset.update",
     "updateEndpoint": "endpoint.update",
     "updateModel": "model.update",

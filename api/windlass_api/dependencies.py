@@ -33,6 +33,13 @@ from windlass_api.stream_hub import StreamHub
 
 S = TypeVar("S", bound=BaseService)
 
+CASCADE_PERMISSIONS = (
+    Permission.DATASETS_WRITE,
+    Permission.ENDPOINTS_WRITE,
+    Permission.JOBS_WRITE,
+    Permission.MODELS_WRITE,
+)
+"""What a caller needs to delete an object with its descendants: the rights to delete each of them."""
 _MAX_HEADER = 1 << 16
 _MAX_ADDRESS = 64
 _MAX_DIGITS = 18
@@ -90,6 +97,15 @@ class RequestContext:
         if self.path_project is None:
             raise ForbiddenError("this route does not belong to a project")
         return self.path_project
+
+    def require(self, *permissions: Permission) -> None:
+        """Require further permissions in the project of the path: what a cascading deletion deletes.
+
+        Raises:
+            ForbiddenError: the caller lacks one.
+        """
+        for permission in permissions:
+            _authorize_project(self.app, self.caller, self.project.name, permission)
 
     def project_service(self, kind: Callable[[ServiceDependencies, Caller, str], S]) -> S:
         """Create a service of the project."""
@@ -151,17 +167,22 @@ class RequireProjectPermission(RequirePermission):
             ForbiddenError: the caller lacks the permission.
         """
         app, caller = get_app_context(request), _caller(request)
-        found, granted = app.access_control.authorize_project(caller.principal, project, self.permission)
-        if not granted:
-            raise ForbiddenError(
-                f"your role in project {found.name} does not allow {self.permission}",
-                hint=(
-                    "ask an admin of the project for a higher role"
-                    if self.permission in GRANTS[Role.ADMIN]
-                    else "ask a platform admin: no role of a project allows it"
-                ),
-            )
-        return RequestContext(app, caller, found)
+        return RequestContext(app, caller, _authorize_project(app, caller, project, self.permission))
+
+
+def _authorize_project(app: AppContext, caller: Caller, project: str, permission: Permission) -> Project:
+    """Return the project. Raises as ``RequireProjectPermission``."""
+    found, granted = app.access_control.authorize_project(caller.principal, project, permission)
+    if not granted:
+        raise ForbiddenError(
+            f"your role in project {found.name} does not allow {permission}",
+            hint=(
+                "ask an admin of the project for a higher role"
+                if permission in GRANTS[Role.ADMIN]
+                else "ask a platform admin: no role of a project allows it"
+            ),
+        )
+    return found
 
 
 def require_project(permission: Permission) -> Any:

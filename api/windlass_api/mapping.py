@@ -253,20 +253,33 @@ def simulation_out(preview: JobPreview, own_jobs: set[str]) -> SimulationOut:
     )
 
 
-def model_out(model: Model, response: Response | None = None) -> ModelOut:
-    """Map a model."""
+def model_out(model: Model, response: Response | None = None, *, erasures: Sequence[str] = ()) -> ModelOut:
+    """Map a model; ``erasures`` are the ids of those that wait for one of its versions."""
     set_etag(response, model.version)
-    return ModelOut(latest=model.last_number or None, **model.model_dump(exclude={"project", "last_number"}))
+    return ModelOut(
+        erasure_pending=list(erasures),
+        latest=model.last_number or None,
+        **model.model_dump(exclude={"project", "last_number"}),
+    )
 
 
-def endpoint_out(project: str, endpoint: Endpoint, response: Response | None = None) -> EndpointOut:
-    """Map an endpoint."""
+def endpoint_out(
+    project: str,
+    endpoint: Endpoint,
+    response: Response | None = None,
+    *,
+    purposes: Sequence[str],
+    erasures: Sequence[str],
+) -> EndpointOut:
+    """Map an endpoint, with what its models may be used for, and the ids of the erasures that wait for it."""
     set_etag(response, endpoint.version)
     return EndpointOut(
         live=[LiveTargetOut(**target.model_dump(include={"model", "number", "weight"})) for target in endpoint.live],
         reason=reason_out(endpoint.reason),
         predict_url=prediction_path(project, endpoint),
         spec=endpoint.spec,
+        purposes=list(purposes),
+        erasure_pending=list(erasures),
         **endpoint.model_dump(
             include={"id", "name", "task", "state", "generation", "observed_generation"}
             | {"ready_replicas", "desired_replicas", "created_at", "changed_at", "version"}

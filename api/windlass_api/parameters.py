@@ -17,6 +17,7 @@ PoolName = Annotated[Identifier, Path(description="name of the pool")]
 UserParameter = Annotated[Identifier, Path(description="name of the user")]
 NewUser = Annotated[UserName, Path(description="name of the user")]
 GroupParameter = Annotated[GroupName, Path(description="name of the group")]
+ErasureId = Annotated[Identifier, Path(description="id of the erasure, `ers_...`")]
 UploadId = Annotated[Identifier, Path(description="id of the upload, `up_...`")]
 JobId = Annotated[Identifier, Path(description="id of the job, `job_...`")]
 ServiceAccountName = Annotated[Identifier, Path(description="name of the service account")]
@@ -44,5 +45,6 @@ LastEventId = Annotated[
 UploadOffset = Annotated[
     int, Header(alias="Upload-Offset", ge=0, le=1 << 40, description="position of the first byte of the body")
 ]
+Cascade = Annotated[bool, Query(description="delete what descends from the object by lineage too; a dry run lists it")]
 DryRun = Annotated[bool, Query(description="validate and return the effects; change nothing")]
 Limit = Annotated[int, Query(ge=1, le=200, description="maximum number of items of the page")]

@@ -13,16 +13,19 @@ from windlass.domain.autoscaling import RequestLoad
 from windlass.domain.cluster_sync import QuotaChange, StoredDemand
 from windlass.domain.datasets import DatasetVersion
 from windlass.domain.endpoints import Endpoint
+from windlass.domain.erasures import Erasure
 from windlass.domain.errors import InvalidError, LimitReachedError
 from windlass.domain.jobs import Job, Run
 from windlass.domain.models import CatalogueModel, Model, ModelVersion
-from windlass.domain.records import Intent
+from windlass.domain.records import CascadeDeletion, Intent
 from windlass.ports.leadership import NotLeaderError
 from windlass.services.admission_queue import AdmissionQueue
 from windlass.services.audit import AuditSealer
 from windlass.services.base import WorkerDependencies
 from windlass.services.budgets import Metering
+from windlass.services.cascades import CascadeContinuation
 from windlass.services.cluster_sync import ClusterSync
+from windlass.services.erasing import Erasing
 from windlass.services.processing import Processing
 from windlass.services.registration import deploy_job
 from windlass.services.retention import Retention
@@ -105,11 +108,15 @@ class Worker:
             "retention": self.retention.step,
             "audit": self.seal_audit,
             "metering": self.metering.step,
+            "erasures": self._polled(Erasing(self.deps, self.processing.processor).step),
+            "deletions": self._polled(CascadeContinuation(self.deps).step),
         }
         triggers: dict[str, Collection[type[BaseModel]]] = {
             "outbox": {Intent},
             "data": {DatasetVersion, CatalogueModel},
             "audit": {AuditEntry},
+            "erasures": {Erasure, DatasetVersion, ModelVersion, Endpoint},
+            "deletions": {CascadeDeletion, Endpoint},
         }
         if self.jobs is not None:
             functions |= {"runs": self.jobs.poll, "admission": self.jobs.admit}

@@ -16,7 +16,7 @@ FREQUENT_MODULES = 12
 SDK = "the SDK's resource and the service behind it; the SDK is a separate public API"
 CUSTOM_RESOURCE = "the domain object, and the model of the custom resource of the same kind"
 SHARED_NAMES = {
-    **dict.fromkeys(("BaseModels", "Datasets", "Endpoints", "Jobs", "Keys", "Members", "Models"), SDK),
+    **dict.fromkeys(("BaseModels", "Datasets", "Endpoints", "Erasures", "Jobs", "Keys", "Members", "Models"), SDK),
     **dict.fromkeys(("Budgets", "Pools", "Projects", "Quotas", "ServiceAccounts", "Sessions", "Usage", "Users"), SDK),
     "Job": "the domain object, and the SDK's handle of it",
     "Project": CUSTOM_RESOURCE,

@@ -29,6 +29,7 @@ from windlass.kit.files import write_atomic
 from windlass.orchestration.task_result import RESULT_NAME
 from windlass.ports import FolderTransfer
 from windlass_pipelines.data.cleaning import apply_step
+from windlass_pipelines.data.erasing import count_matches, erase_rows
 from windlass_pipelines.data.hashing import factorize
 from windlass_pipelines.data.holdout import hold_out
 from windlass_pipelines.data.limits import CpuTimeError, limited_by_disk, reading_limits
@@ -55,6 +56,8 @@ def process(request: DataRequest, folder: Path, transfer: FolderTransfer) -> Dat
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
     findings = Findings()
+    if request.operation == "search":
+        return _search(request, folder, transfer)
     try:
         result = _Pipeline(_fetched(request, work, transfer), work, output, findings).run()
     except MemoryError:
@@ -74,6 +77,25 @@ def process(request: DataRequest, folder: Path, transfer: FolderTransfer) -> Dat
     if result.rows:
         rows = {name: entry for name, entry in manifest.files.items() if name != REPORT_NAME}
         result = result.model_copy(update={"digest": Manifest(files=rows).digest()})
+    shutil.rmtree(work)
+    write_atomic(folder / RESULT_NAME, result.model_dump_json())
+    return result
+
+
+def _search(request: DataRequest, folder: Path, transfer: FolderTransfer) -> DataResult:
+    """Count the rows of a data subject; nothing is published."""
+    work, findings = folder / _WORK, Findings()
+
+    def read(part: DataRequest, target: Path) -> RowStore:
+        with reading_limits():
+            return read_inputs(part, target, findings)[0]
+
+    matches: tuple[int, ...] = ()
+    try:
+        matches = count_matches(_fetched(request, work, transfer), read, work)
+    except (MemoryError, CpuTimeError):
+        findings.add("error", "needs-too-much-memory", "the data needs more memory or CPU time than allowed")
+    result = _result(findings, {}).model_copy(update={"matches": () if findings.rejected else matches})
     shutil.rmtree(work)
     write_atomic(folder / RESULT_NAME, result.model_dump_json())
     return result
@@ -109,6 +131,11 @@ class _Pipeline:
         if reading.rejected:
             read = {split: SplitReport(rows=count) for split, count in rows.counts.items()}
             return _result(reading, read, files=self._files).model_copy(update={"rows": {}})
+        if self._request.erase is not None:
+            before = rows
+            rows, record = erase_rows(self._request.erase, before, self._work / "erased")
+            self._steps.append(record)
+            before.remove()
         for number, step in enumerate(self._request.steps, start=1):
             before = rows
             rows, record = apply_step(step, before, self._work / str(number), self._findings)

@@ -18,6 +18,13 @@ from windlass.wire.base import DeletionOut
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; required where no terminal can ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be deleted; change nothing.")]
 
+Cascade = Annotated[
+    bool,
+    typer.Option(
+        "--cascade", help="Also delete what descends from it by lineage, endpoints first; --dry-run lists it."
+    ),
+]
+
 _NAMED_BY_ID = {"job", "key"}
 """Kinds whose names are labels for people; commands name these objects by id."""
 
@@ -118,4 +125,17 @@ def _sentence(deletion: DeletionOut, done: str) -> str:
 
 
 def _lines(deletion: DeletionOut, done: str) -> list[str]:
-    return [_sentence(deletion, done), *(f"  {one_line(text)}" for text in deletion.consequences)]
+    return [
+        _sentence(deletion, done),
+        *(f"  {one_line(text)}" for text in deletion.consequences),
+        *_descendants(deletion),
+    ]
+
+
+def _descendants(deletion: DeletionOut) -> list[str]:
+    lines = []
+    for each in deletion.descendants:
+        why = f": {one_line(each.why)}" if each.why else ""
+        subject = one_line(each.name if each.name == each.id else f"{each.name} ({each.id})")
+        lines.append(f"  {each.effect:<7}  {one_line(each.kind)} {subject}{why}")
+    return lines

@@ -35,6 +35,7 @@ _COMMANDS = {
     "doctor": _Entry(_LOCAL_PANEL, "Check this machine and the server, and suggest fixes."),
     "examples": _Entry(_TRAIN_PANEL, "Download example datasets and base models."),
     "dataset": _Entry(_TRAIN_PANEL, "Upload, validate and clean datasets."),
+    "erasure": _Entry(_TRAIN_PANEL, "Erase data subjects from datasets, and prove it."),
     "base-model": _Entry(_TRAIN_PANEL, "Manage the base models from which jobs start."),
     "job": _Entry(_TRAIN_PANEL, "Submit and follow fine-tuning jobs."),
     "model": _Entry(_TRAIN_PANEL, "Manage registered models: versions, reports, aliases, files."),

@@ -61,6 +61,8 @@ TENANT_TABLES: Final[Mapping[str, TableAccess]] = {
     "checkpoint": TableAccess(),
     "dataset": TableAccess(),
     "dataset_version": TableAccess(),
+    "cascade_deletion": TableAccess(),
+    "erasure": TableAccess(),
     # The next two have the queues and workloads of all projects, which a prediction needs; no reply contains them.
     "demand": TableAccess(_READ, rows="true"),
     "queue_quota": TableAccess(_READ, rows="true"),

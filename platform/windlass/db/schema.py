@@ -15,6 +15,7 @@ from windlass.db import (  # noqa: F401 - importing them declares the tables
     cluster_tables,
     identity_tables,
     metering_tables,
+    protection_tables,
     tables,
     worker_tables,
 )

@@ -11,6 +11,7 @@ from windlass.db import audit_tables as a
 from windlass.db import cluster_tables as c
 from windlass.db import identity_tables as i
 from windlass.db import metering_tables as m
+from windlass.db import protection_tables as p
 from windlass.db import tables as t
 from windlass.db.admission import SqlAdmissionStore
 from windlass.db.audit_chain import SqlAuditChain
@@ -30,12 +31,13 @@ from windlass.domain.budgets import BudgetAlert, ProjectBudget
 from windlass.domain.cluster_sync import ClusterSyncStatus, QueueQuota, QuotaChange, StoredDemand
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
+from windlass.domain.erasures import Erasure
 from windlass.domain.gpu_reservations import GpuReservation
 from windlass.domain.identity import ServiceAccount, UserAccount, UserSession
 from windlass.domain.jobs import Attempt, Job, Run
 from windlass.domain.models import CatalogueModel, Model, ModelVersion
 from windlass.domain.projects import ApiKey, Member, Pool, Project, QueueTimeSample, StoredQuota
-from windlass.domain.records import Checkpoint, IdempotencyRecord, LineageEdge
+from windlass.domain.records import CascadeDeletion, Checkpoint, IdempotencyRecord, LineageEdge
 from windlass.domain.usage import GpuUsage, PoolPrice
 from windlass.kit.fair_lock import FairLock
 from windlass.ports import (
@@ -125,6 +127,10 @@ class SqlAllProjectsData:
         self.idempotency_records: Repository[IdempotencyRecord, f.IdempotencyFilter] = rows(
             t.IdempotencyRecordTable, IdempotencyRecord, "idempotency record"
         )
+        self.cascade_deletions: Repository[CascadeDeletion, f.CascadeDeletionFilter] = rows(
+            p.CascadeDeletionTable, CascadeDeletion, "deletion"
+        )
+        self.erasures: Repository[Erasure, f.ErasureFilter] = rows(p.ErasureTable, Erasure, "erasure")
         self.telemetry: JobTelemetryStore = SqlJobTelemetry(connection, project)
 
 

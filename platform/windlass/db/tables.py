@@ -71,6 +71,8 @@ class DatasetTable(SQLModel, table=True):
     name: str
     task: str
     description: str
+    purposes: list[Any] = json_value()
+    consent_until: datetime | None = instant(null=True)
     last_number: int
     created_at: datetime = instant()
     version: int
@@ -101,6 +103,7 @@ class DatasetVersionTable(SQLModel, table=True):
     origin: str
     upload: str | None
     parent: str | None
+    erasure: str | None
     options: dict[str, Any] = json_value()
     steps: list[Any] = json_value()
     converter_version: int
@@ -297,6 +300,7 @@ class ModelVersionTable(SQLModel, table=True):
     attempt: int
     dataset_version: str
     base_model: str
+    purposes: list[Any] = json_value()
     prefix: str
     manifest: dict[str, Any] = json_value()
     created_at: datetime = instant()

@@ -8,6 +8,7 @@ from sqlalchemy import Table, delete, select, update
 from windlass.db import cluster_tables as c
 from windlass.db import identity_tables as i
 from windlass.db import metering_tables as m
+from windlass.db import protection_tables as p
 from windlass.db import tables as t
 from windlass.db.repository import delete_rows, table_of
 from windlass.db.row_scope import ScopedConnection
@@ -49,6 +50,8 @@ _OF_PROJECT = tuple(
         m.BudgetTable,
         m.BudgetAlertTable,
         m.GpuReservationTable,
+        p.CascadeDeletionTable,
+        p.ErasureTable,
     )
 )
 _PARENTS = 200

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from windlass.domain.artifacts import FileEntry
+from windlass.domain.erasures import ErasureQuery
 from windlass.domain.ingest import MAX_LINE_BYTES, FileReport, IngestOptions
 from windlass.domain.jobs import DomainModel
 from windlass.domain.reports import JobWarning
@@ -253,6 +254,10 @@ class Dataset(DomainModel):
     name: str
     task: Task
     description: str = ""
+    purposes: tuple[str, ...] = ()
+    """What jobs may train on it for; empty: anything."""
+    consent_until: datetime | None = None
+    """The end of the consent: no job may start to use it afterwards."""
     last_number: int = 0
     """The highest number ever assigned to a version; numbers are not reused."""
     created_at: datetime
@@ -302,6 +307,8 @@ class DatasetVersion(DomainModel):
     origin: Literal["upload", "clean"]
     upload: str | None = None
     parent: str | None = None
+    erasure: str | None = None
+    """The erasure whose rows it leaves out of its parent."""
     options: IngestOptions = IngestOptions()
     steps: tuple[CleaningStep, ...] = ()
     converter_version: int = CONVERTER_VERSION
@@ -358,7 +365,7 @@ def skipped_rows_message(split: Split, rows: int) -> str:
 class DataRequest(DomainModel):
     """Request to the data process: read ``inputs``, apply ``steps``, publish the internal form at ``output``."""
 
-    operation: Literal["ingest", "clean"]
+    operation: Literal["ingest", "clean", "search"]
     task: Task
     title: str = Field(default="dataset", max_length=200, description="display name of the version, for its report")
     options: IngestOptions
@@ -368,6 +375,8 @@ class DataRequest(DomainModel):
     names: tuple[str, ...] = Field(default=(), description="the user's file names, for findings and format detection")
     entries: tuple[FileEntry, ...] = Field(default=(), description="declared length and sha256 of each input to verify")
     steps: tuple[CleaningStep, ...] = ()
+    erase: ErasureQuery | None = None
+    """Rows to leave out; with ``search`` only counted, and nothing is published."""
     output: str = Field(description="URI at which the version is published")
     tokenizer: str | None = Field(default=None, description="URI of a tokenizer.json for the length histogram")
     max_bytes: int = Field(default=4 << 30, description="limit of decompressed bytes to read")
@@ -381,6 +390,8 @@ class DataResult(DomainModel):
     """Result of the data process. ``digest`` identifies the rows: two versions with the same rows have the same one."""
 
     accepted: bool
+    matches: tuple[int, ...] = ()
+    """Of a search: the matching rows of each input."""
     report: ValidationReport
     rows: dict[Split, int] = Field(default_factory=dict)
     labels: tuple[str, ...] = ()

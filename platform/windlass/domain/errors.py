@@ -87,6 +87,18 @@ class ContextLengthError(InvalidError):
     code = "context_length_exceeded"
 
 
+class PurposeNotAllowedError(InvalidError):
+    """The dataset may not be used for the purpose of the job; ``context`` has the purposes that it allows."""
+
+    code = "purpose_not_allowed"
+
+
+class ConsentExpiredError(InvalidError):
+    """The consent to use the dataset has ended; ``context`` has the time."""
+
+    code = "consent_expired"
+
+
 class UnauthenticatedError(WindlassError):
     """The credential is missing, unknown, expired or revoked."""
 

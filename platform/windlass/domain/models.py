@@ -132,9 +132,19 @@ class ModelVersion(DomainModel):
     attempt: int
     dataset_version: str
     base_model: str
+    purposes: tuple[str, ...] = ()
+    """What it may be used for, by the dataset that it was trained on; empty: anything."""
     prefix: str
     manifest: Manifest
     created_at: datetime
+
+
+def common_purposes(allowed: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """Return the purposes that all of these allow; an empty tuple allows any, None means that none is in common."""
+    restricted = [set(purposes) for purposes in allowed if purposes]
+    if not restricted:
+        return ()
+    return tuple(sorted(set.intersection(*restricted))) or None
 
 
 def failed_gates(gates: Iterable[Gate], evaluation: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """Records: events, metrics, log chunks, checkpoints, lineage, outbox intents, idempotency."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from pydantic import Field
@@ -67,6 +68,25 @@ class LineageEdge(DomainModel):
     object: str
 
 
+class DescendantEffect(StrEnum):
+    """What a cascading deletion does with an object that descends from the deleted one."""
+
+    DELETED = "deleted"
+    BLOCKS = "blocks"
+    STAYS = "stays"
+
+
+class Descendant(DomainModel):
+    """An object that was created from a deleted one, or stays beside it."""
+
+    kind: str
+    id: str
+    name: str
+    effect: DescendantEffect
+    why: str = ""
+    """Why it blocks the deletion or stays."""
+
+
 class Deletion(DomainModel):
     """What a deletion removes, or with a dry run would remove."""
 
@@ -80,6 +100,31 @@ class Deletion(DomainModel):
     """Bytes of the files that are deleted."""
     consequences: tuple[str, ...] = ()
     """What else changes, as sentences without a full stop."""
+    descendants: tuple[Descendant, ...] = ()
+    """What was created from it, in the order of a cascading deletion; empty unless that was asked for."""
+
+    @property
+    def blockers(self) -> tuple[Descendant, ...]:
+        """The descendants that prevent a cascading deletion."""
+        return tuple(each for each in self.descendants if each.effect is DescendantEffect.BLOCKS)
+
+
+class CascadeDeletion(DomainModel):
+    """An accepted deletion of an object with its descendants, until all are deleted."""
+
+    id: str
+    project: str
+    kind: str
+    """Kind of the object, as of ``Deletion``."""
+    subject: str
+    """Id of the object."""
+    name: str
+    problem: str = ""
+    """Why it does not go on; empty: it waits for endpoints to stop."""
+    created_by: str
+    request_id: str
+    created_at: datetime
+    version: int = 1
 
 
 class Intent(DomainModel):

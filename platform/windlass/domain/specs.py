@@ -251,6 +251,7 @@ class JobSpec(Spec):
     """Evaluation of the result."""
     resources: ResourcesSpec = ResourcesSpec()
     """Where and on how many GPUs it runs."""
+    purpose: Name | None = Field(default=None, description="what the model is for; a dataset may restrict its purposes")
     model: Name = Field(description="model under which the result is registered")
     deploy: DeploySpec | None = None
     """Endpoint that serves the result; null: none."""

@@ -12,6 +12,7 @@ from windlass.domain.audit import AuditOutcome
 from windlass.domain.cluster_sync import ChangeState
 from windlass.domain.datasets import UploadState, VersionState
 from windlass.domain.endpoints import EndpointState
+from windlass.domain.erasures import ErasureState
 from windlass.domain.jobs import AttemptState, JobState, RunState
 from windlass.domain.models import BaseModelState
 from windlass.domain.projects import PlatformRole, SubjectKind
@@ -266,6 +267,7 @@ class ModelVersionFilter(TypedDict, total=False):
     model: AnyOf[str]
     number: int
     job: AnyOf[str]
+    dataset_version: AnyOf[str]
 
 
 class EndpointFilter(TypedDict, total=False):
@@ -281,6 +283,22 @@ class LineageFilter(TypedDict, total=False):
 
     subject: AnyOf[str]
     object: AnyOf[str]
+
+
+class CascadeDeletionFilter(TypedDict, total=False):
+    """Fields of cascading deletions."""
+
+    id: AnyOf[str]
+    kind: str
+    subject: AnyOf[str]
+
+
+class ErasureFilter(TypedDict, total=False):
+    """Fields of erasures."""
+
+    id: AnyOf[str]
+    dataset: AnyOf[str]
+    state: AnyOf[ErasureState]
 
 
 class IdempotencyFilter(TypedDict, total=False):

@@ -13,12 +13,14 @@ from windlass.domain.budgets import BudgetAlert, ProjectBudget
 from windlass.domain.cluster_sync import ClusterSyncStatus, QueueQuota, QuotaChange, StoredDemand
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
+from windlass.domain.erasures import Erasure
 from windlass.domain.gpu_reservations import GpuReservation
 from windlass.domain.identity import ServiceAccount, UserAccount, UserSession
 from windlass.domain.jobs import Attempt, Job, Run
 from windlass.domain.models import CatalogueModel, Model, ModelVersion
 from windlass.domain.projects import ApiKey, Member, Pool, Project, QueueTimeSample, StoredQuota
 from windlass.domain.records import (
+    CascadeDeletion,
     Checkpoint,
     IdempotencyRecord,
     LineageEdge,
@@ -90,6 +92,8 @@ class ReadAllProjectsData(ReadUsageData, Protocol):
     endpoints: ReadRepository[Endpoint, f.EndpointFilter]
     lineage: ReadRepository[LineageEdge, f.LineageFilter]
     idempotency_records: ReadRepository[IdempotencyRecord, f.IdempotencyFilter]
+    cascade_deletions: ReadRepository[CascadeDeletion, f.CascadeDeletionFilter]
+    erasures: ReadRepository[Erasure, f.ErasureFilter]
     telemetry: ReadJobTelemetryStore
 
 
@@ -124,6 +128,8 @@ class AllProjectsData(ReadAllProjectsData, Protocol):
     endpoints: Repository[Endpoint, f.EndpointFilter]
     lineage: Repository[LineageEdge, f.LineageFilter]
     idempotency_records: Repository[IdempotencyRecord, f.IdempotencyFilter]
+    cascade_deletions: Repository[CascadeDeletion, f.CascadeDeletionFilter]
+    erasures: Repository[Erasure, f.ErasureFilter]
     telemetry: JobTelemetryStore
 
 

@@ -1,7 +1,8 @@
 """Datasets and their versions. ``uploads`` receives the files, a child process parses them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from windlass.domain.datasets import (
@@ -13,6 +14,7 @@ from windlass.domain.datasets import (
     ValidationReport,
     VersionState,
 )
+from windlass.domain.erasures import ErasureState
 from windlass.domain.errors import ConflictError, LimitReachedError, NotFoundError
 from windlass.domain.ingest import IngestOptions
 from windlass.domain.jobs import UNFINISHED_STATES
@@ -34,7 +36,14 @@ _MAX_ANCESTORS = 100
 class Datasets(ProjectService):
     """Create, read, clean and delete datasets and versions of one project."""
 
-    def create(self, name: str, task: Task, description: str) -> Dataset:
+    def create(
+        self,
+        name: str,
+        task: Task,
+        description: str,
+        purposes: tuple[str, ...] = (),
+        consent_until: datetime | None = None,
+    ) -> Dataset:
         """Create an empty dataset.
 
         Raises:
@@ -46,6 +55,8 @@ class Datasets(ProjectService):
             name=name,
             task=task,
             description=description,
+            purposes=purposes,
+            consent_until=consent_until,
             created_at=self.deps.clock.now(),
         )
         with self.deps.database.write() as uow:
@@ -69,13 +80,13 @@ class Datasets(ProjectService):
             ready = uow.project(self.project).dataset_versions.all({"dataset": dataset.id, "state": VersionState.READY})
         return max((version.number for version in ready), default=None)
 
-    def update(self, name: str, version: int, description: str) -> Dataset:
-        """Change the description."""
+    def update(self, name: str, version: int, changes: Mapping[str, object]) -> Dataset:
+        """Change the description, the purposes or the end of the consent; models and accepted jobs keep theirs."""
         with self.deps.database.write() as uow:
             datasets = uow.project(self.project).datasets
             dataset = datasets.get({"name": name})
             check_version("dataset", dataset.version, version)
-            saved = datasets.save(dataset.model_copy(update={"description": description}))
+            saved = datasets.save(dataset.model_copy(update=changes))
             self.audit(uow, "dataset.update", dataset.id, name, self.project, before=dataset, after=saved)
         return saved
 
@@ -104,12 +115,7 @@ class Datasets(ProjectService):
             with self.deps.database.write() as uow:
                 repos = uow.project(self.project)
                 dataset, versions = _deletable(repos, name, version)
-                for dataset_version in versions:
-                    self._discard(uow, dataset_version)
-                for upload in repos.uploads.all({"dataset": dataset.id}):
-                    uow.outbox.put("upload.purge", self.project, upload.id)
-                repos.uploads.delete({"dataset": dataset.id})
-                repos.datasets.delete({"id": dataset.id})
+                discard_dataset(uow, dataset, versions)
                 self.audit(uow, "dataset.delete", dataset.id, name, self.project, before=dataset)
         return deletion
 
@@ -187,6 +193,8 @@ class Datasets(ProjectService):
                 )
             check_pending_limit(repos, self.deps.limits.pending_dataset_versions)
             dataset = repos.datasets.get({"name": name})
+            if repos.erasures.find({"dataset": dataset.id, "state": ErasureState.ERASING}) is not None:
+                raise ConflictError(f"rows are being erased from dataset {name}", hint="wait for its new version")
             options = IngestOptions(allow_overlap=allow_overlap)  # the other options concern uploaded files
             version = new_version(self, uow, dataset, "clean", options, parent=parent, steps=steps)
             if idempotency_key:
@@ -216,15 +224,28 @@ class Datasets(ProjectService):
         )
         if not dry_run:
             with self.deps.database.write() as uow:
-                self._discard(uow, _deletable_version(uow.project(self.project), name, number, row_version))
+                discard_version(uow, _deletable_version(uow.project(self.project), name, number, row_version))
                 self.audit(uow, "dataset-version.delete", version.id, f"{name}@{number}", self.project, before=version)
         return deletion
 
-    def _discard(self, uow: UnitOfWork, version: DatasetVersion) -> None:
-        uow.project(self.project).dataset_versions.delete({"id": version.id})
-        uow.outbox.put("dataset.purge", self.project, version.id)
-        if version.upload is not None:
-            uow.outbox.put("upload.purge", self.project, version.upload)
+
+def discard_version(uow: UnitOfWork, version: DatasetVersion) -> None:
+    """Delete the row of a version, and its files after the commit."""
+    uow.project(version.project).dataset_versions.delete({"id": version.id})
+    uow.outbox.put("dataset.purge", version.project, version.id)
+    if version.upload is not None:
+        uow.outbox.put("upload.purge", version.project, version.upload)
+
+
+def discard_dataset(uow: UnitOfWork, dataset: Dataset, versions: list[DatasetVersion]) -> None:
+    """Delete the rows of a dataset with its versions and uploads, and their files after the commit."""
+    repos = uow.project(dataset.project)
+    for version in versions:
+        discard_version(uow, version)
+    for upload in repos.uploads.all({"dataset": dataset.id}):
+        uow.outbox.put("upload.purge", dataset.project, upload.id)
+    repos.uploads.delete({"dataset": dataset.id})
+    repos.datasets.delete({"id": dataset.id})
 
 
 def _version(repos: ReadProjectData, name: str, number: int) -> DatasetVersion:
@@ -331,7 +352,7 @@ def check_pending_limit(repos: ReadProjectData, max_pending_versions: int) -> No
         )
 
 
-def new_version(
+def new_version(  # noqa: PLR0913 - the origin of a version has several forms
     service: ProjectService,
     uow: UnitOfWork,
     dataset: Dataset,
@@ -341,6 +362,7 @@ def new_version(
     upload: Upload | None = None,
     parent: DatasetVersion | None = None,
     steps: tuple[CleaningStep, ...] = (),
+    erasure: str | None = None,
 ) -> DatasetVersion:
     """Store the next version of a dataset with its lineage, and the intent to process it."""
     repos = uow.project(service.project)
@@ -356,6 +378,7 @@ def new_version(
         origin=origin,
         upload=upload.id if upload else None,
         parent=parent.id if parent else None,
+        erasure=erasure,
         options=options,
         steps=steps,
         prefix=dataset_version_prefix(service.project, key),

@@ -7,7 +7,7 @@ from windlass.domain.endpoints import Endpoint, EndpointSpec, EndpointState, Tra
 from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, LimitReachedError
 from windlass.domain.jobs import UNFINISHED_STATES
 from windlass.domain.limits import ProjectLimits
-from windlass.domain.models import Decision, ModelVersion
+from windlass.domain.models import Decision, ModelVersion, common_purposes
 from windlass.domain.projects import Pool, StoredQuota
 from windlass.domain.records import Deletion
 from windlass.domain.specs import Task
@@ -29,6 +29,13 @@ class Endpoints(ProjectService):
         """Return the endpoint of this name."""
         with self.deps.database.read() as uow:
             return uow.project(self.project).endpoints.get({"name": name})
+
+    def purposes(self, endpoint: Endpoint) -> tuple[str, ...]:
+        """Return what all models that an endpoint serves may be used for; empty: anything."""
+        with self.deps.database.read() as uow:
+            ids = [target.model_version for target in endpoint.live]
+            versions = uow.project(self.project).model_versions.all({"id": ids}) if ids else []
+        return common_purposes(version.purposes for version in versions) or ()
 
     def create(self, name: str, spec: EndpointSpec) -> Endpoint:
         """Create an endpoint.
@@ -220,10 +227,14 @@ def _most_gpus(uow: ReadUnitOfWork, pool: Pool, quota: StoredQuota) -> int:
 
 
 def _task_of(repos: ReadProjectData, spec: EndpointSpec) -> Task:
-    tasks = set()
+    tasks, purposes = set(), []
     for number, target in enumerate(spec.traffic):
-        resolve(repos, target, f"/spec/traffic/{number}")
+        purposes.append(resolve(repos, target, f"/spec/traffic/{number}").purposes)
         tasks.add(repos.models.get({"name": target.model}).task)
     if len(tasks) != 1:
         raise InvalidError.field("/spec/traffic", "the models of one endpoint must do the same task")
+    if common_purposes(purposes) is None:
+        raise InvalidError.field(
+            "/spec/traffic", "the data of these models allows no purpose in common", hint="use an endpoint for each"
+        )
     return tasks.pop()

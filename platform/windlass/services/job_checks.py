@@ -2,9 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from windlass.domain.datasets import DatasetVersion, Histogram, Split, VersionState, skipped_rows_message
-from windlass.domain.errors import InvalidError, LimitReachedError
+from windlass.domain.datasets import Dataset, DatasetVersion, Histogram, Split, VersionState, skipped_rows_message
+from windlass.domain.errors import (
+    ConsentExpiredError,
+    FieldProblem,
+    InvalidError,
+    LimitReachedError,
+    PurposeNotAllowedError,
+)
 from windlass.domain.jobs import Job
 from windlass.domain.models import BaseModelState, CatalogueModel
 from windlass.domain.placement import placement_problem
@@ -135,11 +142,32 @@ class _MemoryNeeds:
         return report.splits[Split.TRAIN].tokens
 
 
-def usable_version(repos: ReadProjectData, spec: JobSpec) -> DatasetVersion:
+def _require_purpose(dataset: Dataset, spec: JobSpec, now: datetime) -> None:
+    if dataset.consent_until is not None and now >= dataset.consent_until:
+        raise ConsentExpiredError(
+            f"the consent to use dataset {dataset.name} ended at {dataset.consent_until.isoformat()}",
+            hint="delete the dataset, or extend `--consent-until` if there is a new consent",
+            fields=[FieldProblem("/spec/dataset", "its consent has ended")],
+            context={"consent_until": dataset.consent_until.isoformat()},
+        )
+    if dataset.purposes and spec.purpose not in dataset.purposes:
+        allowed = ", ".join(dataset.purposes)
+        given = f"not {spec.purpose}" if spec.purpose else "and the job names none"
+        raise PurposeNotAllowedError(
+            f"dataset {dataset.name} may be used for {allowed}, {given}",
+            hint=f"set `purpose` to one of: {allowed}; or use another dataset",
+            fields=[FieldProblem("/spec/purpose", f"the dataset allows {allowed}")],
+            context={"purposes": list(dataset.purposes)},
+        )
+
+
+def usable_version(repos: ReadProjectData, spec: JobSpec, now: datetime) -> DatasetVersion:
     """Return the ready dataset version that the spec names.
 
     Raises:
         InvalidError: it does not exist, is not ready, or is for another task.
+        PurposeNotAllowedError: its dataset may not be used for the purpose of the job.
+        ConsentExpiredError: the consent to use its dataset has ended.
     """
     name, _, number = spec.dataset.partition("@")
     dataset = repos.datasets.find({"name": name})
@@ -149,6 +177,7 @@ def usable_version(repos: ReadProjectData, spec: JobSpec) -> DatasetVersion:
         raise InvalidError.field("/spec/dataset", missing, hint=f"upload it: '{upload}'")
     if dataset.task is not spec.task:
         raise InvalidError.field("/spec/task", f"dataset {name} is for {dataset.task}, the job is for {spec.task}")
+    _require_purpose(dataset, spec, now)
     where: DatasetVersionFilter = {"dataset": dataset.id}
     if number:
         where["number"] = int(number)

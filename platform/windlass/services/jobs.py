@@ -160,7 +160,7 @@ class Jobs(ProjectService):
     def _build_job(self, uow: ReadUnitOfWork, spec: JobSpec, retried: Job | None) -> _Draft:
         repos = uow.project(self.project)
         require_below_ceiling(uow.projects.get({"id": self.project}), spec)
-        version = usable_version(repos, spec)
+        version = usable_version(repos, spec, self.deps.clock.now())
         base = usable_base(uow, spec)
         pools = uow.pools.all()
         world_size = world_size_of(pools, spec)

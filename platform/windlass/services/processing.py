@@ -212,6 +212,9 @@ class Processing:
             dataset = repos.datasets.get({"id": version.dataset})
             upload = repos.uploads.get({"id": version.upload or ""}) if version.origin == "upload" else None
             parent = None if upload else repos.dataset_versions.get({"id": version.parent or ""})
+            erasure = repos.erasures.find({"id": version.erasure}) if version.erasure else None
+            if version.erasure and (erasure is None or erasure.query is None):
+                raise NotFoundError(f"no open erasure {version.erasure}")  # without its query nothing would be erased
             base_model = _base_model_of(uow, version.task)
         tokenizer = None
         if base_model is not None:
@@ -233,6 +236,7 @@ class Processing:
             names=names,
             entries=entries,
             steps=version.steps,
+            erase=erasure.query if erasure else None,
             output=store.uri(version.prefix),
             tokenizer=tokenizer,
             max_labels=self.max_labels,

@@ -11,7 +11,7 @@ from windlass.domain.records import LineageEdge
 from windlass.domain.reports import ResultItem, ResultStatus
 from windlass.domain.storage_layout import artifact_prefix
 from windlass.kit.failpoints import failpoint
-from windlass.ports import ProjectData, UnitOfWork
+from windlass.ports import ProjectData, ReadProjectData, UnitOfWork
 from windlass.services.attempts import result_attempt, run_and_job
 from windlass.services.base import ServiceDependencies, record_audit
 from windlass.services.endpoints import set_endpoint_spec
@@ -66,7 +66,7 @@ class Registration:
     ) -> tuple[ModelVersion, str]:
         repos = uow.project(job.project)
         model = _get_or_create_model(self.deps, repos, job, now)
-        version = _build_version(self.deps, model, job, attempt, result, now)
+        version = _build_version(self.deps, model, job, attempt, result, now, purposes=_purposes(repos, job))
         repos.model_versions.add(version)
         repos.models.save(model.model_copy(update={"last_number": version.number}))
         for relation, target in (
@@ -190,8 +190,22 @@ def _get_or_create_model(deps: ServiceDependencies, repos: ProjectData, job: Job
     return model
 
 
+def _purposes(repos: ReadProjectData, job: Job) -> tuple[str, ...]:
+    """Return what the job's dataset may be used for."""
+    version = repos.dataset_versions.find({"id": job.dataset_version})
+    dataset = None if version is None else repos.datasets.find({"id": version.dataset})
+    return () if dataset is None else dataset.purposes
+
+
 def _build_version(
-    deps: ServiceDependencies, model: Model, job: Job, attempt: Attempt, result: ResultItem, now: datetime
+    deps: ServiceDependencies,
+    model: Model,
+    job: Job,
+    attempt: Attempt,
+    result: ResultItem,
+    now: datetime,
+    *,
+    purposes: tuple[str, ...],
 ) -> ModelVersion:
     evaluation = result.evaluation or {}
     decision, reason = evaluate_gates(job.spec.evaluation.gates, evaluation)
@@ -210,6 +224,7 @@ def _build_version(
         attempt=attempt.number,
         dataset_version=job.dataset_version,
         base_model=job.base_model,
+        purposes=purposes,
         prefix=artifact_prefix(job, attempt.number),
         manifest=result.manifest,
         created_at=now,

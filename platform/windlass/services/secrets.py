@@ -39,6 +39,10 @@ class SecretHasher:
         """Return the token that requests of a browser's session send in a header. It is derived and not stored."""
         return self._hmac(b"csrf:" + session.encode())
 
+    def erasure_key(self, project: str, key: str) -> str:
+        """Return the hash of a search key of an erasure; it differs between projects."""
+        return self._hmac(f"erasure:{project}:{key}".encode())
+
     def control_plane_id(self) -> str:
         """Return the id of this control plane, which labels its objects in a cluster.
 

@@ -150,6 +150,21 @@ class ClusterSyncOut(Out):
     pending_changes: int = Field(description="accepted quota changes that are not applied yet")
 
 
+class DescendantOut(Out):
+    """An object that descends from a deleted one, or stays beside it."""
+
+    kind: str
+    """Kind of the object, such as model version."""
+    id: str
+    """Id of the object."""
+    name: str
+    """Name of the object, such as classifier@2."""
+    effect: Literal["deleted", "blocks", "stays"]
+    """What a cascading deletion does with it; one that blocks must be removed first."""
+    why: str
+    """Why it blocks the deletion, or stays."""
+
+
 class DeletionOut(Out):
     """What a deletion removes, or with ``dry_run`` would remove."""
 
@@ -165,3 +180,4 @@ class DeletionOut(Out):
     """Bytes of the files that are deleted."""
     consequences: list[str]
     """What else changes."""
+    descendants: list[DescendantOut] = Field(default=[], description="what descends from it; only with cascade")

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
 from windlass.domain.artifacts import Sha256
 from windlass.domain.datasets import CleaningStep, Split, ValidationReport, VersionState
@@ -12,6 +12,18 @@ from windlass.domain.ingest import IngestOptions
 from windlass.domain.specs import Task
 from windlass.domain.text import Description
 from windlass.wire.base import In, Out, Page, shown
+
+_YEARS = range(1970, 9000)
+
+
+def _storable(value: datetime) -> datetime:
+    if value.year not in _YEARS:
+        raise ValueError(f"the year must be between {_YEARS.start} and {_YEARS.stop - 1}")
+    return value
+
+
+ConsentUntil = Annotated[AwareDatetime, AfterValidator(_storable)]
+Purposes = Annotated[list[Name], Field(max_length=50)]
 
 
 class DatasetIn(In):
@@ -25,6 +37,9 @@ class DatasetIn(In):
     """Task that its rows are for."""
     description: Description = ""
     """Free text."""
+    purposes: Purposes = Field(default=[], description="what jobs may train on it for; empty: anything")
+    consent_until: ConsentUntil | None = None
+    """End of the consent: no job is accepted afterwards."""
 
 
 class DatasetPatch(In):
@@ -32,8 +47,11 @@ class DatasetPatch(In):
 
     model_config = shown({"description": "Product reviews, three labels"})
 
-    description: Description
+    description: Description = ""
     """Free text."""
+    purposes: Purposes = Field(default=[], description="what jobs may train on it for; empty: anything")
+    consent_until: ConsentUntil | None = None
+    """End of the consent; null: none."""
 
 
 class DatasetOut(Out):
@@ -49,6 +67,9 @@ class DatasetOut(Out):
     """Free text."""
     latest: int | None
     """Number of the newest ready version; null: none."""
+    purposes: list[str] = Field(default=[], description="what jobs may train on it for; empty: anything")
+    consent_until: datetime | None = None
+    """End of the consent; null: none."""
     created_at: datetime
     """Time of creation."""
     version: int

@@ -33,6 +33,7 @@ class ModelOut(Out):
     """Version number by alias."""
     latest: int | None
     """Highest version number; null: none."""
+    erasure_pending: list[str] = Field(default=[], description="ids of erasures that wait for a version of it")
     created_at: datetime
     """Time of creation."""
     version: int
@@ -89,6 +90,8 @@ class ModelVersionOut(Out):
     """Size of the files."""
     files: list[ModelFileOut]
     """The files of the artifact."""
+    purposes: list[str] = Field(default=[], description="what it may be used for, by its data; empty: anything")
+    erasure_pending: list[str] = Field(default=[], description="ids of erasures of rows that it was trained on")
     lineage: list["LineageOut"]
     """What it was created from; empty in lists."""
     created_at: datetime
@@ -178,6 +181,8 @@ class EndpointOut(Out):
     """Replicas that answer requests."""
     desired_replicas: int
     """Replicas that there should be now, by the load; 0: scaled to zero, or nothing is served."""
+    purposes: list[str] = Field(default=[], description="what all of its models may be used for; empty: anything")
+    erasure_pending: list[str] = Field(default=[], description="ids of erasures that wait for another version")
     predict_url: str = Field(description="path on this server: :predict or chat/completions, by task")
     created_at: datetime
     """Time of creation."""

@@ -21,6 +21,7 @@ from tests.testcluster.tools import tool
 from windlass.db.engines import postgres_engine
 from windlass.db.migrate import migrate
 from windlass.sdk import Client
+from windlass.services.consistency import StoreCheck
 from windlass.storage.s3 import S3ObjectStore
 from windlass.storage.s3_client import S3Bucket
 
@@ -89,6 +90,11 @@ def test_a_restored_installation_has_the_data_and_accepts_the_keys(
         assert found.name == "reviews"
         assert client.datasets.version(f"reviews@{version.number}").id == version.id
         assert {name: _content(new.store, name) for name in new.store.keys("projects")} == files
+        check = StoreCheck(new.harness.database, new.store)
+        assert check.run(hashes=True).problems == ()
+        lost = next(name for name in sorted(files) if name.endswith("train.jsonl"))
+        new.store.delete(lost)
+        assert [(each.kind, each.key) for each in check.run().problems] == [("missing", lost)]
 
 
 def _database_of(role: str) -> str:

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from windlass.domain.artifacts import FileEntry
 from windlass.domain.datasets import Split, UploadFile
 from windlass.domain.projects import Permission
+from windlass.services.cascades import CascadeDeletions
 from windlass.services.datasets import Datasets
 from windlass.services.uploads import Uploads
 from windlass.wire.base import DeletionOut, Page
@@ -29,12 +30,13 @@ from windlass.wire.datasets import (
     UploadPartsOut,
 )
 from windlass_api import routing
-from windlass_api.dependencies import IdempotencyKey, IfMatch, RequestContext, require_project
+from windlass_api.dependencies import CASCADE_PERMISSIONS, IdempotencyKey, IfMatch, RequestContext, require_project
 from windlass_api.file_bodies import BINARY_BODY, append_body
 from windlass_api.mapping import dataset_out, dataset_version_out, deletion_out, upload_out
 from windlass_api.paging import paginate
 from windlass_api.parameters import (
     Accept,
+    Cascade,
     CursorText,
     DatasetName,
     DryRun,
@@ -56,7 +58,9 @@ Write = Annotated[RequestContext, require_project(Permission.DATASETS_WRITE)]
 @router.post("/datasets", status_code=201, operation_id="createDataset", tags=["datasets"])
 def create_dataset(project: ProjectName, body: DatasetIn, response: Response, ctx: Write) -> DatasetOut:
     """Create an empty dataset; an upload adds a version."""
-    created = ctx.project_service(Datasets).create(body.name, body.task, body.description)
+    purposes = tuple(sorted(set(body.purposes)))
+    datasets = ctx.project_service(Datasets)
+    created = datasets.create(body.name, body.task, body.description, purposes, body.consent_until)
     response.headers["Location"] = f"/v1/projects/{project}/datasets/{created.name}"
     return dataset_out(created, None, response)
 
@@ -82,17 +86,28 @@ def get_dataset(project: ProjectName, dataset: DatasetName, response: Response, 
 def update_dataset(
     project: ProjectName, dataset: DatasetName, body: DatasetPatch, response: Response, version: IfMatch, ctx: Write
 ) -> DatasetOut:
-    """Update the description of a dataset."""
+    """Update the description, the purposes or the end of the consent of a dataset."""
     datasets = ctx.project_service(Datasets)
-    saved = datasets.update(dataset, version, body.description)
+    changes = body.model_dump(exclude_unset=True)
+    if "purposes" in changes:
+        changes["purposes"] = tuple(sorted(set(body.purposes)))
+    saved = datasets.update(dataset, version, changes)
     return dataset_out(saved, datasets.latest(saved), response)
 
 
 @router.delete("/datasets/{dataset}", operation_id="deleteDataset", tags=["datasets"])
 def delete_dataset(
-    project: ProjectName, dataset: DatasetName, version: IfMatch, ctx: Write, dry_run: DryRun = False
+    project: ProjectName,
+    dataset: DatasetName,
+    version: IfMatch,
+    ctx: Write,
+    dry_run: DryRun = False,
+    cascade: Cascade = False,
 ) -> DeletionOut:
     """Delete a dataset with all versions; a conflict while an active job uses it."""
+    if cascade:
+        ctx.require(*CASCADE_PERMISSIONS)
+        return deletion_out(ctx.project_service(CascadeDeletions).delete_dataset(dataset, version, dry_run=dry_run))
     return deletion_out(ctx.project_service(Datasets).delete(dataset, version, dry_run=dry_run))
 
 
@@ -191,8 +206,13 @@ def delete_dataset_version(
     version: IfMatch,
     ctx: Write,
     dry_run: DryRun = False,
+    cascade: Cascade = False,
 ) -> DeletionOut:
     """Delete a dataset version and its files; a conflict while an active job or a new version uses it."""
+    if cascade:
+        ctx.require(*CASCADE_PERMISSIONS)
+        deletions = ctx.project_service(CascadeDeletions)
+        return deletion_out(deletions.delete_dataset_version(dataset, number, version, dry_run=dry_run))
     datasets = ctx.project_service(Datasets)
     return deletion_out(datasets.delete_version(dataset, number, version, dry_run=dry_run))
 

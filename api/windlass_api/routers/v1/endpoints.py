@@ -4,11 +4,13 @@ from typing import Annotated
 
 from fastapi import Request, Response
 
+from windlass.domain.endpoints import Endpoint
 from windlass.domain.errors import UpstreamError, WindlassError
 from windlass.domain.projects import Permission
 from windlass.domain.specs import Task
 from windlass.domain.usage import parse_usage
 from windlass.services.endpoints import Endpoints
+from windlass.services.erasures import Erasures
 from windlass.services.predictions import Predictions
 from windlass.wire.base import DeletionOut, Page
 from windlass.wire.models import EndpointIn, EndpointOut, EndpointPatch, PredictIn, PredictOut
@@ -26,30 +28,35 @@ Write = Annotated[RequestContext, require_project(Permission.ENDPOINTS_WRITE)]
 Predict = Annotated[RequestContext, require_project(Permission.ENDPOINTS_PREDICT)]
 
 
+def _endpoint_out(project: str, ctx: RequestContext, endpoint: Endpoint, response: Response) -> EndpointOut:
+    pending = ctx.project_service(Erasures).pending_by_descendant().get(endpoint.id, [])
+    purposes = ctx.project_service(Endpoints).purposes(endpoint)
+    return endpoint_out(project, endpoint, response, purposes=purposes, erasures=pending)
+
+
 @router.post("", status_code=202, operation_id="createEndpoint")
 def create_endpoint(project: ProjectName, body: EndpointIn, response: Response, ctx: Write) -> EndpointOut:
     """Create an endpoint; it is ready once its model versions are loaded and smoke-tested."""
     created = ctx.project_service(Endpoints).create(body.name, body.spec)
     response.headers["Location"] = f"/v1/projects/{project}/endpoints/{created.name}"
-    return endpoint_out(project, created, response)
+    return _endpoint_out(project, ctx, created, response)
 
 
 @router.get("", operation_id="listEndpoints")
 def list_endpoints(project: ProjectName, ctx: Read, limit: Limit = 50, cursor: CursorText = None) -> Page[EndpointOut]:
     """List endpoints, newest first."""
-    return paginate(
-        ctx.project_service(Endpoints).page,
-        limit,
-        cursor,
-        lambda item: item.id,
-        lambda item: endpoint_out(project, item),
-    )
+    endpoints, pending = ctx.project_service(Endpoints), ctx.project_service(Erasures).pending_by_descendant()
+
+    def out(item: Endpoint) -> EndpointOut:
+        return endpoint_out(project, item, purposes=endpoints.purposes(item), erasures=pending.get(item.id, []))
+
+    return paginate(endpoints.page, limit, cursor, lambda item: item.id, out)
 
 
 @router.get("/{endpoint}", operation_id="getEndpoint")
 def get_endpoint(project: ProjectName, endpoint: EndpointName, response: Response, ctx: Read) -> EndpointOut:
     """Get an endpoint."""
-    return endpoint_out(project, ctx.project_service(Endpoints).get(endpoint), response)
+    return _endpoint_out(project, ctx, ctx.project_service(Endpoints).get(endpoint), response)
 
 
 @router.patch("/{endpoint}", status_code=202, operation_id="updateEndpoint")
@@ -57,7 +64,8 @@ def update_endpoint(
     project: ProjectName, endpoint: EndpointName, body: EndpointPatch, response: Response, version: IfMatch, ctx: Write
 ) -> EndpointOut:
     """Update the spec; the live versions serve until the new ones are healthy, and stay if the rollout fails."""
-    return endpoint_out(project, ctx.project_service(Endpoints).update(endpoint, version, body.spec), response)
+    updated = ctx.project_service(Endpoints).update(endpoint, version, body.spec)
+    return _endpoint_out(project, ctx, updated, response)
 
 
 @router.delete("/{endpoint}", status_code=202, operation_id="deleteEndpoint")

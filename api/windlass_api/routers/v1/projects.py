@@ -6,6 +6,7 @@ from fastapi import Response
 
 from windlass.domain.cluster_sync import ChangeState, QuotaSpec
 from windlass.domain.projects import Permission, Role, SubjectKind
+from windlass.services.cascades import CascadeDeletions
 from windlass.services.projects import Members, Projects
 from windlass.services.quotas import Quotas
 from windlass.wire.base import DeletionOut, Page
@@ -24,6 +25,7 @@ from windlass_api.dependencies import IfMatch, RequestContext, require_global, r
 from windlass_api.mapping import deletion_out, member_out, project_out, quota_change_out, quota_out, set_etag
 from windlass_api.paging import paginate, paginate_items
 from windlass_api.parameters import (
+    Cascade,
     CursorText,
     DryRun,
     GroupParameter,
@@ -89,8 +91,11 @@ def delete_project(
     version: IfMatch,
     ctx: Annotated[RequestContext, require_project(Permission.PROJECTS_WRITE)],
     dry_run: DryRun = False,
+    cascade: Cascade = False,
 ) -> DeletionOut:
     """Delete a project with all its data; a conflict while it has active jobs or endpoints."""
+    if cascade:
+        return deletion_out(ctx.project_service(CascadeDeletions).delete_project(version, dry_run=dry_run))
     return deletion_out(ctx.service(Projects).delete(ctx.project.id, version, dry_run=dry_run))
 
 

@@ -1,15 +1,18 @@
 """``windlass dataset``: upload, validate and clean datasets."""
 
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from windlass.cli import errors
 from windlass.cli.cleaning import steps_from_file, steps_from_flags
 from windlass.cli.dataset_report import show_report
-from windlass.cli.deletion import DryRun, Yes, delete
+from windlass.cli.deletion import Cascade, DryRun, Yes, delete
+from windlass.cli.erasing import finish as finish_erasure
+from windlass.cli.erasing import parse_conditions, read_rows_file
 from windlass.cli.name_completion import names_of
 from windlass.cli.render import Column
 from windlass.cli.session import Session, command, command_group
@@ -27,6 +30,8 @@ _COLUMNS = (
     Column[DatasetOut]("name", lambda dataset: dataset.name),
     Column[DatasetOut]("task", lambda dataset: dataset.task),
     Column[DatasetOut]("latest", lambda dataset: dataset.latest and f"{dataset.name}@{dataset.latest}"),
+    Column[DatasetOut]("purposes", lambda dataset: dataset.purposes, shrinks=True),
+    Column[DatasetOut]("consent until", lambda dataset: dataset.consent_until and f"{dataset.consent_until:%Y-%m-%d}"),
     Column[DatasetOut]("description", lambda dataset: dataset.description, shrinks=True),
     Column[DatasetOut]("age", lambda dataset: dataset.created_at),
 )
@@ -74,9 +79,33 @@ def create(
     name: Annotated[str, typer.Argument()],
     task: Annotated[Task, typer.Option(help="Task of the dataset.")],
     description: Annotated[str, typer.Option(help="Description of the dataset.")] = "",
+    purpose: Annotated[list[str] | None, typer.Option(help="What jobs may train on it for; default: anything.")] = None,
+    consent_until: Annotated[datetime | None, typer.Option(help="End of the consent, UTC.")] = None,
 ) -> None:
     """Create an empty dataset; `upload` creates a missing dataset itself."""
-    session.show(session.client.datasets.create(name, task, description=description), _COLUMNS, _name)
+    created = session.client.datasets.create(
+        name, task, description=description, purposes=purpose or (), consent_until=_utc(consent_until)
+    )
+    session.show(created, _COLUMNS, _name)
+
+
+@app.command("set-purposes")
+@command
+def set_purposes(
+    session: Session,
+    name: Annotated[str, typer.Argument(autocompletion=names_of("dataset"))],
+    purpose: Annotated[list[str] | None, typer.Argument(help="What jobs may train on it for; none: anything.")] = None,
+    consent_until: Annotated[datetime | None, typer.Option(help="End of the consent, UTC.")] = None,
+    no_consent_end: Annotated[bool, typer.Option("--no-consent-end", help="Remove the end of the consent.")] = False,
+) -> None:
+    """Set what a dataset may be used for. Models and accepted jobs keep what they had."""
+    until: datetime | Literal["none"] | None = "none" if no_consent_end else _utc(consent_until)
+    updated = session.client.datasets.update(name, purposes=purpose or (), consent_until=until)
+    session.show(updated, _COLUMNS, _name)
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=UTC)
 
 
 @app.command("upload")
@@ -289,11 +318,40 @@ def delete_dataset(
     ],
     yes: Yes = False,
     dry_run: DryRun = False,
+    cascade: Cascade = False,
 ) -> None:
     """Delete a dataset with all versions, or one version; models that were trained on it stay."""
     datasets = session.client.datasets
     call = datasets.delete_version if "@" in reference else datasets.delete
-    delete(session, partial(call, reference), yes=yes, dry_run=dry_run)
+    delete(session, partial(call, reference, cascade=cascade), yes=yes, dry_run=dry_run)
+
+
+@app.command("erase")
+@command
+def erase(
+    session: Session,
+    *,
+    name: Annotated[str, typer.Argument(help="Dataset.", autocompletion=names_of("dataset"))],
+    text_contains: Annotated[
+        list[str] | None, typer.Option(help="Find rows with this text; case and white space are ignored.")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Find rows with these values.", metavar="COLUMN=VALUE")
+    ] = None,
+    rows_file: Annotated[
+        Path | None, typer.Option(help="File with a text, or a JSON object of columns and values, on each line.")
+    ] = None,
+    yes: Yes = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count the rows; `erasure confirm` erases them.")
+    ] = False,
+) -> None:
+    """Erase the rows of a data subject from all versions, and flag the models that were trained on them."""
+    texts, rows = read_rows_file(rows_file) if rows_file else ([], [])
+    rows += [parse_conditions(where)] if where else []
+    erasures = session.client.erasures
+    started = erasures.start(name, contains=[*(text_contains or ()), *texts], rows=rows)
+    finish_erasure(session, erasures.wait(started.id), yes=yes, dry_run=dry_run)
 
 
 def _finish(session: Session, version: DatasetVersionOut, *, wait: bool, timeout: str | None) -> None:

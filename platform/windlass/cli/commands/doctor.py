@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from windlass.cli import cluster_checks, errors, local_server
+from windlass.cli import cluster_checks, errors, local_server, store_checks
 from windlass.cli.render import Column
 from windlass.cli.session import Session, command
 from windlass.domain.checks import CheckResult, CheckState, failed, passed, warning
@@ -45,6 +45,13 @@ def doctor(
         bool,
         typer.Option("--cluster", help="Check the Kubernetes cluster of KUBECONFIG and the database instead."),
     ] = False,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Also compare the object store of the server on this machine with its database."),
+    ] = False,
+    hashes: Annotated[
+        bool, typer.Option("--hashes", help="With --deep: read every file and compare its SHA-256.")
+    ] = False,
     namespace: Annotated[str, typer.Option(help="With --cluster: namespace of Windlass.")] = cluster_checks.NAMESPACE,
     probe_image: Annotated[
         str, typer.Option(help="With --cluster: control plane image of the network probe; default: that of the API.")
@@ -52,6 +59,8 @@ def doctor(
 ) -> None:
     """Check this machine and the server, or a cluster, and suggest fixes; exit 1 if a check fails."""
     results = cluster_checks.run(namespace, probe_image) if cluster else _local_checks(session)
+    if deep:
+        results += store_checks.run(default_home(), hashes=hashes)
     session.list(results, _COLUMNS, lambda result: result.check)
     if any(result.state is CheckState.FAILED for result in results):
         raise typer.Exit(errors.FAILED)

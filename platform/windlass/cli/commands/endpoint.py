@@ -43,6 +43,8 @@ _COLUMNS = (
     Column[EndpointOut]("task", lambda endpoint: endpoint.task),
     Column[EndpointOut]("live", _live),
     Column[EndpointOut]("replicas", _replicas_text),
+    Column[EndpointOut]("purposes", lambda endpoint: endpoint.purposes, shrinks=True),
+    Column[EndpointOut]("erasure pending", lambda endpoint: endpoint.erasure_pending),
     Column[EndpointOut]("age", lambda endpoint: endpoint.created_at),
     Column[EndpointOut]("reason", _reason, shrinks=True, keep=True),
 )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from windlass.cli.deletion import DryRun, Yes, delete
+from windlass.cli.deletion import Cascade, DryRun, Yes, delete
 from windlass.cli.job_views import evaluation_text, warning_texts
 from windlass.cli.name_completion import names_of
 from windlass.cli.render import Column
@@ -38,6 +38,7 @@ _COLUMNS = (
     Column[ModelOut]("latest", lambda model: model.latest and f"{model.name}@{model.latest}"),
     Column[ModelOut]("aliases", lambda model: model.aliases, shrinks=True),
     Column[ModelOut]("description", lambda model: model.description, shrinks=True),
+    Column[ModelOut]("erasure pending", lambda model: model.erasure_pending),
     Column[ModelOut]("age", lambda model: model.created_at),
 )
 _VERSION_COLUMNS = (
@@ -47,6 +48,8 @@ _VERSION_COLUMNS = (
     Column[ModelVersionOut]("dataset", lambda version: version.dataset),
     Column[ModelVersionOut]("base model", lambda version: version.base_model),
     Column[ModelVersionOut]("size", lambda version: size(version.bytes)),
+    Column[ModelVersionOut]("purposes", lambda version: version.purposes, shrinks=True),
+    Column[ModelVersionOut]("erasure pending", lambda version: version.erasure_pending),
     Column[ModelVersionOut]("age", lambda version: version.created_at),
 )
 _DETAILS = (
@@ -172,8 +175,9 @@ def delete_model(
     ],
     yes: Yes = False,
     dry_run: DryRun = False,
+    cascade: Cascade = False,
 ) -> None:
     """Delete a model with all versions, or one version, which no alias or endpoint may use."""
     models = session.client.models
     call = models.delete_version if "@" in reference else models.delete
-    delete(session, partial(call, reference), yes=yes, dry_run=dry_run)
+    delete(session, partial(call, reference, cascade=cascade), yes=yes, dry_run=dry_run)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from windlass.cli.deletion import DryRun, Yes, delete
+from windlass.cli.deletion import Cascade, DryRun, Yes, delete
 from windlass.cli.name_completion import names_of
 from windlass.cli.render import Column
 from windlass.cli.session import Session, command, command_group
@@ -89,7 +89,8 @@ def delete_project(
     name: Annotated[str, typer.Argument(autocompletion=names_of("project"))],
     yes: Yes = False,
     dry_run: DryRun = False,
+    cascade: Cascade = False,
 ) -> None:
     """Delete a project with all its data; it must have no active jobs or endpoints (platform admins)."""
     projects = session.client.projects
-    delete(session, partial(projects.delete, name), yes=yes, dry_run=dry_run)
+    delete(session, partial(projects.delete, name, cascade=cascade), yes=yes, dry_run=dry_run)

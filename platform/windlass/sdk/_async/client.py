@@ -8,6 +8,7 @@ from windlass.sdk._async.audit import AsyncAudit
 from windlass.sdk._async.base_models import AsyncBaseModels
 from windlass.sdk._async.datasets import AsyncDatasets
 from windlass.sdk._async.endpoints import AsyncEndpoints
+from windlass.sdk._async.erasures import AsyncErasures
 from windlass.sdk._async.identity import AsyncServiceAccounts, AsyncSessions, AsyncUsers
 from windlass.sdk._async.jobs import AsyncJobs
 from windlass.sdk._async.models import AsyncModels
@@ -67,6 +68,7 @@ class AsyncClient:
         self.pools = AsyncPools(transport, project)
         self.quotas = AsyncQuotas(transport, project)
         self.datasets = AsyncDatasets(transport, project)
+        self.erasures = AsyncErasures(transport, project)
         self.base_models = AsyncBaseModels(transport, project)
         self.jobs = AsyncJobs(transport, project)
         self.models = AsyncModels(transport, project)

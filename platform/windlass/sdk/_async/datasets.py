@@ -1,7 +1,8 @@
 """Datasets and their versions; file upload is in ``uploads``."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from windlass.domain.datasets import CleaningStep, Split, VersionState
 from windlass.domain.errors import NotFoundError
@@ -17,9 +18,24 @@ from windlass.wire.datasets import CleanIn, DatasetIn, DatasetOut, DatasetPatch,
 class AsyncDatasets(AsyncFileUploads):
     """Datasets of the project."""
 
-    async def create(self, name: str, task: Task | str, *, description: str = "") -> DatasetOut:
-        """Create an empty dataset."""
-        body = validate_body(DatasetIn, name=name, task=task, description=description)
+    async def create(
+        self,
+        name: str,
+        task: Task | str,
+        *,
+        description: str = "",
+        purposes: Sequence[str] = (),
+        consent_until: datetime | None = None,
+    ) -> DatasetOut:
+        """Create an empty dataset; jobs may only have one of its ``purposes``, and none begins after the consent."""
+        body = validate_body(
+            DatasetIn,
+            name=name,
+            task=task,
+            description=description,
+            purposes=as_list("purposes", purposes),
+            consent_until=consent_until,
+        )
         return await self._post(self._path("datasets"), DatasetOut, body)
 
     def list(self) -> AsyncPaginator[DatasetOut]:
@@ -30,14 +46,29 @@ class AsyncDatasets(AsyncFileUploads):
         """Get a dataset."""
         return await self._get(self._path("datasets", name), DatasetOut)
 
-    async def update(self, name: str, *, description: str, if_match: int | None = None) -> DatasetOut:
-        """Change the description."""
-        body = validate_body(DatasetPatch, description=description)
+    async def update(
+        self,
+        name: str,
+        *,
+        description: str | None = None,
+        purposes: Sequence[str] | None = None,
+        consent_until: datetime | Literal["none"] | None = None,
+        if_match: int | None = None,
+    ) -> DatasetOut:
+        """Change what is given. Empty ``purposes`` allow any; ``"none"`` removes the end of the consent."""
+        changes: dict[str, object] = {} if description is None else {"description": description}
+        if purposes is not None:
+            changes["purposes"] = as_list("purposes", purposes)
+        if consent_until is not None:
+            changes["consent_until"] = None if consent_until == "none" else consent_until
+        body = validate_body(DatasetPatch, **changes)
         return await self._patch(self._path("datasets", name), DatasetOut, body, if_match)
 
-    async def delete(self, name: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
-        """Delete a dataset and its versions."""
-        return await self._delete(self._path("datasets", name), if_match, dry_run=dry_run)
+    async def delete(
+        self, name: str, *, if_match: int | None = None, dry_run: bool = False, cascade: bool = False
+    ) -> DeletionOut:
+        """Delete a dataset and its versions; ``cascade``: what descends from them too."""
+        return await self._delete(self._path("datasets", name), if_match, dry_run=dry_run, cascade=cascade)
 
     def versions(self, name: str) -> AsyncPaginator[DatasetVersionOut]:
         """List a dataset's versions, newest first."""
@@ -51,10 +82,10 @@ class AsyncDatasets(AsyncFileUploads):
         return await self._get(self._path("datasets", name, "versions", str(number)), DatasetVersionOut)
 
     async def delete_version(
-        self, reference: str, *, if_match: int | None = None, dry_run: bool = False
+        self, reference: str, *, if_match: int | None = None, dry_run: bool = False, cascade: bool = False
     ) -> DeletionOut:
-        """Delete a version, given as ``name@number``."""
-        return await self._delete(await self._version_path(reference), if_match, dry_run=dry_run)
+        """Delete a version, given as ``name@number``; ``cascade``: what descends from it too."""
+        return await self._delete(await self._version_path(reference), if_match, dry_run=dry_run, cascade=cascade)
 
     async def report(self, reference: str) -> DatasetReportOut:
         """Get the validation report of a version; of the newest version without a number."""

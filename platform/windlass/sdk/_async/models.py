@@ -31,9 +31,11 @@ class AsyncModels(AsyncResource):
         body = validate_body(ModelPatch, description=description)
         return await self._patch(self._path("models", name), ModelOut, body, if_match)
 
-    async def delete(self, name: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
-        """Delete a model and its versions."""
-        return await self._delete(self._path("models", name), if_match, dry_run=dry_run)
+    async def delete(
+        self, name: str, *, if_match: int | None = None, dry_run: bool = False, cascade: bool = False
+    ) -> DeletionOut:
+        """Delete a model and its versions; ``cascade``: the endpoints that serve one too."""
+        return await self._delete(self._path("models", name), if_match, dry_run=dry_run, cascade=cascade)
 
     def versions(self, name: str) -> AsyncPaginator[ModelVersionOut]:
         """List a model's versions, newest first."""
@@ -44,10 +46,10 @@ class AsyncModels(AsyncResource):
         return await self._get(await self._version_path(reference), ModelVersionOut)
 
     async def delete_version(
-        self, reference: str, *, if_match: int | None = None, dry_run: bool = False
+        self, reference: str, *, if_match: int | None = None, dry_run: bool = False, cascade: bool = False
     ) -> DeletionOut:
-        """Delete a version that is not used by an alias or an endpoint."""
-        return await self._delete(await self._version_path(reference), if_match, dry_run=dry_run)
+        """Delete a version that is not used by an alias or an endpoint; ``cascade``: delete those endpoints too."""
+        return await self._delete(await self._version_path(reference), if_match, dry_run=dry_run, cascade=cascade)
 
     async def report(self, reference: str) -> TrainingReport:
         """Get the data of the report of a version: its ``report.json``.

@@ -37,9 +37,11 @@ class AsyncProjects(AsyncResource):
         """Change the fields that are set in ``change``."""
         return await self._patch(path("projects", name), ProjectOut, as_body(ProjectPatch, change), if_match)
 
-    async def delete(self, name: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
+    async def delete(
+        self, name: str, *, if_match: int | None = None, dry_run: bool = False, cascade: bool = False
+    ) -> DeletionOut:
         """Delete a project with all its data; it must have no active jobs or endpoints."""
-        return await self._delete(path("projects", name), if_match, dry_run=dry_run)
+        return await self._delete(path("projects", name), if_match, dry_run=dry_run, cascade=cascade)
 
 
 class AsyncMembers(AsyncResource):

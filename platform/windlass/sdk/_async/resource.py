@@ -95,9 +95,10 @@ class AsyncResource:
         read_etag: Callable[[], Awaitable[str]] | None = None,
         *,
         dry_run: bool = False,
+        cascade: bool = False,
     ) -> DeletionOut:
         """DELETE an object; ``read_etag`` gets its ETag if a GET of ``url`` does not return it."""
-        query = query_params({"dry_run": dry_run or None})
+        query = query_params({"dry_run": dry_run or None, "cascade": cascade or None})
 
         async def write(etag: str) -> DeletionOut:
             request = Request("DELETE", url, query=query, headers={"If-Match": etag})

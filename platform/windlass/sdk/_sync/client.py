@@ -10,6 +10,7 @@ from windlass.sdk._sync.audit import Audit
 from windlass.sdk._sync.base_models import BaseModels
 from windlass.sdk._sync.datasets import Datasets
 from windlass.sdk._sync.endpoints import Endpoints
+from windlass.sdk._sync.erasures import Erasures
 from windlass.sdk._sync.identity import ServiceAccounts, Sessions, Users
 from windlass.sdk._sync.jobs import Jobs
 from windlass.sdk._sync.models import Models
@@ -68,6 +69,7 @@ class Client:
         self.pools = Pools(transport, project)
         self.quotas = Quotas(transport, project)
         self.datasets = Datasets(transport, project)
+        self.erasures = Erasures(transport, project)
         self.base_models = BaseModels(transport, project)
         self.jobs = Jobs(transport, project)
         self.models = Models(transport, project)

@@ -2,7 +2,8 @@
 """Datasets and their versions; file upload is in ``uploads``."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from windlass.domain.datasets import CleaningStep, Split, VersionState
 from windlass.domain.errors import NotFoundError
@@ -18,9 +19,24 @@ from windlass.wire.datasets import CleanIn, DatasetIn, DatasetOut, DatasetPatch,
 class Datasets(FileUploads):
     """Datasets of the project."""
 
-    def create(self, name: str, task: Task | str, *, description: str = "") -> DatasetOut:
-        """Create an empty dataset."""
-        body = validate_body(DatasetIn, name=name, task=task, description=description)
+    def create(
+        self,
+        name: str,
+        task: Task | str,
+        *,
+        description: str = "",
+        purposes: Sequence[str] = (),
+        consent_until: datetime | None = None,
+    ) -> DatasetOut:
+        """Create an empty dataset; jobs may only have one of its ``purposes``, and none begins after the consent."""
+        body = validate_body(
+            DatasetIn,
+            name=name,
+            task=task,
+            description=description,
+            purposes=as_list("purposes", purposes),
+            consent_until=consent_until,
+        )
         return self._post(self._path("datasets"), DatasetOut, body)
 
     def list(self) -> CursorPage[DatasetOut]:
@@ -31,14 +47,29 @@ class Datasets(FileUploads):
         """Get a dataset."""
         return self._get(self._path("datasets", name), DatasetOut)
 
-    def update(self, name: str, *, description: str, if_match: int | None = None) -> DatasetOut:
-        """Change the description."""
-        body = validate_body(DatasetPatch, description=description)
+    def update(
+        self,
+        name: str,
+        *,
+        description: str | None = None,
+        purposes: Sequence[str] | None = None,
+        consent_until: datetime | Literal["none"] | None = None,
+        if_match: int | None = None,
+    ) -> DatasetOut:
+        """Change what is given. Empty ``purposes`` allow any; ``"none"`` removes the end of the consent."""
+        changes: dict[str, object] = {} if description is None else {"description": description}
+        if purposes is not None:
+            changes["purposes"] = as_list("purposes", purposes)
+        if consent_until is not None:
+            changes["consent_until"] = None if consent_until == "none" else consent_until
+        body = validate_body(DatasetPatch, **changes)
         return self._patch(self._path("datasets", name), DatasetOut, body, if_match)
 
-    def delete(self, name: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
-        """Delete a dataset and its versions."""
-        return self._delete(self._path("datasets", name), if_match, dry_run=dry_run)
+    def delete(
+        self, name: str, *, if_match: int | None = None, dry_run: bool = False, cascade: bool = False
+    ) -> DeletionOut:
+        """Delete a dataset and its versions; ``cascade``: what descends from them too."""
+        return self._delete(self._path("datasets", name), if_match, dry_run=dry_run, cascade=cascade)
 
     def versions(self, name: str) -> CursorPage[DatasetVersionOut]:
         """List a dataset's versions, newest first."""
@@ -51,9 +82,11 @@ class Datasets(FileUploads):
             return self._newest_version(name)
         return self._get(self._path("datasets", name, "versions", str(number)), DatasetVersionOut)
 
-    def delete_version(self, reference: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
-        """Delete a version, given as ``name@number``."""
-        return self._delete(self._version_path(reference), if_match, dry_run=dry_run)
+    def delete_version(
+        self, reference: str, *, if_match: int | None = None, dry_run: bool = False, cascade: bool = False
+    ) -> DeletionOut:
+        """Delete a version, given as ``name@number``; ``cascade``: what descends from it too."""
+        return self._delete(self._version_path(reference), if_match, dry_run=dry_run, cascade=cascade)
 
     def report(self, reference: str) -> DatasetReportOut:
         """Get the validation report of a version; of the newest version without a number."""

@@ -32,9 +32,11 @@ class Models(Resource):
         body = validate_body(ModelPatch, description=description)
         return self._patch(self._path("models", name), ModelOut, body, if_match)
 
-    def delete(self, name: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
-        """Delete a model and its versions."""
-        return self._delete(self._path("models", name), if_match, dry_run=dry_run)
+    def delete(
+        self, name: str, *, if_match: int | None = None, dry_run: bool = False, cascade: bool = False
+    ) -> DeletionOut:
+        """Delete a model and its versions; ``cascade``: the endpoints that serve one too."""
+        return self._delete(self._path("models", name), if_match, dry_run=dry_run, cascade=cascade)
 
     def versions(self, name: str) -> CursorPage[ModelVersionOut]:
         """List a model's versions, newest first."""
@@ -44,9 +46,11 @@ class Models(Resource):
         """Get a version: ``name@number``, ``name@alias``, or ``name`` for the newest version."""
         return self._get(self._version_path(reference), ModelVersionOut)
 
-    def delete_version(self, reference: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
-        """Delete a version that is not used by an alias or an endpoint."""
-        return self._delete(self._version_path(reference), if_match, dry_run=dry_run)
+    def delete_version(
+        self, reference: str, *, if_match: int | None = None, dry_run: bool = False, cascade: bool = False
+    ) -> DeletionOut:
+        """Delete a version that is not used by an alias or an endpoint; ``cascade``: delete those endpoints too."""
+        return self._delete(self._version_path(reference), if_match, dry_run=dry_run, cascade=cascade)
 
     def report(self, reference: str) -> TrainingReport:
         """Get the data of the report of a version: its ``report.json``.

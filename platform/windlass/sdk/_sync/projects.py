@@ -36,9 +36,11 @@ class Projects(Resource):
         """Change the fields that are set in ``change``."""
         return self._patch(path("projects", name), ProjectOut, as_body(ProjectPatch, change), if_match)
 
-    def delete(self, name: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
+    def delete(
+        self, name: str, *, if_match: int | None = None, dry_run: bool = False, cascade: bool = False
+    ) -> DeletionOut:
         """Delete a project with all its data; it must have no active jobs or endpoints."""
-        return self._delete(path("projects", name), if_match, dry_run=dry_run)
+        return self._delete(path("projects", name), if_match, dry_run=dry_run, cascade=cascade)
 
 
 class Members(Resource):

@@ -96,9 +96,10 @@ class Resource:
         read_etag: Callable[[], str] | None = None,
         *,
         dry_run: bool = False,
+        cascade: bool = False,
     ) -> DeletionOut:
         """DELETE an object; ``read_etag`` gets its ETag if a GET of ``url`` does not return it."""
-        query = query_params({"dry_run": dry_run or None})
+        query = query_params({"dry_run": dry_run or None, "cascade": cascade or None})
 
         def write(etag: str) -> DeletionOut:
             request = Request("DELETE", url, query=query, headers={"If-Match": etag})
