@@ -48,13 +48,15 @@ test: lint types contracts pytest ## Everything that CI runs except the cluster 
 IN_PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
 # Coverage takes 20 % more time, so only `make coverage` measures it.
-pytest: dev ## Only the tests, without the cluster tests: make pytest TESTS='tests/unit -k quota'; INSTALL=1 adds PostgreSQL
+pytest: dev ## Only the tests, without the cluster tests: make pytest TESTS='tests/unit -k quota'; INSTALL=1 adds PostgreSQL and Chromium
 	@$(if $(CI)$(INSTALL),$(BIN)/python -m tests.factories.postgres_server)
+	@$(if $(CI)$(INSTALL),$(BIN)/python -m tests.factories.browser)
 	@$(BIN)/pytest $(IN_PARALLEL) -m 'not cluster and not s3' --durations=20 $(TESTS)
 
-lint: dev ## ruff: rules and format
+lint: dev ## ruff: rules and format; with Node also tsc and eslint of the console
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@if command -v npm >/dev/null; then $(BIN)/python api/console/build.py --check; else echo "not checked: the console, which needs Node"; fi
 
 types: dev ## mypy --strict
 	@$(BIN)/mypy $(SOURCES)
@@ -110,7 +112,13 @@ cluster-down: dev ## Stop the test cluster
 
 ##@ Release
 
-.PHONY: images
+.PHONY: console wheel images
+console: setup ## Build the web console, which `windlass up` serves (Node 20.19 or newer)
+	@$(BIN)/python api/console/build.py
+
+wheel: dev console ## Build the wheel, with the console, into dist/
+	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist .
+
 # With docker, podman or buildah, see helm/images/build. CUDA=no: `ray` for machines without GPUs.
 images: ## Build the container images: REGISTRY=registry.example.com/team PUSH=1 pushes them, IMAGES=ray is one
 	@helm/images/build $(IMAGES)

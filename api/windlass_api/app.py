@@ -9,12 +9,14 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
+from starlette.types import Lifespan
 
 import windlass
 from windlass.domain.errors import WindlassError
 from windlass.wire.base import Problem
 from windlass_api import problems
 from windlass_api.authn import PUBLIC, AuthenticationMiddleware
+from windlass_api.console import ConsoleMiddleware, read_console
 from windlass_api.dependencies import AppContext
 from windlass_api.metrics import MetricsMiddleware
 from windlass_api.model_server import model_server_client
@@ -80,18 +82,7 @@ def create_app(app_context: AppContext, routers: Sequence[APIRouter] = (*PUBLIC_
             app.state.model_server = client
             yield
 
-    app = FastAPI(
-        title="Windlass",
-        version=windlass.__version__,
-        description=_DESCRIPTION,
-        servers=[{"url": "/", "description": "this server"}],
-        openapi_url="/v1/openapi.json",
-        docs_url=None,
-        redoc_url=None,
-        lifespan=lifespan,
-        redirect_slashes=False,  # the redirect would point to the Host header of the request
-        routes=[route for router in routers for route in _included(router)],
-    )
+    app = _without_middleware(routers, lifespan)
     app.state.app_context = app_context
     app.add_exception_handler(WindlassError, problems.on_windlass_error)
     app.add_exception_handler(RequestValidationError, problems.on_validation_error)
@@ -106,6 +97,29 @@ def create_app(app_context: AppContext, routers: Sequence[APIRouter] = (*PUBLIC_
         routes=[route for router in routers for route in router.routes],
     )
     app.add_middleware(MetricsMiddleware)
+    if platform.router in routers:  # the API for users
+        app.add_middleware(ConsoleMiddleware, console=read_console())
+    return app
+
+
+def public_openapi() -> dict[str, object]:
+    """Return the OpenAPI document of the API for users."""
+    return _without_middleware(PUBLIC_ROUTERS).openapi()
+
+
+def _without_middleware(routers: Sequence[APIRouter], lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    app = FastAPI(
+        title="Windlass",
+        version=windlass.__version__,
+        description=_DESCRIPTION,
+        servers=[{"url": "/", "description": "this server"}],
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,  # the redirect would point to the Host header of the request
+        routes=[route for router in routers for route in _included(router)],
+    )
     _extend_openapi(app)
     return app
 

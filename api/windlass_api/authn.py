@@ -39,6 +39,7 @@ PUBLIC = frozenset(
         "/v1/auth/browser-sessions",
         "/v1/auth/callback",
         "/v1/auth/cli-sessions",
+        "/v1/auth/link-sessions",
         "/v1/auth/sign-in",
         "/v1/openapi.json",
     }

@@ -209,6 +209,7 @@ def _build(name: str, rootfs: Path, archive: Path) -> None:
                 REGISTRY=_REGISTRY,
                 TAG=TAG,
                 CUDA=_CUDA,
+                CONSOLE="no",
                 BASE_IMAGE=base,
             )
             built = f"{reference(name)}-cpu" if name == "ray" else reference(name)

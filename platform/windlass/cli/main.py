@@ -32,6 +32,7 @@ _COMMANDS = {
     "up": _Entry(_LOCAL_PANEL, "Start the local server."),
     "down": _Entry(_LOCAL_PANEL, "Stop the local server."),
     "status": _Entry(_LOCAL_PANEL, "Show the server, your user and your role."),
+    "open": _Entry(_LOCAL_PANEL, "Open the web console in a browser."),
     "doctor": _Entry(_LOCAL_PANEL, "Check this machine and the server, and suggest fixes."),
     "examples": _Entry(_TRAIN_PANEL, "Download example datasets and base models."),
     "dataset": _Entry(_TRAIN_PANEL, "Upload, validate and clean datasets."),

@@ -39,10 +39,14 @@ class UserAccount(DomainModel):
 
 
 class SessionKind(StrEnum):
-    """How a session is presented: a browser's in a cookie, the command line's in the Authorization header."""
+    """How a session is presented: a browser's in a cookie, the command line's in the Authorization header.
+
+    A link's is a one-time code, which a browser exchanges for a session of its own.
+    """
 
     BROWSER = "browser"
     CLI = "cli"
+    LINK = "link"
 
 
 class UserSession(DomainModel):

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from windlass.domain.errors import ConflictError, NotFoundError, UnauthenticatedError
+from windlass.domain.errors import ConflictError, ForbiddenError, NotFoundError, UnauthenticatedError
 from windlass.domain.identity import RESERVED_USERS, IdentityClaims, SessionKind, UserAccount, UserSession
 from windlass.domain.ids import USER_NAME_PATTERN
 from windlass.domain.projects import PlatformRole, Principal
@@ -25,6 +25,8 @@ from windlass.services.base import BaseService, Caller, RequestOrigin, ServiceDe
 SESSION_PREFIX = "wls"
 SIGN_IN_LIFETIME = timedelta(minutes=10)
 """How long a user may take at the identity provider."""
+LINK_LIFETIME = timedelta(seconds=60)
+"""How long the code of a link is valid."""
 _REFRESH = timedelta(hours=1)
 """How long a stored sign-in time may be behind; each token of a machine would be a write otherwise."""
 _RETURN_TO = re.compile(r"/(?![/\\])[!-~]{0,1000}")
@@ -152,6 +154,32 @@ class SignIn:
         with self.deps.database.write() as uow:
             return self._add(uow, principal.user, SessionKind.BROWSER, origin, principal)
 
+    def create_link(self, principal: Principal, origin: RequestOrigin) -> NewSession:
+        """Create a one-time code with which a browser opens a session with the rights of the API key.
+
+        Raises:
+            ForbiddenError: the principal has no API key; a session could prolong itself without end.
+        """
+        with self.deps.database.write() as uow:
+            if uow.keys.find({"id": principal.credential}) is None:
+                raise ForbiddenError("only an API key creates sign-in links", hint="sign in with the identity provider")
+            return self._add(uow, principal.user, SessionKind.LINK, origin, principal)
+
+    def open_for_link(self, principal: Principal, origin: RequestOrigin) -> NewSession:
+        """Open a browser's session for the principal of a link, which is not valid any more.
+
+        Raises:
+            UnauthenticatedError: another browser has used the link.
+        """
+        with self.deps.database.write() as uow:
+            link = uow.sessions.get({"id": principal.credential})
+            if link.ended_at is not None:
+                raise UnauthenticatedError("the link was used already", hint="windlass open")
+            uow.sessions.save(link.model_copy(update={"ended_at": self.deps.clock.now()}))
+            key = uow.keys.get({"id": link.api_key or ""})
+            of_key = principal.model_copy(update={"credential": key.id, "expires_at": key.expires_at})
+            return self._add(uow, principal.user, SessionKind.BROWSER, origin, of_key)
+
     def _require_provider(self) -> IdentityProvider:
         if self.provider is None:
             raise NotFoundError("no identity provider is configured", hint="sign in with an API key")
@@ -176,7 +204,7 @@ class SignIn:
         self, uow: UnitOfWork, user: str, kind: SessionKind, origin: RequestOrigin, principal: Principal | None = None
     ) -> NewSession:
         now, secret = self.deps.clock.now(), secrets.token_urlsafe(32)
-        end = now + self.policy.session_lifetime
+        end = now + (LINK_LIFETIME if kind is SessionKind.LINK else self.policy.session_lifetime)
         if principal is not None and principal.expires_at is not None:
             end = min(end, principal.expires_at)
         session = UserSession(
@@ -189,9 +217,10 @@ class SignIn:
             expires_at=end,
         )
         uow.sessions.add(session)
+        action = "session.create-link" if kind is SessionKind.LINK else "session.create"
         key = principal.credential if principal is not None else session.id
         caller = Caller(Principal(user=user, credential=key), origin.request_id, origin.address)
-        record_audit(self.deps, uow, caller, "session.create", session.id, user, project=None, change=(None, session))
+        record_audit(self.deps, uow, caller, action, session.id, user, project=None, change=(None, session))
         return NewSession(session, f"{SESSION_PREFIX}_{session.id.removeprefix('ses_')}_{secret}")
 
     def _store(self, claims: IdentityClaims, origin: RequestOrigin) -> UserAccount:
@@ -269,7 +298,7 @@ class Sessions(BaseService):
         now = self.deps.clock.now()
         with self.deps.database.read() as uow:
             open_ones = uow.sessions.all({"user": self.caller.principal.user, "ended_at": None})
-        return [session for session in open_ones if session.expires_at > now]
+        return [each for each in open_ones if each.expires_at > now and each.kind is not SessionKind.LINK]
 
     def current(self) -> UserSession:
         """Return the session of this request.

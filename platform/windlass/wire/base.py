@@ -139,6 +139,10 @@ class WhoamiOut(Out):
     key: str
     """Id of the key."""
     projects: dict[str, str] = Field(description="project name -> role; platform roles apply in every project")
+    permissions: list[str] = Field(
+        default=[], description="permissions outside of projects; with a platform role, in every project too"
+    )
+    project_permissions: dict[str, list[str]] = Field(default={}, description="project name -> permissions in it")
 
 
 class ClusterSyncOut(Out):

@@ -53,6 +53,24 @@ class KeySessionIn(In):
     """The API key."""
 
 
+class LinkSessionIn(In):
+    """Open a session of a browser with the code of a sign-in link."""
+
+    model_config = shown({"code": "wls_01arz3ndektsv4rrffq69g5fav_the-secret"})
+
+    code: Token
+    """The code, which is valid once."""
+
+
+class SignInLinkOut(Out):
+    """A link that signs a browser in, once."""
+
+    path: str
+    """Path on this server; the code is in its fragment, which browsers do not send."""
+    expires_at: datetime
+    """Until when it is valid."""
+
+
 class SessionOut(Out):
     """A session of a signed-in user."""
 

@@ -140,3 +140,41 @@ def test_with_https_the_cookie_is_for_this_host_and_https_only(tmp_path: Path) -
     assert {"HttpOnly", "Secure", "Path=/", "SameSite=lax"} <= set(attributes)
     assert browser.get("/v1/whoami").status_code == 200
     harness.close()
+
+
+def test_a_link_of_a_key_signs_one_browser_in_within_a_minute(ready: ControlPlaneHarness) -> None:
+    ready.client.put("/v1/projects/ours/members/ada", json={"role": "editor"})
+    client = ready.client_for_key(key_of(ready))
+
+    def new_code() -> str:
+        link = client.post("/v1/auth/links").json()
+        path, _, code = link["path"].partition("#code=")
+        assert path == "/sign-in"
+        return str(code)
+
+    code = new_code()
+    browser = TestClient(ready.app)
+    assert browser.post("/v1/auth/link-sessions", json={"code": code}).status_code == 201
+    assert browser.get("/v1/whoami").json()["projects"] == {"ours": "editor"}
+    assert TestClient(ready.app).post("/v1/auth/link-sessions", json={"code": code}).status_code == 401
+    late = new_code()
+    ready.clock.advance(61)
+    assert TestClient(ready.app).post("/v1/auth/link-sessions", json={"code": late}).status_code == 401
+    sessions = browser.get("/v1/sessions").json()["items"]
+    assert [each["kind"] for each in sessions] == ["browser"]
+    ready.clock.advance(11 * 3600)
+    assert browser.get("/v1/session").status_code == 200, "the session lasts as long as any other"
+
+
+def test_the_code_of_a_link_is_no_credential(ready: ControlPlaneHarness) -> None:
+    code = ready.client.post("/v1/auth/links").json()["path"].partition("=")[2]
+    assert ready.client_for_key(code).get("/v1/whoami").status_code == 401
+    browser = TestClient(ready.app, cookies={"windlass-session": code})
+    assert browser.get("/v1/whoami").status_code == 401
+    for wrong in (code[:-1], code + "x", "wls_", key_of(ready)):
+        assert browser.post("/v1/auth/link-sessions", json={"code": wrong}).status_code == 401
+
+
+def test_a_session_creates_no_link(ready: ControlPlaneHarness) -> None:
+    reply = signed_in(ready, key_of(ready)).post("/v1/auth/links")
+    assert (reply.status_code, reply.json()["code"]) == (403, "forbidden")

@@ -6,7 +6,7 @@ from fastapi import Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from windlass.domain.errors import UnauthenticatedError
-from windlass.domain.identity import UserAccount, UserSession
+from windlass.domain.identity import SessionKind, UserAccount, UserSession
 from windlass.domain.projects import Permission
 from windlass.domain.text import TextConstraints
 from windlass.services.base import RequestOrigin
@@ -19,8 +19,10 @@ from windlass.wire.identity import (
     DeviceClientOut,
     IdTokenIn,
     KeySessionIn,
+    LinkSessionIn,
     NewSessionOut,
     SessionOut,
+    SignInLinkOut,
     SignInOut,
     UserOut,
 )
@@ -119,6 +121,26 @@ def create_browser_session(body: KeySessionIn, request: Request, response: Respo
     sign_in = app.access_control.sign_in
     principal = app.access_control.authenticate_key(body.key)
     new = sign_in.open_for_key(principal, _origin(request))
+    set_session_cookie(response, new, secure=sign_in.policy.secure_cookies)
+    return _current_session_out(sign_in, new)
+
+
+@router.post("/auth/links", status_code=201, operation_id="createSignInLink", tags=["sign-in"])
+def create_sign_in_link(
+    request: Request, ctx: Annotated[RequestContext, require_global(Permission.SESSIONS_OWN)]
+) -> SignInLinkOut:
+    """Create a link that signs a browser in with the rights of the API key of this request: once, within a minute."""
+    new = _sign_in(request).create_link(ctx.caller.principal, _origin(request))
+    return SignInLinkOut(path=f"/sign-in#code={new.token}", expires_at=new.session.expires_at)
+
+
+@router.post("/auth/link-sessions", status_code=201, operation_id="createLinkSession", tags=["sign-in"])
+def create_link_session(body: LinkSessionIn, request: Request, response: Response) -> CurrentSessionOut:
+    """Open a session of a browser with the code of a sign-in link, and set its cookie."""
+    app = get_app_context(request)
+    sign_in = app.access_control.sign_in
+    principal = app.access_control.authenticate_session(body.code, SessionKind.LINK)
+    new = sign_in.open_for_link(principal, _origin(request))
     set_session_cookie(response, new, secure=sign_in.policy.secure_cookies)
     return _current_session_out(sign_in, new)
 

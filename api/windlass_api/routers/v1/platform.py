@@ -39,11 +39,19 @@ def get_server(request: Request) -> ServerOut:
 
 @router.get("/whoami", operation_id="getWhoami", tags=["server"])
 def get_whoami(ctx: Annotated[RequestContext, require_global(Permission.WHOAMI)]) -> WhoamiOut:
-    """Get the user, the platform role and the project roles of the credential."""
+    """Get the user, the platform role, the project roles and the permissions of the credential."""
     principal = ctx.caller.principal
-    roles = {name: role.value for name, role in ctx.service(Projects).memberships().items()}
+    roles = ctx.service(Projects).memberships()
+    allowed = ctx.app.access_control.is_allowed
     return WhoamiOut(
-        user=principal.user, platform_role=principal.platform_role, key=principal.credential, projects=roles
+        user=principal.user,
+        platform_role=principal.platform_role,
+        key=principal.credential,
+        projects={name: role.value for name, role in roles.items()},
+        permissions=[each for each in Permission if allowed(principal, each)],
+        project_permissions={
+            name: [each for each in Permission if principal.may(each, role)] for name, role in roles.items()
+        },
     )
 
 

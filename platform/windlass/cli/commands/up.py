@@ -161,7 +161,8 @@ def _print_ready(session: Session, server: LocalServer, *, stop: str) -> None:
         return
     session.write(f"windlass is ready at {server.url}\n")
     session.message(
-        f"  data  {server.home}\n  key   {server.key_file} (used by commands on this machine)\n  stop  {stop}"
+        f"  web   windlass open\n  data  {server.home}\n"
+        f"  key   {server.key_file} (used by commands on this machine)\n  stop  {stop}"
     )
     if server.home != default_home():
         session.message(f"  use   export WINDLASS_HOME={server.home}")

@@ -14,6 +14,7 @@ from windlass.wire.identity import (
     ServiceAccountOut,
     ServiceAccountPatch,
     SessionOut,
+    SignInLinkOut,
     UserOut,
 )
 from windlass.wire.projects import KeyOut, NewKeyOut, Role
@@ -33,6 +34,15 @@ class AsyncSessions(AsyncResource):
             NotFoundError: the client has a key.
         """
         return await self._get(path("session"), CurrentSessionOut)
+
+    async def create_link(self) -> SignInLinkOut:
+        """Create a link that signs a browser in with the rights of the API key of the client: once, within a minute.
+
+        Raises:
+            ForbiddenError: the client has no API key.
+        """
+        request = Request("POST", path("auth", "links"), retry=False)  # a second one would be another link
+        return decode_as(SignInLinkOut)(await self._transport.send(request))
 
     async def end(self, session: str) -> None:
         """End a session of the user."""

@@ -15,6 +15,7 @@ from windlass.wire.identity import (
     ServiceAccountOut,
     ServiceAccountPatch,
     SessionOut,
+    SignInLinkOut,
     UserOut,
 )
 from windlass.wire.projects import KeyOut, NewKeyOut, Role
@@ -34,6 +35,15 @@ class Sessions(Resource):
             NotFoundError: the client has a key.
         """
         return self._get(path("session"), CurrentSessionOut)
+
+    def create_link(self) -> SignInLinkOut:
+        """Create a link that signs a browser in with the rights of the API key of the client: once, within a minute.
+
+        Raises:
+            ForbiddenError: the client has no API key.
+        """
+        request = Request("POST", path("auth", "links"), retry=False)  # a second one would be another link
+        return decode_as(SignInLinkOut)(self._transport.send(request))
 
     def end(self, session: str) -> None:
         """End a session of the user."""

@@ -1,0 +1,270 @@
+import { SegmentedControl, Select, Table, Tabs, TextInput } from "@mantine/core";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { client, unwrap, unwrapAs, type Schemas } from "../api";
+import { count, words } from "../format";
+import { More } from "../items";
+import { datasetRoute } from "../router";
+import { Bar, Empty, Facts, PageHead, Section, Show, State } from "../widgets";
+
+type Version = Schemas["DatasetVersionOut"];
+type Split = "train" | "validation" | "test";
+const BUSY = new Set<string>(["processing", "pending"]);
+
+export function DatasetPage() {
+  const { project, dataset } = datasetRoute.useParams();
+  const [chosen, setChosen] = useState<string | null>(null);
+  const versions = useQuery({
+    queryKey: ["versions", project, dataset],
+    queryFn: ({ signal }) =>
+      unwrap(
+        client.GET("/v1/projects/{project}/datasets/{dataset}/versions", {
+          params: { path: { project, dataset }, query: { limit: 200 } },
+          signal,
+        }),
+      ),
+    refetchInterval: (query) => (query.state.data?.items.some((each) => BUSY.has(each.state)) ? 2000 : false),
+  });
+  return (
+    <Show query={versions}>
+      {({ items }) => {
+        const newest = items.reduce<Version | undefined>((a, b) => (a && a.number > b.number ? a : b), undefined);
+        const version = items.find((each) => String(each.number) === chosen) ?? newest;
+        return (
+          <>
+            <PageHead
+              title={dataset}
+              lead={
+                version ? (
+                  <>
+                    <State value={version.state} /> <span className="sub">{words(version.task)}</span>
+                  </>
+                ) : undefined
+              }
+            >
+              {version ? (
+                <Select
+                  aria-label="Version"
+                  w={150}
+                  allowDeselect={false}
+                  value={String(version.number)}
+                  data={items.map((each) => ({ value: String(each.number), label: `Version ${each.number}` }))}
+                  onChange={setChosen}
+                />
+              ) : null}
+            </PageHead>
+            {version ? (
+              <VersionView key={version.id} project={project} version={version} />
+            ) : (
+              <Empty title="No versions yet">
+                <p>An upload makes the first one.</p>
+              </Empty>
+            )}
+          </>
+        );
+      }}
+    </Show>
+  );
+}
+
+function VersionView({ project, version }: { project: string; version: Version }) {
+  return (
+    <>
+      {version.problem ? (
+        <div className="reason">
+          <strong>{version.problem}</strong>
+        </div>
+      ) : null}
+      <Facts
+        items={[
+          ...Object.entries(version.rows).map(([split, rows]): [string, string] => [`Rows in ${split}`, count(rows)]),
+          ["Labels", count(version.labels.length)],
+          ["Errors", count(version.errors)],
+          ["Warnings", count(version.warnings)],
+        ]}
+      />
+      <Tabs defaultValue="rows" keepMounted={false} className="panel">
+        <Tabs.List>
+          <Tabs.Tab value="rows">Rows</Tabs.Tab>
+          <Tabs.Tab value="report">Report</Tabs.Tab>
+        </Tabs.List>
+        <Tabs.Panel value="rows">
+          <Rows project={project} version={version} />
+        </Tabs.Panel>
+        <Tabs.Panel value="report">
+          <Report project={project} version={version} />
+        </Tabs.Panel>
+      </Tabs>
+    </>
+  );
+}
+
+/** A cell as text: a string as it is, everything else as JSON. */
+function cell(value: unknown): string {
+  return typeof value === "string" ? value : value === undefined ? "" : JSON.stringify(value);
+}
+
+function Rows({ project, version }: { project: string; version: Version }) {
+  const splits = Object.keys(version.rows) as Split[];
+  const [split, setSplit] = useState<Split>(splits[0] ?? "train");
+  const [label, setLabel] = useState<string | null>(null);
+  const [text, setText] = useState("");
+  const path = { project, dataset: version.dataset, number: version.number };
+  const rows = useInfiniteQuery({
+    queryKey: ["rows", version.id, split],
+    queryFn: ({ pageParam, signal }) => {
+      const query = { split, limit: 100, ...(pageParam === null ? {} : { cursor: pageParam }) };
+      const url = "/v1/projects/{project}/datasets/{dataset}/versions/{number}/rows";
+      return unwrap(client.GET(url, { params: { path, query }, signal }));
+    },
+    initialPageParam: null as string | null,
+    getNextPageParam: (page) => page.next_cursor ?? null,
+    staleTime: Infinity,
+  });
+  const loaded = (rows.data?.pages ?? []).flatMap((page) => page.items);
+  const columns = [...new Set(loaded.slice(0, 20).flatMap((row) => Object.keys(row)))];
+  const wanted = text.toLowerCase();
+  const found = loaded.filter(
+    (row) =>
+      (label === null || row.label === label) &&
+      (wanted === "" || columns.some((column) => cell(row[column]).toLowerCase().includes(wanted))),
+  );
+  return (
+    <>
+      <div className="filters">
+        <SegmentedControl
+          aria-label="Split"
+          data={splits}
+          value={split}
+          onChange={(value) => {
+            setSplit(value);
+          }}
+        />
+        {version.labels.length > 0 ? (
+          <Select
+            aria-label="Label"
+            placeholder="All labels"
+            clearable
+            clearButtonProps={{ "aria-label": "All labels" }}
+            data={version.labels}
+            value={label}
+            onChange={setLabel}
+          />
+        ) : null}
+        <TextInput
+          aria-label="Find text in the loaded rows"
+          placeholder="Find text"
+          value={text}
+          onChange={(event) => {
+            setText(event.currentTarget.value);
+          }}
+        />
+      </div>
+      <Show query={rows}>
+        {() => (
+          <>
+            <p className="sub">
+              {count(found.length)} of {count(loaded.length)} loaded rows; the split has {count(version.rows[split] ?? 0)}
+            </p>
+            <div className="scroll-x" tabIndex={0} role="region" aria-label="Rows">
+              <Table verticalSpacing="xs">
+                <Table.Thead>
+                  <Table.Tr>
+                    {columns.map((column) => (
+                      <Table.Th key={column}>{column}</Table.Th>
+                    ))}
+                  </Table.Tr>
+                </Table.Thead>
+                <Table.Tbody>
+                  {found.map((row, index) => (
+                    <Table.Tr key={index}>
+                      {columns.map((column) => (
+                        <Table.Td key={column} className="cell">
+                          {cell(row[column])}
+                        </Table.Td>
+                      ))}
+                    </Table.Tr>
+                  ))}
+                </Table.Tbody>
+              </Table>
+            </div>
+            <More query={rows} />
+          </>
+        )}
+      </Show>
+    </>
+  );
+}
+
+function Report({ project, version }: { project: string; version: Version }) {
+  const path = { project, dataset: version.dataset, number: version.number };
+  const report = useQuery({
+    queryKey: ["report", version.id, version.state],
+    queryFn: ({ signal }) =>
+      unwrapAs<Schemas["DatasetReportOut"]>(
+        client.GET("/v1/projects/{project}/datasets/{dataset}/versions/{number}/report", { params: { path }, signal }),
+      ),
+  });
+  return (
+    <Show query={report}>
+      {({ report }) => (
+        <>
+          <Section title="Findings">
+            {report.findings.length === 0 ? <p>Nothing was found.</p> : null}
+            <ul className="findings">
+              {report.findings.map((finding, index) => (
+                <li key={index}>
+                  <State value={finding.severity} />
+                  <span className="breakable">
+                    {finding.message}
+                    {finding.action ? <span className="sub"> {finding.action}</span> : null}
+                  </span>
+                </li>
+              ))}
+            </ul>
+          </Section>
+          {Object.entries(report.splits).map(([split, stats]) => (
+            <Section key={split} title={`Split ${split}`}>
+              <Facts
+                items={[
+                  ["Rows", count(stats.rows)],
+                  ["Skipped by training", count(stats.missing)],
+                  ["Exact duplicates", count(stats.exact_duplicates)],
+                  ["Near duplicates", count(stats.near_duplicates)],
+                  ["Tokens, mean", stats.tokens_mean.toFixed(1)],
+                  ["Tokens, most", count(stats.tokens_max)],
+                ]}
+              />
+              <Labels counts={stats.labels ?? {}} />
+            </Section>
+          ))}
+          {Object.keys(report.personal_data ?? {}).length > 0 ? (
+            <Section title="Personal data">
+              <Facts
+                items={Object.entries(report.personal_data ?? {}).map(([kind, rows]) => [words(kind), `${count(rows)} rows`])}
+              />
+            </Section>
+          ) : null}
+        </>
+      )}
+    </Show>
+  );
+}
+
+function Labels({ counts }: { counts: Record<string, number> }) {
+  const most = Math.max(1, ...Object.values(counts));
+  return (
+    <div className="labels">
+      {Object.entries(counts)
+        .sort(([, a], [, b]) => b - a)
+        .slice(0, 50)
+        .map(([label, rows]) => (
+          <div key={label}>
+            <span className="clip">{label}</span>
+            <Bar value={rows / most} label={`Rows with the label ${label}`} />
+            <span className="sub">{count(rows)}</span>
+          </div>
+        ))}
+    </div>
+  );
+}
