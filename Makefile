@@ -35,7 +35,7 @@ cluster-demo: dev ## Start a Kubernetes test cluster, `helm install`, fine-tune 
 
 ##@ Check
 
-.PHONY: dev test pytest lint types contracts coverage mutants cluster cluster-build cluster-up cluster-test predictions s3-test test-kfp cluster-down
+.PHONY: dev test pytest lint types contracts coverage mutants fuzz cluster cluster-build cluster-up cluster-test predictions s3-test test-kfp cluster-down
 dev: ## Install the development tools too
 	@requirements/sync dev
 
@@ -67,6 +67,13 @@ contracts: dev ## import-linter: the import rules
 coverage: dev ## Run the tests, and write htmlcov/index.html
 	@$(BIN)/pytest $(IN_PARALLEL) -m 'not cluster and not s3' --cov --cov-report=term:skip-covered $(TESTS)
 	@$(BIN)/coverage html --quiet
+
+# Some minutes at the scale of 50 times the examples of CI. FUZZ_SEED repeats a run, TESTS='-k parquet' is a part.
+FUZZ_SCALE ?= 50
+fuzz: dev ## Fuzz the API and every parser with random inputs, and time refused keys; prints the seed
+	@seed=$(or $(FUZZ_SEED),$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')); echo "repeat with: make fuzz FUZZ_SEED=$$seed"; \
+	  FUZZ_SCALE=$(FUZZ_SCALE) $(BIN)/pytest $(IN_PARALLEL) --timeout=7200 --hypothesis-seed=$$seed tests/fuzz $(TESTS); \
+	  $(BIN)/python -m tests.bench.key_timing --seed $$seed
 
 # Changes one place of a module at a time; half an hour on two idle cores.
 # MUTANTS='--named' runs the named ones, MUTANTS='windlass.db.outbox --sample 20' a part, see --help.
@@ -141,6 +148,11 @@ MARGINS ?=
 .PHONY: margins
 margins: dev ## Measure how far the results of the learning tests are from their limits, by CPU, threads and seed
 	@$(BIN)/python -m tests.bench.margins $(MARGINS)
+
+# BENCH='--seconds 5 --users 0 4' is shorter, see --help.
+.PHONY: bench-flood
+bench-flood: dev ## Benchmark the requests of a tenant while another one floods the server; writes build/bench-flood.md
+	@$(BIN)/python -m tests.bench.flood $(BENCH)
 
 # Uses a separate cluster and stops it afterwards: BENCH='--projects 50 --workloads 100' is small, see --help.
 .PHONY: bench-cluster

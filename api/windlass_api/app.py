@@ -20,6 +20,7 @@ from windlass_api.console import ConsoleMiddleware, read_console
 from windlass_api.dependencies import AppContext
 from windlass_api.metrics import MetricsMiddleware
 from windlass_api.model_server import model_server_client
+from windlass_api.openapi_links import add_links
 from windlass_api.request_checks import check_request
 from windlass_api.routers import health, internal, transfers
 from windlass_api.routers.v1 import (
@@ -94,6 +95,7 @@ def create_app(app_context: AppContext, routers: Sequence[APIRouter] = (*PUBLIC_
         access_control=app_context.access_control,
         limits=app_context.limits,
         denials=app_context.denials,
+        rate_limits=app_context.rate_limits,
         routes=[route for router in routers for route in router.routes],
     )
     app.add_middleware(MetricsMiddleware)
@@ -142,7 +144,7 @@ def _operation_id(route: APIRoute) -> str:
 
 
 def _extend_openapi(app: FastAPI) -> None:
-    """Add the security scheme and the problem schema to the OpenAPI document."""
+    """Add the security scheme, the problem schema and links to the OpenAPI document."""
     build = app.openapi
 
     def extended() -> dict[str, object]:
@@ -162,6 +164,7 @@ def _extend_openapi(app: FastAPI) -> None:
                 for operation in methods.values():
                     operation["responses"].pop("422", None)  # FastAPI's default schema, which is never sent
                     operation["security"] = [] if path in PUBLIC else [{"key": []}]
+            add_links(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 

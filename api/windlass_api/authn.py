@@ -25,9 +25,10 @@ from windlass.settings import LimitSettings
 from windlass.wire.runs import RUNS_PATH, TRANSFERS_PATH, WARM_TRAINERS_PATH
 from windlass_api.audited_operations import denied_request
 from windlass_api.browser_sessions import read_session_cookie, require_same_site
-from windlass_api.concurrency import RequestSlots, store_slot
+from windlass_api.concurrency import RequestSlots, held_slots, release_further_slots, store_slot
 from windlass_api.dependencies import content_length
 from windlass_api.problems import render
+from windlass_api.rate_limits import RateLimits, rate_limit_headers
 
 PUBLIC = frozenset(
     {
@@ -46,6 +47,8 @@ PUBLIC = frozenset(
 )
 """Paths that need no credential."""
 
+_SIGN_IN = "/v1/auth/"
+"""Public paths whose requests store something: their rate is limited by address."""
 _RUN = re.compile(rf"^{RUNS_PATH}/(run_[0-9a-z]{{26}})(?:/|$)")
 _WARM_TRAINER = re.compile(rf"^{WARM_TRAINERS_PATH}/([^/]+)/([^/]+)/run$")
 _TRANSFER = re.compile(rf"^{TRANSFERS_PATH}:[a-z-]+$")
@@ -54,10 +57,12 @@ _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 _KEY = re.compile(r"^wlk_([0-9a-z]{26})_")
 """The public part of an API key."""
 _MAX_CACHED = 1024
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+"""On every response: a browser must not take the texts of users for a page or a script."""
 
 
 class AuthenticationMiddleware:
-    """ASGI middleware: sets the request id, authenticates the caller, limits its requests and the request's body."""
+    """ASGI middleware: sets the request id, authenticates the caller, limits its requests and their bodies."""
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class AuthenticationMiddleware:
         access_control: AccessControl,
         limits: LimitSettings,
         denials: DenialLog,
+        rate_limits: RateLimits,
         routes: Sequence[BaseRoute],
     ) -> None:
         self._app = app
@@ -72,6 +78,7 @@ class AuthenticationMiddleware:
         self._denials = denials
         self._routes = routes
         self._limits = limits
+        self._rate_limits = rate_limits
         self._cache: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
         self._slots = RequestSlots(limits.concurrent_requests, limits.queued_requests)
 
@@ -88,15 +95,22 @@ class AuthenticationMiddleware:
         async def send_with_request_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 await self._record_denial(scope)
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                release_further_slots(scope)  # the body of a download may take hours
+                added = [(b"x-request-id", request_id.encode()), _NO_SNIFFING, *rate_limit_headers(scope)]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         try:
             if scope["type"] != "http":
                 raise UnauthenticatedError("only HTTP requests are supported")
             caller = await self._authenticate(scope, headers)
+            if scope["path"] not in PUBLIC or scope["path"].startswith(_SIGN_IN):
+                principal = scope.get("windlass.principal")
+                # tokens of an identity provider have no id of their own
+                counted = f"{principal.user} {principal.credential}" if principal else caller
+                self._rate_limits.count_for_caller(scope, counted)
             receive = self._limit_body(scope, headers, receive)
-            async with self._slots.slot(caller) as slot:
+            async with held_slots(scope), self._slots.slot(caller) as slot:
                 store_slot(scope, slot)
                 await self._app(scope, receive, send_with_request_id)
         except WindlassError as error:  # the routes handle their own errors

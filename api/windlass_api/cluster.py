@@ -19,6 +19,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from windlass.audit_settings import AuditSettings
+from windlass.cluster_settings import ClusterSettings
 from windlass.database_settings import DatabaseSettings
 from windlass.domain.errors import InvalidError
 from windlass.identity_settings import OidcSettings
@@ -46,7 +47,6 @@ from windlass.services.sync_lease import RowLease
 from windlass.services.transfer_tokens import TASK_LIFETIME, TransferTokens
 from windlass.serving.probe import ProbePool
 from windlass.settings import (
-    ClusterSettings,
     LimitSettings,
     S3Settings,
     SecretSettings,

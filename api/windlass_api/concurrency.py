@@ -1,7 +1,7 @@
-"""Fair use of the server's threads: each caller has a number of requests in work, and a number that wait."""
+"""Fair use of the server's threads: each caller and each project has requests in work, and a number that wait."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
@@ -10,6 +10,8 @@ from starlette.types import Scope
 from windlass.domain.errors import TooManyRequestsError
 
 _SCOPE_KEY = "windlass.request_slot"
+_FURTHER_KEY = "windlass.further_slots"
+_STACK_KEY = "windlass.held_slots"
 
 
 @dataclass
@@ -79,13 +81,37 @@ class RequestSlots:
                 del self._callers[caller]
 
 
+@asynccontextmanager
+async def held_slots(scope: Scope) -> AsyncIterator[None]:
+    """Hold the further slots that ``hold_slot`` gives to a request, until its end."""
+    async with AsyncExitStack() as stack:
+        scope[_STACK_KEY] = stack
+        yield
+
+
+async def hold_slot(scope: Scope, slots: RequestSlots, caller: str) -> None:
+    """Wait for a further slot of a request, once for each caller. Raises as ``RequestSlots.slot``."""
+    held: dict[str, RequestSlot] = scope.setdefault(_FURTHER_KEY, {})
+    stack = scope.get(_STACK_KEY)
+    if caller not in held and isinstance(stack, AsyncExitStack):
+        held[caller] = await stack.enter_async_context(slots.slot(caller))
+
+
 def store_slot(scope: Scope, slot: RequestSlot) -> None:
     """Let the routes release the slot of this request."""
     scope[_SCOPE_KEY] = slot
 
 
 def release_slot(scope: Scope) -> None:
-    """Free the slot of a request whose remaining work, such as a stream, is limited otherwise."""
+    """Free the slots of a request whose remaining work, such as a stream, is limited otherwise."""
     slot = scope.get(_SCOPE_KEY)
     if isinstance(slot, RequestSlot):
+        slot.release()
+    release_further_slots(scope)
+
+
+def release_further_slots(scope: Scope) -> None:
+    """Free the slots of ``hold_slot`` before bytes of a client's file, which may take hours; it keeps its own slot."""
+    further: dict[str, RequestSlot] = scope.get(_FURTHER_KEY, {})
+    for slot in further.values():
         slot.release()

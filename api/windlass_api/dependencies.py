@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Header, Request
+from fastapi.concurrency import run_in_threadpool
 from starlette.types import Scope
 
 from windlass.domain.errors import (
@@ -27,8 +28,10 @@ from windlass.services.idempotency import Idempotency
 from windlass.services.request_loads import RequestLoads
 from windlass.services.request_usage import RequestUsageCounter
 from windlass.settings import LimitSettings
+from windlass_api.concurrency import RequestSlots, hold_slot
 from windlass_api.forwarding import PredictionForwarder
 from windlass_api.parameters import ProjectName
+from windlass_api.rate_limits import RateLimits
 from windlass_api.stream_hub import StreamHub
 
 S = TypeVar("S", bound=BaseService)
@@ -40,8 +43,8 @@ CASCADE_PERMISSIONS = (
     Permission.MODELS_WRITE,
 )
 """What a caller needs to delete an object with its descendants: the rights to delete each of them."""
-_MAX_HEADER = 1 << 16
 _MAX_ADDRESS = 64
+_MAX_ETAG = 200
 _MAX_DIGITS = 18
 """Every decimal number of this length fits into 64 bits."""
 
@@ -71,6 +74,16 @@ class AppContext:
     def forwarder(self) -> PredictionForwarder:
         """What forwards the predictions of this process."""
         return PredictionForwarder(self.request_loads, self.request_usage, self.limits)
+
+    @cached_property
+    def project_slots(self) -> RequestSlots:
+        """What shares the threads of this process among projects."""
+        return RequestSlots(self.limits.concurrent_requests_per_project, self.limits.queued_requests)
+
+    @cached_property
+    def rate_limits(self) -> RateLimits:
+        """The rate limits of this process."""
+        return RateLimits(self.limits)
 
     @cached_property
     def streams(self) -> StreamHub:
@@ -105,7 +118,11 @@ class RequestContext:
             ForbiddenError: the caller lacks one.
         """
         for permission in permissions:
-            _authorize_project(self.app, self.caller, self.project.name, permission)
+            found, granted = self.app.access_control.authorize_project(
+                self.caller.principal, self.project.name, permission
+            )
+            if not granted:
+                raise _forbidden(found, permission)
 
     def project_service(self, kind: Callable[[ServiceDependencies, Caller, str], S]) -> S:
         """Create a service of the project."""
@@ -159,30 +176,36 @@ class RequireGlobalPermission(RequirePermission):
 class RequireProjectPermission(RequirePermission):
     """Authorizes in the project of the path."""
 
-    def __call__(self, request: Request, project: ProjectName) -> RequestContext:
-        """Authorize the request and return its context.
+    async def __call__(self, request: Request, project: ProjectName) -> RequestContext:
+        """Authorize the request, wait for a slot of its project, and return its context.
 
         Raises:
             NotFoundError: the project does not exist or the caller is not a member.
             ForbiddenError: the caller lacks the permission.
+            RateLimitedError: the requests of the project exceed its rate.
+            TooManyRequestsError: too many requests of the project wait already.
         """
         app, caller = get_app_context(request), _caller(request)
-        return RequestContext(app, caller, _authorize_project(app, caller, project, self.permission))
-
-
-def _authorize_project(app: AppContext, caller: Caller, project: str, permission: Permission) -> Project:
-    """Return the project. Raises as ``RequireProjectPermission``."""
-    found, granted = app.access_control.authorize_project(caller.principal, project, permission)
-    if not granted:
-        raise ForbiddenError(
-            f"your role in project {found.name} does not allow {permission}",
-            hint=(
-                "ask an admin of the project for a higher role"
-                if permission in GRANTS[Role.ADMIN]
-                else "ask a platform admin: no role of a project allows it"
-            ),
+        found, granted = await run_in_threadpool(
+            app.access_control.authorize_project, caller.principal, project, self.permission
         )
-    return found
+        app.rate_limits.count_for_project(request.scope, found.id, found.name)
+        if not granted:
+            raise _forbidden(found, self.permission)
+        # A tenant has many users. Its requests are counted here, when it is certain that they are its own.
+        await hold_slot(request.scope, app.project_slots, f"project {found.name}")
+        return RequestContext(app, caller, found)
+
+
+def _forbidden(project: Project, permission: Permission) -> ForbiddenError:
+    return ForbiddenError(
+        f"your role in project {project.name} does not allow {permission}",
+        hint=(
+            "ask an admin of the project for a higher role"
+            if permission in GRANTS[Role.ADMIN]
+            else "ask a platform admin: no role of a project allows it"
+        ),
+    )
 
 
 def require_project(permission: Permission) -> Any:
@@ -197,7 +220,7 @@ def require_global(permission: Permission) -> Any:
 
 def if_match(
     value: Annotated[
-        Annotated[str, TextConstraints(max_length=_MAX_HEADER)] | None,
+        Annotated[str, TextConstraints(max_length=_MAX_ETAG)] | None,
         Header(alias="If-Match", description="ETag of the object: the change applies to this version only"),
     ] = None,
 ) -> int:

@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from windlass.domain.artifacts import FileEntry
 from windlass.domain.errors import BadRequestError
+from windlass_api.concurrency import release_further_slots
 from windlass_api.dependencies import content_length
 
 BINARY_BODY: Final[dict[str, Any]] = {
@@ -33,6 +34,7 @@ async def append_body(
         raise BadRequestError(
             f"offset {offset} plus {length} bytes exceed the declared length of {declared.bytes} bytes", hint=hint
         )
+    release_further_slots(request.scope)
     buffer = bytearray()
     async for chunk in request.stream():
         buffer += chunk

@@ -16,6 +16,12 @@ REQUESTS = Counter(
 SECONDS = Histogram(
     "windlass_http_request_seconds", "Time to the end of the response.", ["operation"], registry=REGISTRY
 )
+RATE_LIMITED = Counter(
+    "windlass_rate_limited_requests_total",
+    "Requests that were refused because of the rate limit of a key or a project.",
+    ["kind", "partition"],
+    registry=REGISTRY,
+)
 OUTBOX_AGE = Gauge("windlass_outbox_oldest_seconds", "Age of the oldest due outbox intent.", registry=REGISTRY)
 CLUSTER_SYNC_AGE = Gauge(
     "windlass_cluster_sync_age_seconds", "Time since the database last matched the cluster.", registry=REGISTRY
@@ -82,6 +88,9 @@ BUDGET_USED = Gauge(
 )
 for _lease in ("attempt", "intent", "leader"):
     LOST_LEASES.labels(_lease)  # a counter that starts with its first event has no increase
+for _kind in ("management", "prediction"):
+    for _partition in ("key", "project"):
+        RATE_LIMITED.labels(_kind, _partition)
 
 
 ReplicaLabels = tuple[str, str, str]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from windlass.cluster_settings import ClusterSettings
 from windlass.domain.errors import InvalidError
 from windlass.kube.client import KubeClient
 from windlass.kube.jobs.pipeline_backend import KubernetesPipelineBackend, KubernetesRunFolders, RunnerSettings
@@ -19,7 +20,6 @@ from windlass.orchestration.kfp.package import PipelinePackage, StepPod, render_
 from windlass.pipeline_settings import PipelineServer, PipelineSettings
 from windlass.ports import RunFolders
 from windlass.services.secrets import SecretHasher
-from windlass.settings import ClusterSettings
 from windlass_api.job_runner import TrainingPorts
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
+from windlass.cluster_settings import ClusterSettings
 from windlass.database_settings import DatabaseSettings
 from windlass.db.preflight import check_database
 from windlass.domain.checks import CheckResult, failed, passed, warning
@@ -43,7 +44,7 @@ from windlass.kube.preflight.versions import (
 )
 from windlass.orchestration.kfp.preflight import check_pipeline_server
 from windlass.pipeline_settings import PipelineServer, PipelineSettings
-from windlass.settings import ClusterSettings, S3Settings
+from windlass.settings import S3Settings
 from windlass.storage.s3 import S3ObjectStore
 from windlass.storage.s3_client import S3Bucket
 from windlass_api.pipeline_ports import kfp_client

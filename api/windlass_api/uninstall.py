@@ -3,13 +3,14 @@
 import logging
 import sys
 
+from windlass.cluster_settings import ClusterSettings
 from windlass.domain.errors import InvalidError
 from windlass.kube.client import KubeClient, load_configuration
 from windlass.kube.errors import KubeForbiddenError
 from windlass.kube.workloads import ControlPlaneWorkloads
 from windlass.pipeline_settings import PipelineSettings
 from windlass.services.secrets import SecretHasher
-from windlass.settings import ClusterSettings, SecretSettings
+from windlass.settings import SecretSettings
 from windlass.telemetry import set_up_logging
 from windlass_api import process
 from windlass_api.pipeline_ports import kfp_run_folders

@@ -3,17 +3,13 @@
 import ssl
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, SecretStr, StringConstraints, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from windlass.domain.autoscaling import ScalingDelays
 from windlass.domain.endpoints import MAX_REQUEST_BYTES
 from windlass.domain.limits import ProjectLimits
-
-CpuQuantity = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}m$")]
-"""An amount of CPU in thousandths, in the notation of Kubernetes."""
 
 
 class ServerSettings(BaseSettings):
@@ -58,8 +54,35 @@ class LimitSettings(BaseSettings):
     concurrent_requests: int = Field(
         default=8, ge=1, le=32, description="requests of one user or run that are processed at the same time"
     )
+    concurrent_requests_per_project: int = Field(
+        default=8, ge=1, le=32, description="requests to one project that are processed at the same time"
+    )
     queued_requests: int = Field(
-        default=256, ge=0, description="requests of one user or run that wait for those; others are refused with 429"
+        default=256,
+        ge=0,
+        description="requests of one user, run or project that wait for those; others are refused with 429",
+    )
+    request_rate_per_key: float = Field(
+        default=200.0,
+        ge=0,
+        description="requests a second of one API key, or of one run, to one replica of the API, predictions excluded; "
+        "0: no limit",
+    )
+    request_rate_per_project: float = Field(
+        default=400.0, ge=0, description="the same for all requests to one project; 0: no limit"
+    )
+    prediction_rate_per_key: float = Field(
+        default=500.0, ge=0, description="predictions a second of one API key to one replica of the API; 0: no limit"
+    )
+    prediction_rate_per_project: float = Field(
+        default=1000.0, ge=0, description="the same for all endpoints of one project; 0: no limit"
+    )
+    rate_burst_seconds: float = Field(
+        default=10.0,
+        ge=1,
+        le=3600,
+        description="seconds of unused rate that a key, run or project may use at once; requests beyond it are refused "
+        "with 429 and the time to wait",
     )
     held_seconds: float = Field(
         default=50.0,
@@ -100,6 +123,18 @@ class LimitSettings(BaseSettings):
         ge=1,
         description="maximum number of dataset versions of a project that are not processed yet",
     )
+    max_datasets: int = Field(default=1000, ge=1, description="maximum number of datasets of a project")
+    max_open_uploads: int = Field(
+        default=100, ge=1, description="maximum number of uploads of a project that are not committed or aborted"
+    )
+    max_models: int = Field(
+        default=1000, ge=1, description="maximum number of models of a project, checked when a job is submitted"
+    )
+    max_aliases: int = Field(default=100, ge=1, description="maximum number of aliases of a model")
+    max_members: int = Field(default=1000, ge=1, description="maximum number of members of a project")
+    max_service_accounts: int = Field(default=100, ge=1, description="maximum number of service accounts of a project")
+    max_keys_per_user: int = Field(default=100, ge=1, description="maximum number of valid API keys of a user")
+    max_base_models: int = Field(default=1000, ge=1, description="maximum number of base models in the catalogue")
     max_endpoints: int = Field(default=50, ge=1, description="maximum number of endpoints of a project")
     max_endpoint_replicas: int = Field(
         default=8,
@@ -115,13 +150,21 @@ class LimitSettings(BaseSettings):
 
     @property
     def project_limits(self) -> ProjectLimits:
-        """What a project may have."""
+        """The limits that services check."""
         return ProjectLimits(
             active_jobs=self.max_active_jobs,
             pending_dataset_versions=self.max_pending_dataset_versions,
             upload_bytes=self.upload_bytes,
             upload_ttl=timedelta(hours=self.upload_hours),
             stored_bytes=self.project_bytes,
+            datasets=self.max_datasets,
+            open_uploads=self.max_open_uploads,
+            models=self.max_models,
+            aliases_per_model=self.max_aliases,
+            members=self.max_members,
+            service_accounts=self.max_service_accounts,
+            keys_per_user=self.max_keys_per_user,
+            base_models=self.max_base_models,
             endpoints=self.max_endpoints,
             replicas_per_endpoint=self.max_endpoint_replicas,
             replicas_per_project=self.max_project_replicas,
@@ -225,112 +268,6 @@ class S3Settings(BaseSettings):
         "A file of more than 10,000 parts has longer ones",
     )
     url_seconds: int = Field(default=3600, ge=10, le=604_800, description="time for which a presigned URL is valid")
-
-
-class ClusterSettings(BaseSettings):
-    """Connection of the control plane to a cluster."""
-
-    model_config = SettingsConfigDict(env_prefix="WINDLASS_CLUSTER_", frozen=True, extra="forbid")
-    kubeconfig: Path | None = Field(
-        default=None, description="kubeconfig file; default: the pod's service account, else KUBECONFIG"
-    )
-    leader_lease_seconds: float = Field(
-        default=15.0, ge=2, le=300, description="lease duration of the leader that syncs the cluster state"
-    )
-    resync_seconds: float = Field(
-        default=300.0, ge=1, le=3600, description="interval of full lists in addition to watches"
-    )
-    watch_idle_timeout_seconds: float = Field(
-        default=75.0, ge=5, le=600, description="idle time after which a watch is restarted"
-    )
-    system_namespace: str = Field(
-        default="windlass-system",
-        min_length=1,
-        max_length=63,
-        description="namespace of the control plane and its tasks",
-    )
-    internal_url: str = Field(
-        default="http://windlass-internal.windlass-system.svc:8742",
-        description="where the pods of runs, data tasks and model servers reach the control plane",
-    )
-    pipelines_image: str = Field(
-        default="", description="image of pipeline runs and data tasks; empty: this server has no training back end"
-    )
-    ray_image: str = Field(
-        default="",
-        description="image of trainers, model imports and model servers; empty: trainers use `pipelines_image`, and "
-        "endpoints are not served",
-    )
-    ray_version: str = Field(default="2.60.0", description="Ray version of that image")
-    runner_cpu: CpuQuantity = Field(default="250m", description="CPU of a pipeline run, as 250m")
-    runner_memory_mib: int = Field(default=768, ge=128, description="memory of a pipeline run in MiB")
-    data_cpu: CpuQuantity = Field(default="1000m", description="CPU of a data task")
-    data_memory_mib: int = Field(default=4096, ge=256, description="memory of a data task in MiB")
-    models_claim: str = Field(
-        default="",
-        max_length=253,
-        description="PersistentVolumeClaim in that namespace with base models, which imports mount at `/models`; "
-        "empty: base models cannot be added",
-    )
-    ray_head_cpu: CpuQuantity = Field(default="1000m", description="CPU of the Ray head of a trainer")
-    ray_head_memory_mib: int = Field(
-        default=4096,
-        ge=1024,
-        description="memory of the Ray head of a trainer in MiB; a single worker trains in the pod of the head",
-    )
-    trainer_cpu: CpuQuantity = Field(
-        default="4000m",
-        description="CPU of a trainer's worker for each of its GPUs; it computes with one thread for each CPU",
-    )
-    trainer_memory_mib: int = Field(
-        default=24_576, ge=1024, description="memory of a trainer's worker for each of its GPUs in MiB"
-    )
-    server_head_cpu: CpuQuantity = Field(default="500m", description="CPU of the Ray head of a served model version")
-    server_head_memory_mib: int = Field(
-        default=2048, ge=1024, description="memory of the Ray head of a served model version in MiB"
-    )
-    replica_cpu: CpuQuantity = Field(default="1000m", description="CPU of a replica of a served model version")
-    replica_memory_mib: int = Field(
-        default=3072, ge=512, description="memory of a replica of a served model version in MiB"
-    )
-    shared_memory_mib: int = Field(
-        default=1024,
-        ge=64,
-        description="maximum of /dev/shm in the pods of a trainer in MiB, for each GPU; part of their memory",
-    )
-    upscale_delay_seconds: float = Field(
-        default=ScalingDelays().upscale,
-        ge=0,
-        le=86_400,
-        description="time for which an endpoint's load must demand more replicas before they are added",
-    )
-    downscale_delay_seconds: float = Field(
-        default=ScalingDelays().downscale,
-        ge=0,
-        le=86_400,
-        description="time for which an endpoint's load must demand fewer replicas before they are removed, all but one",
-    )
-    scale_to_zero_delay_seconds: float = Field(
-        default=ScalingDelays().to_zero,
-        ge=0,
-        le=86_400,
-        description="time without a request before the last replica of an endpoint with `replicas.min` 0 is removed",
-    )
-    drain_seconds: float = Field(
-        default=3600.0,
-        ge=0,
-        le=86_400,
-        description="time that a finished trainer keeps its GPUs while the control plane does not accept its result",
-    )
-
-    @property
-    def scaling_delays(self) -> ScalingDelays:
-        """The delays of the autoscaling of endpoints."""
-        return ScalingDelays(
-            upscale=self.upscale_delay_seconds,
-            downscale=self.downscale_delay_seconds,
-            to_zero=self.scale_to_zero_delay_seconds,
-        )
 
 
 class OperatorSettings(BaseSettings):

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "windlass.cli": BASE | {"httpx2", "platformdirs", "psutil", "rich", "typer", "yaml"},
     "windlass.cli.record_files.parquet_files": BASE | {"pyarrow"},
     "windlass.database_settings": BASE | {"pydantic_settings"},
+    "windlass.cluster_settings": BASE | {"pydantic_settings"},
     "windlass.db": BASE | {"alembic", "psycopg", "sqlalchemy", "sqlmodel"},
     "windlass.examples": BASE | {"yaml"},
     "windlass.kube": BASE | {"kubernetes", "orjson", "urllib3", "yaml"},

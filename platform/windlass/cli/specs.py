@@ -10,6 +10,8 @@ import yaml
 from windlass.cli.text_input import decode_text, read_stdin
 from windlass.domain.errors import InvalidError
 
+YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError)
+"""What PyYAML raises on invalid text: a tag whose value does not fit, such as ``!!timestamp x``, is no YAMLError."""
 _MAX_BYTES = 1 << 20
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -43,7 +45,7 @@ def load_document(path: Path) -> Any:
         raise InvalidError(f"{path} is larger than {_MAX_BYTES} characters")
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except YAML_ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         position = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise InvalidError(f"{path}{position}: {getattr(error, 'problem', None) or 'invalid YAML'}") from error
@@ -78,7 +80,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
             )
         try:
             assignments[path] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except YAML_ERRORS as error:
             raise InvalidError(f"--set {path}: {value!r} is not a YAML value") from error
     return assignments
 

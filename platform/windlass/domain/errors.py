@@ -24,6 +24,8 @@ class WindlassError(Exception):
     retryable: bool = False
     is_denial: bool = False
     """Whether the credential of the request is the cause; the audit log has denied changes."""
+    retry_after: int = 1
+    """Seconds after which a retry may succeed, if ``retryable``."""
 
     def __init__(
         self,
@@ -33,6 +35,7 @@ class WindlassError(Exception):
         fields: Sequence[FieldProblem] = (),
         context: Mapping[str, Any] | None = None,
         retryable: bool | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -42,6 +45,8 @@ class WindlassError(Exception):
         self.request_id = ""
         if retryable is not None:
             self.retryable = retryable
+        if retry_after is not None:
+            self.retry_after = retry_after
 
     @classmethod
     def field(cls, pointer: str, problem: str, *, hint: str = "") -> Self:
@@ -245,6 +250,15 @@ class TooManyRequestsError(UnavailableError):
     """The caller has too many requests or streams open at once; ``context`` has the limit."""
 
     code = "too_many_requests"
+
+
+class RateLimitedError(TooManyRequestsError):
+    """The API key or the project has sent more requests than its rate allows; ``context`` has the limit.
+
+    The Retry-After header has the seconds until the next request is accepted.
+    """
+
+    code = "rate_limited"
 
 
 class EndpointNotReadyError(UnavailableError):

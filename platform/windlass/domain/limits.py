@@ -18,6 +18,17 @@ class ProjectLimits(DomainModel):
     """Time after which an open upload expires."""
     stored_bytes: int
     """Bytes of all files of the project, those announced by open uploads included."""
+    datasets: int
+    open_uploads: int
+    models: int
+    aliases_per_model: int
+    members: int
+    """Users and groups."""
+    service_accounts: int
+    keys_per_user: int
+    """Keys that are neither revoked nor expired, in all projects."""
+    base_models: int
+    """Base models of the catalogue, which all projects share."""
     endpoints: int
     replicas_per_endpoint: int
     replicas_per_project: int

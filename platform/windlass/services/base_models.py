@@ -13,6 +13,7 @@ from windlass.domain.records import Deletion
 from windlass.domain.storage_layout import base_model_prefix, base_model_upload_key
 from windlass.ports import ReadUnitOfWork
 from windlass.services.base import BaseService, stored_bytes
+from windlass.services.object_limits import require_below_limit
 from windlass.services.uploads import incomplete_file
 
 
@@ -39,6 +40,7 @@ class BaseModels(BaseService):
             InvalidError: the path is not absolute or not where the importer reads, or a file cannot be declared so.
             TooLargeError: the files exceed the limit of an upload.
             ConflictError: a model of this name is ready, being imported or being uploaded.
+            LimitReachedError: the catalogue has too many models.
         """
         if files:
             _check_files(files, self.deps.limits.upload_bytes)
@@ -64,6 +66,8 @@ class BaseModels(BaseService):
                 uow.base_models.delete({"id": failed.id})
                 uow.outbox.put("base-model.purge", "", failed.id)
             uow.base_models.add(entry)
+            number, limit = uow.base_models.count() - 1, self.deps.limits.base_models
+            require_below_limit("base models", "the catalogue", number, limit, "WINDLASS_LIMIT_MAX_BASE_MODELS")
             if files:
                 uow.outbox.put("base-model.expire", "", key, after=self.deps.limits.upload_ttl)
             else:

@@ -15,7 +15,7 @@ from windlass.domain.datasets import (
     VersionState,
 )
 from windlass.domain.erasures import ErasureState
-from windlass.domain.errors import ConflictError, LimitReachedError, NotFoundError
+from windlass.domain.errors import ConflictError, NotFoundError
 from windlass.domain.ingest import IngestOptions
 from windlass.domain.jobs import UNFINISHED_STATES
 from windlass.domain.records import Deletion, LineageEdge
@@ -27,6 +27,7 @@ from windlass.ports import ReadProjectData, UnitOfWork
 from windlass.services.base import ProjectService, stored_bytes
 from windlass.services.dataset_rows import RowPage, read_page
 from windlass.services.idempotency import Idempotency
+from windlass.services.object_limits import check_pending_limit, require_below_limit
 from windlass.services.projects import check_version
 
 _MAX_ANCESTORS = 100
@@ -48,6 +49,7 @@ class Datasets(ProjectService):
 
         Raises:
             ConflictError: the name is taken.
+            LimitReachedError: the project has too many datasets.
         """
         dataset = Dataset(
             id=self.deps.new_id("ds"),
@@ -59,8 +61,11 @@ class Datasets(ProjectService):
             consent_until=consent_until,
             created_at=self.deps.clock.now(),
         )
+        limit = self.deps.limits.datasets
         with self.deps.database.write() as uow:
-            uow.project(self.project).datasets.add(dataset)
+            datasets = uow.project(self.project).datasets
+            datasets.add(dataset)
+            require_below_limit("datasets", "the project", datasets.count() - 1, limit, "WINDLASS_LIMIT_MAX_DATASETS")
             self.audit(uow, "dataset.create", dataset.id, name, self.project, after=dataset)
         return dataset
 
@@ -335,21 +340,6 @@ def _uses(repos: ReadProjectData, versions: list[DatasetVersion]) -> tuple[str, 
         if target.model_version in affected
     ]
     return tuple(consequences)
-
-
-def check_pending_limit(repos: ReadProjectData, max_pending_versions: int) -> None:
-    """Check the project's limit of versions in state ``processing``.
-
-    Raises:
-        LimitReachedError: the limit is reached.
-    """
-    pending = repos.dataset_versions.count({"state": VersionState.PROCESSING})
-    if pending >= max_pending_versions:
-        raise LimitReachedError(
-            f"{pending} dataset versions of the project are being processed, the limit is {max_pending_versions}",
-            hint="wait for versions to be processed, or delete some",
-            context={"pending": pending, "limit": max_pending_versions},
-        )
 
 
 def new_version(  # noqa: PLR0913 - the origin of a version has several forms

@@ -9,7 +9,6 @@ from windlass.domain.errors import (
     ConsentExpiredError,
     FieldProblem,
     InvalidError,
-    LimitReachedError,
     PurposeNotAllowedError,
 )
 from windlass.domain.jobs import Job
@@ -260,18 +259,4 @@ def require_below_ceiling(project: Project, spec: JobSpec) -> None:
             "/spec/priority",
             f"{spec.priority} is above {project.priority_ceiling}, the priority ceiling of project {project.name}",
             hint="lower this job's priority, lower the priority of other jobs, or ask an admin to raise the ceiling",
-        )
-
-
-def require_active_below(limit: int, active: int) -> None:
-    """Require that a project has fewer active jobs than its limit.
-
-    Raises:
-        LimitReachedError: it has as many.
-    """
-    if active >= limit:
-        raise LimitReachedError(
-            f"the project has {active} active jobs, the limit is {limit}",
-            hint="wait for jobs to end, or cancel jobs",
-            context={"active": active, "limit": limit},
         )

@@ -23,7 +23,6 @@ from windlass.services.datasets import training_warnings
 from windlass.services.idempotency import Idempotency
 from windlass.services.job_checks import (
     placement_warnings,
-    require_active_below,
     require_below_ceiling,
     require_feasible,
     require_memory,
@@ -34,6 +33,7 @@ from windlass.services.job_checks import (
 )
 from windlass.services.job_events import record_event
 from windlass.services.job_log import MAX_LOG_CHUNKS, drop_partial_character, read_log_chunks, tail_offset
+from windlass.services.object_limits import require_active_below, require_room_for_model
 
 DEFAULT_POINTS = 2000
 """Points of a series that a reader gets by default; more than a screen has columns."""
@@ -100,8 +100,8 @@ class Jobs(ProjectService):
 
         Raises:
             InvalidError: the spec names something that does not exist or does not fit its task.
-            LimitReachedError: the project has too many active jobs.
             BudgetExceededError: the project has used its budget of this month.
+            LimitReachedError: the project has too many active jobs, or too many models for a new one.
             QuotaExceededError: the job can never start; the error names the smallest change that allows it.
             IdempotencyMismatchError: the key was used with another body.
             CapabilityMissingError: this server runs no jobs.
@@ -117,6 +117,7 @@ class Jobs(ProjectService):
             project = uow.projects.get({"id": self.project})
             budget_warnings = check_budget(uow, project, spec, draft.created_at)
             draft = draft.model_copy(update={"warnings": (*draft.warnings, *budget_warnings)})
+            require_room_for_model(repos, spec.model, self.deps.limits.models)
             verdict = self.deps.admission.check(uow, draft, project)
             if verdict.verdict == "never" and verdict.reason is not None:
                 message = verdict.reason.message

@@ -17,6 +17,7 @@ from windlass.domain.records import Deletion
 from windlass.ports import ReadUnitOfWork, UnitOfWork
 from windlass.ports.filters import KeyFilter
 from windlass.services.base import BaseService
+from windlass.services.object_limits import require_below_limit
 
 KEY_PREFIX = "wlk"
 _GIVEN_TOKEN = re.compile(r"wlk_(?P<public>[0-9a-z]{26})_(?P<secret>[0-9A-Za-z_-]{32,128})")
@@ -67,6 +68,7 @@ class Keys(BaseService):
             ForbiddenError: the caller may not create this key.
             NotFoundError: no project of that name.
             ConflictError: a key with a platform role cannot be restricted to a project.
+            LimitReachedError: the user has too many valid keys.
         """
         if platform_role is not None and project is not None:
             raise ConflictError(
@@ -131,11 +133,19 @@ class Keys(BaseService):
         return project.id
 
     def _add(self, uow: UnitOfWork, key: ApiKey) -> tuple[ApiKey, str]:
+        self._require_room(uow, key.user)
         secret = secrets.token_urlsafe(32)
         key = key.model_copy(update={"secret_hash": self.deps.hasher.hash(secret)})
         uow.keys.add(key)
         self.audit(uow, "key.create", key.id, key.label, key.project, after=key)
         return key, _token(key, secret)
+
+    def _require_room(self, uow: ReadUnitOfWork, user: str) -> None:
+        """Require that a user may have one more valid key; a renewed key counts until it expires."""
+        now, limit = self.deps.clock.now(), self.deps.limits.keys_per_user
+        keys = uow.keys.all({"user": user, "revoked_at": None})
+        valid = sum(1 for key in keys if key.expires_at is None or key.expires_at > now)
+        require_below_limit("valid keys", f"user {user}", valid, limit, "WINDLASS_LIMIT_MAX_KEYS_PER_USER")
 
     def _require_creatable(self, key: ApiKey) -> None:
         """Require that the caller may create a key. Raises as ``create``."""
@@ -207,6 +217,7 @@ class Keys(BaseService):
         Raises:
             NotFoundError: no such key, or the caller may not manage it.
             ConflictError: the key has expired or was revoked.
+            LimitReachedError: the user has too many valid keys.
         """
         now = self.deps.clock.now()
         secret = secrets.token_urlsafe(32)
@@ -224,6 +235,7 @@ class Keys(BaseService):
             new = old.model_copy(update=update)
             overlap_end = now + RENEWAL_OVERLAP
             old_end = overlap_end if old.expires_at is None else min(old.expires_at, overlap_end)
+            self._require_room(uow, old.user)
             uow.keys.save(old.model_copy(update={"expires_at": old_end}))
             uow.keys.add(new)
             self.audit(uow, "key.renew", new.id, new.label, new.project, before=old, after=new)

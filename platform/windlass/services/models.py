@@ -8,6 +8,7 @@ from windlass.domain.models import Decision, Model, ModelVersion
 from windlass.domain.records import Deletion, LineageEdge
 from windlass.ports import ReadProjectData
 from windlass.services.base import ProjectService, stored_bytes
+from windlass.services.object_limits import require_below_limit
 from windlass.services.projects import check_version
 
 
@@ -168,6 +169,7 @@ class Models(ProjectService):
 
         Raises:
             InvalidError: the version was rejected by its gates.
+            LimitReachedError: the model has too many aliases.
         """
         with self.deps.database.write() as uow:
             repos = uow.project(self.project)
@@ -178,6 +180,9 @@ class Models(ProjectService):
                     "/version", f"{name}@{number} may not take an alias: {why}", hint="choose a candidate version"
                 )
             model = repos.models.get({"name": name})
+            if alias not in model.aliases:
+                number_of, limit = len(model.aliases), self.deps.limits.aliases_per_model
+                require_below_limit("aliases", f"model {name}", number_of, limit, "WINDLASS_LIMIT_MAX_ALIASES")
             saved = repos.models.save(model.model_copy(update={"aliases": {**model.aliases, alias: number}}))
             self.audit(uow, "model.alias", model.id, f"{name}@{alias}", self.project, before=model, after=saved)
         return saved

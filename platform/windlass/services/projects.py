@@ -15,6 +15,7 @@ from windlass.kit.numbers import count
 from windlass.ports import ReadUnitOfWork, UnitOfWork
 from windlass.services.access import memberships
 from windlass.services.base import BaseService, ProjectService, stored_bytes
+from windlass.services.object_limits import require_below_limit
 
 
 def check_version(noun: str, stored: int, expected: int) -> None:
@@ -167,12 +168,15 @@ class Members(ProjectService):
 
         Raises:
             ConflictError: the project would have no admin any more.
+            LimitReachedError: the project has too many members.
         """
         self.deps.require(Capability.PROJECT_WRITES)
         with self.deps.database.write() as uow:
             members = uow.project(self.project).members
             existing = members.find({"kind": kind, "name": name})
             if existing is None:
+                limit = self.deps.limits.members
+                require_below_limit("members", "the project", members.count(), limit, "WINDLASS_LIMIT_MAX_MEMBERS")
                 member = Member(project=self.project, kind=kind, name=name, role=role)
                 members.add(member)
             else:

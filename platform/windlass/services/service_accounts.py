@@ -6,6 +6,7 @@ from windlass.domain.identity import ServiceAccount
 from windlass.domain.projects import Role
 from windlass.domain.records import Deletion
 from windlass.services.base import ProjectService
+from windlass.services.object_limits import require_below_limit
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class ServiceAccounts(ProjectService):
 
         Raises:
             ConflictError: the name is taken.
+            LimitReachedError: the project has too many service accounts.
         """
         account = ServiceAccount(
             id=self.deps.new_id("sa"),
@@ -41,7 +43,10 @@ class ServiceAccounts(ProjectService):
             created_at=self.deps.clock.now(),
         )
         with self.deps.database.write() as uow:
-            uow.project(self.project).service_accounts.add(account)
+            accounts, limit = uow.project(self.project).service_accounts, self.deps.limits.service_accounts
+            accounts.add(account)
+            number, setting = accounts.count() - 1, "WINDLASS_LIMIT_MAX_SERVICE_ACCOUNTS"
+            require_below_limit("service accounts", "the project", number, limit, setting)
             self.audit(uow, "service-account.create", account.id, name, self.project, after=account)
         return account
 

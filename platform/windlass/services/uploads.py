@@ -20,8 +20,9 @@ from windlass.domain.storage_layout import project_prefix, upload_key
 from windlass.domain.transfers import StagedPart
 from windlass.ports import ReadProjectData
 from windlass.services.base import ProjectService, stored_bytes
-from windlass.services.datasets import check_pending_limit, new_version
+from windlass.services.datasets import new_version
 from windlass.services.idempotency import Idempotency
+from windlass.services.object_limits import check_pending_limit, require_below_limit
 
 _PART_BYTES = 32 << 20
 _SIGNED_PARTS = 16
@@ -40,7 +41,7 @@ class Uploads(ProjectService):
         Raises:
             InvalidError: two files have the same name.
             TooLargeError: the files exceed the limit of an upload.
-            LimitReachedError: the project would store too many bytes.
+            LimitReachedError: the project has too many open uploads, or would store too many bytes.
             NotFoundError: no such dataset.
         """
         names = [file.name for file in files]
@@ -59,6 +60,9 @@ class Uploads(ProjectService):
             repos = uow.project(self.project)
             if idempotency_key and (existing_id := idempotency_key.find_subject(repos)):
                 return repos.uploads.get({"id": existing_id})
+            limit, setting = self.deps.limits.open_uploads, "WINDLASS_LIMIT_MAX_OPEN_UPLOADS"
+            opened = repos.uploads.count({"state": UploadState.OPEN})
+            require_below_limit("open uploads", "the project", opened, limit, setting)
             announced = [self._with_lengths(upload) for upload in repos.uploads.all({"state": UploadState.OPEN})]
             missing = sum(file.entry.bytes - file.received for upload in announced for file in upload.files)
             if stored + missing + total > self.deps.limits.stored_bytes:

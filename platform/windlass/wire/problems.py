@@ -84,7 +84,7 @@ def headers_of(error: WindlassError) -> dict[str, str]:
     if status_of(type(error)) is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if error.retryable:
-        headers["Retry-After"] = "1"
+        headers["Retry-After"] = str(error.retry_after)
     return headers
 
 

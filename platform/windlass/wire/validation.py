@@ -90,10 +90,13 @@ def field_problems(
     """
     problems: dict[str, list[str]] = {}
     for error in errors:
-        texts = problems.setdefault(pointer(tuple(error["loc"])), [])
+        where = pointer(tuple(error["loc"]))
+        if where not in problems and len(problems) == _MAX_FIELDS:
+            break  # a body may have a hundred thousand wrong fields
+        texts = problems.setdefault(where, [])
         if (text := sentence(error)) not in texts:
             texts.append(text)
-    return [FieldProblem(where, ", or ".join(texts)) for where, texts in list(problems.items())[:_MAX_FIELDS]]
+    return [FieldProblem(where, ", or ".join(texts)) for where, texts in problems.items()]
 
 
 def invalid(fields: Sequence[FieldProblem]) -> InvalidError:

@@ -7,13 +7,16 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
+from tests.factories.http_servers import serve
 from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.db.session import SqlDatabase
 from windlass.domain.projects import Permission, PlatformRole, Principal
 from windlass.ports import ReadUnitOfWork
 from windlass.services.base import Caller
+from windlass.services.datasets import Datasets
 from windlass.services.jobs import Jobs
 from windlass.services.projects import Projects
 from windlass.settings import LimitSettings
@@ -176,4 +179,71 @@ def test_the_requests_of_one_user_leave_threads_to_others(tmp_path: Path, monkey
         statuses = [request.result() for request in flood]
     assert refused == [429] * 7
     assert sorted(statuses) == [200] * 53 + [429] * 7
+    harness.close()
+
+
+def test_the_members_of_one_project_leave_threads_to_other_projects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten users with eight requests each would take all forty threads of the server."""
+    limits = LimitSettings(key_cache_seconds=60, concurrent_requests_per_project=5, queued_requests=60)
+    harness = ControlPlaneHarness(tmp_path, limits=limits)
+    harness.create_project("flooding")
+    harness.create_project("quiet", pool="other")
+    gate, active = threading.Event(), []
+    original = Datasets.page
+
+    def slow(self: Datasets, limit: int, after: str | None) -> object:
+        if self.caller.principal.user.startswith("eve"):
+            active.append(1)
+            assert gate.wait(30)
+        return original(self, limit, after)
+
+    monkeypatch.setattr(Datasets, "page", slow)
+    keys = {}
+    for user, project in [*((f"eve{number}", "flooding") for number in range(10)), ("ann", "quiet")]:
+        path = f"/v1/projects/{project}/members/{user}"
+        assert harness.client.put(path, json={"role": "viewer"}).status_code == 200
+        keys[user] = harness.client_for_user(user).headers["Authorization"]
+    with harness.client as client, ThreadPoolExecutor(80) as pool:
+
+        def get(user: str, project: str) -> int:
+            url = f"/v1/projects/{project}/datasets"
+            return client.get(url, headers={"Authorization": keys[user]}).status_code
+
+        flood = [pool.submit(get, f"eve{number % 10}", "flooding") for number in range(80)]
+        ended = as_completed(flood, timeout=30)
+        refused = [next(ended).result() for _ in range(15)]
+        assert get("ann", "quiet") == 200  # while 65 requests of the other project are open
+        assert len(active) == 5
+        gate.set()
+        statuses = [request.result() for request in flood]
+    assert refused == [429] * 15
+    assert sorted(statuses) == [200] * 65 + [429] * 15
+    harness.close()
+
+
+def test_an_upload_that_takes_long_keeps_no_slot_of_its_project(tmp_path: Path) -> None:
+    limits = LimitSettings(key_cache_seconds=60, concurrent_requests_per_project=1)
+    harness = ControlPlaneHarness(tmp_path, limits=limits)
+    harness.create_project("ours")
+    harness.create_dataset("ours")
+    declared = {"name": "a.csv", "bytes": 10, "sha256": "0" * 64}
+    body = {"dataset": "reviews", "files": [declared]}
+    upload = harness.client.post("/v1/projects/ours/uploads", json=body).json()["id"]
+    arrived, gate = threading.Event(), threading.Event()
+
+    def slow_body() -> Iterator[bytes]:
+        yield b"12345"
+        arrived.set()
+        assert gate.wait(30)
+        yield b"67890"
+
+    with harness.client as client, serve(harness.app) as port, ThreadPoolExecutor(1) as pool:
+        url = f"http://127.0.0.1:{port}/v1/projects/ours/uploads/{upload}/files/a.csv"
+        sent = pool.submit(httpx2.put, url, content=slow_body(), headers=dict(client.headers))
+        assert arrived.wait(30)
+        assert client.get("/v1/projects/ours/datasets").status_code == 200
+        gate.set()
+        assert sent.result().status_code == 200
     harness.close()

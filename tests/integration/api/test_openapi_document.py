@@ -46,3 +46,43 @@ def test_every_request_body_has_an_example(harness: ControlPlaneHarness) -> None
         if reference and not document["components"]["schemas"][reference].get("examples"):
             missing.append(name)
     assert missing == []
+
+
+CREATED_OTHERWISE = {"model", "alias", "path", "session"}
+"""Parameters that name what no operation returns: models come from jobs, sessions from sign-ins."""
+CHOSEN_BY_CLIENTS = {"user", "group", "name", "pool", "project"}
+"""Parameters whose value a client chooses on a route that creates or reads: names of members, files and metrics."""
+
+
+def links_of(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Source, target and parameters of each link."""
+    for _, operation in operations(document):
+        for response in operation["responses"].values():
+            for link in response.get("links", {}).values():
+                yield operation["operationId"], link["operationId"], link["parameters"]
+
+
+def test_links_give_every_parameter_of_the_path_of_an_existing_operation(harness: ControlPlaneHarness) -> None:
+    document = harness.app.openapi()
+    paths = {operation["operationId"]: name.split(" ", 1)[1] for name, operation in operations(document)}
+    links = list(links_of(document))
+    assert len(links) >= 60
+    for source, target, parameters in links:
+        given = {name.removeprefix("path.") for name in parameters if name.startswith("path.")}
+        assert given == {part.partition("}")[0] for part in paths[target].split("{")[1:]}, (source, target)
+        for value in parameters.values():
+            if value.startswith("$request.path."):
+                assert "{" + value.removeprefix("$request.path.") + "}" in paths[source]
+
+
+def test_every_operation_on_an_object_is_the_target_of_a_link(harness: ControlPlaneHarness) -> None:
+    document = harness.app.openapi()
+    targets = {target for _, target, _ in links_of(document)}
+    for name, operation in operations(document):
+        parameters = {part.partition("}")[0] for part in name.split("{")[1:]}
+        if parameters - CHOSEN_BY_CLIENTS and not parameters & CREATED_OTHERWISE:
+            assert operation["operationId"] in targets or operation["operationId"] in {
+                "listJobMetricPoints",
+                "putUploadFile",
+                "signUploadParts",
+            }, name

@@ -1,6 +1,7 @@
 """Requests that are refused before a route runs, and the messages."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
@@ -9,7 +10,7 @@ from pydantic_core.core_schema import ErrorType
 from tests.fakes.harness import ControlPlaneHarness
 from tests.integration.api.test_input_types import routes
 
-from windlass.wire.validation import sentence
+from windlass.wire.validation import field_problems, sentence
 
 BODY_ROUTES = [route for route in routes() if route.body_field is not None and route.path.startswith("/v1")]
 
@@ -94,6 +95,20 @@ def test_a_wrong_field_is_named_with_a_plain_sentence(
     reply = harness.client.post("/v1/projects", json=body)
     assert reply.status_code == 422
     assert {item["pointer"]: item["detail"] for item in reply.json()["errors"]} == errors
+
+
+def test_only_the_first_wrong_fields_of_a_body_are_looked_at() -> None:
+    read = 0
+
+    def errors() -> Iterator[dict[str, Any]]:
+        nonlocal read
+        for number in range(100_000):
+            read += 1
+            yield {"type": "extra_forbidden", "loc": (f"k{number}",)}
+
+    problems = field_problems(errors(), lambda location: f"/{location[0]}")
+    assert [problem.pointer for problem in problems] == [f"/k{number}" for number in range(20)]
+    assert read == 21
 
 
 def test_the_alternatives_of_a_union_are_one_problem(ready: ControlPlaneHarness) -> None:

@@ -173,11 +173,7 @@ def get_model_file(
 ) -> StreamingResponse:
     """Download a file of the version's manifest."""
     stream, length = ctx.project_service(Models).open_file(model, number, path)
-    headers = {
-        "Content-Length": str(length),
-        "Content-Disposition": "attachment",
-        "X-Content-Type-Options": "nosniff",
-    }
+    headers = {"Content-Length": str(length), "Content-Disposition": "attachment"}
     return StreamingResponse(_chunks(stream), media_type="application/octet-stream", headers=headers)
 
 

@@ -7,4 +7,4 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox
 
 def html_page(content: bytes) -> HTMLResponse:
     """Return the response of a self-contained page."""
-    return HTMLResponse(content, headers={"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"})
+    return HTMLResponse(content, headers={"Content-Security-Policy": _POLICY})

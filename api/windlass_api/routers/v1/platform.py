@@ -42,13 +42,12 @@ def get_whoami(ctx: Annotated[RequestContext, require_global(Permission.WHOAMI)]
     """Get the user, the platform role, the project roles and the permissions of the credential."""
     principal = ctx.caller.principal
     roles = ctx.service(Projects).memberships()
-    allowed = ctx.app.access_control.is_allowed
     return WhoamiOut(
         user=principal.user,
         platform_role=principal.platform_role,
         key=principal.credential,
         projects={name: role.value for name, role in roles.items()},
-        permissions=[each for each in Permission if allowed(principal, each)],
+        permissions=[each for each in Permission if principal.may(each)],
         project_permissions={
             name: [each for each in Permission if principal.may(each, role)] for name, role in roles.items()
         },

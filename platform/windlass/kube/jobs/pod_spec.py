@@ -1,11 +1,13 @@
 """Parts of pod specs that comply with the *restricted* Pod Security level, with a read-only root filesystem."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
+from windlass.domain.errors import InvalidError
 from windlass.kit.ca_bundle import CA_BUNDLE_FILE, CA_BUNDLE_VARIABLE
 
 Object = dict[str, Any]
@@ -14,6 +16,7 @@ CONTEXT_PATH: Final = "/run/windlass/context"
 """Where the Secret of a pod is mounted."""
 WORKSPACE_PATH: Final = "/workspace"
 """The pod's scratch folder; also its home, since the root filesystem is read-only."""
+_CPU: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)(m?)")
 _USER: Final = 1000
 """The user of the project's images."""
 
@@ -115,8 +118,15 @@ class RestrictedPod:
 
 
 def millicpus(quantity: str) -> int:
-    """Return an amount of CPU (``1500m``, ``2``, ``0.5``) in thousandths, rounded up like Kubernetes."""
-    return math.ceil(Decimal(quantity[:-1]) if quantity.endswith("m") else Decimal(quantity) * 1000)
+    """Return an amount of CPU (``1500m``, ``2``, ``0.5``) in thousandths, rounded up like Kubernetes.
+
+    Raises:
+        InvalidError: it is another notation, or no amount.
+    """
+    match = _CPU.fullmatch(quantity)
+    if match is None:
+        raise InvalidError(f"{quantity[:50]!r} is not an amount of CPU such as 1500m or 2")
+    return math.ceil(Decimal(match[1]) if match[2] else Decimal(match[1]) * 1000)
 
 
 def cpu_limit(request: str) -> str:

@@ -18,6 +18,7 @@ Json = Mapping[str, Any]
 _DECIMAL = {"": 0, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 # Bounded, so that parsing is fast: Kubernetes' quantities reach 2**63.
+_MAX_QUANTITY = 2**63 - 1
 _QUANTITY = re.compile(
     r"([+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30}))([KMGTPE]i|[numkMGTPE]?|[eE][+-]?[0-9]{1,2})\Z"
 )
@@ -114,7 +115,7 @@ def find_condition(conditions: Iterable[KubeCondition], kind: str) -> KubeCondit
 def parse_quantity(quantity: object) -> int:
     """Return a Kubernetes quantity (``8``, ``"8"``, ``"1k"``, ``"2Ki"``) as an integer, rounded up like Kubernetes.
 
-    The format is ``k8s.io/apimachinery/pkg/api/resource.Quantity``.
+    The format is ``k8s.io/apimachinery/pkg/api/resource.Quantity``, which also has this maximum.
 
     Raises:
         InvalidError: it is not a quantity.
@@ -124,5 +125,7 @@ def parse_quantity(quantity: object) -> int:
         raise InvalidError(f"{str(quantity)[:50]!r} is not a Kubernetes quantity")
     number, suffix = Decimal(match[1]), match[2]
     if suffix in _BINARY:
-        return math.ceil(number * (1 << _BINARY[suffix]))
-    return math.ceil(number.scaleb(_DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])))
+        amount = math.ceil(number * (1 << _BINARY[suffix]))
+    else:
+        amount = math.ceil(number.scaleb(_DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])))
+    return max(-_MAX_QUANTITY, min(amount, _MAX_QUANTITY))

@@ -18,11 +18,12 @@ def check_kueue_configuration(config_map: Object) -> CheckResult:
     """Check that Kueue queues what Windlass creates, and gives the quota of jobs back whose pods are not placed."""
     try:
         found = yaml.safe_load(config_map.get("data", {}).get(_KEY, ""))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError):  # of values of tags
         found = None
     if not isinstance(found, dict):
         return failed(_NAME, f"ConfigMap {config_map['metadata']['name']} has no configuration", _ACTION)
-    missing = [name for name in _FRAMEWORKS if name not in _section(found, "integrations").get("frameworks", ())]
+    frameworks = _section(found, "integrations").get("frameworks")
+    missing = [name for name in _FRAMEWORKS if name not in (frameworks if isinstance(frameworks, list) else ())]
     if missing:
         return failed(_NAME, f"Kueue does not manage {', '.join(missing)}", _ACTION)
     if _section(found, "resources").get("quotaCheckStrategy") != "IgnoreUndeclared":
