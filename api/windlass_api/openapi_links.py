@@ -8,7 +8,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
-_IDENTIFIED_BY = {"job": "id", "upload": "id", "key": "id", "change": "id", "number": "number"}
+_IDENTIFIED_BY = {"job": "id", "upload": "id", "key": "id", "change": "id", "erasure": "id", "number": "number"}
 """The field of a response that is the value of a path parameter, if it is not ``name``."""
 _CREATES = {
     "createKey": "key",
@@ -27,6 +27,7 @@ _CREATES = {
     "putQuota": "change",
     "commitUpload": "number",
     "cleanDatasetVersion": "number",
+    "startErasure": "erasure",
 }
 """The path parameter of what an operation creates."""
 _FURTHER = {"commitUpload": {"dataset": "$response.body#/dataset"}}

@@ -19,7 +19,7 @@ from schemathesis.openapi import from_asgi
 from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi.checks import negative_data_rejection
 from tests.factories.example_requests import example_requests, request_parts
-from tests.factories.tenants import Tenant, build_tenant
+from tests.factories.example_tenants import ExampleTenant, build_tenant
 from tests.fakes.harness import ControlPlaneHarness
 from tests.fuzz.budget import examples
 
@@ -47,7 +47,7 @@ def harness() -> ControlPlaneHarness:
 
 
 @cache
-def tenant() -> Tenant:
+def tenant() -> ExampleTenant:
     return build_tenant(harness(), "reviews")
 
 

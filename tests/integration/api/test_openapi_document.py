@@ -50,7 +50,7 @@ def test_every_request_body_has_an_example(harness: ControlPlaneHarness) -> None
 
 CREATED_OTHERWISE = {"model", "alias", "path", "session"}
 """Parameters that name what no operation returns: models come from jobs, sessions from sign-ins."""
-CHOSEN_BY_CLIENTS = {"user", "group", "name", "pool", "project"}
+CHOSEN_BY_CLIENTS = {"user", "group", "month", "name", "pool", "project"}
 """Parameters whose value a client chooses on a route that creates or reads: names of members, files and metrics."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.factories.tenants import Tenant, build_tenant
+from tests.factories.example_tenants import ExampleTenant, build_tenant
 from tests.fakes.harness import ControlPlaneHarness
 
 from windlass_api import forwarding
@@ -22,12 +22,12 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlaneHa
 
 
 @pytest.fixture(scope="module")
-def ours(harness: ControlPlaneHarness) -> Tenant:
+def ours(harness: ControlPlaneHarness) -> ExampleTenant:
     """The attacker's project."""
     return build_tenant(harness, "ours")
 
 
 @pytest.fixture(scope="module")
-def theirs(harness: ControlPlaneHarness) -> Tenant:
+def theirs(harness: ControlPlaneHarness) -> ExampleTenant:
     """The project that is attacked."""
     return build_tenant(harness, "theirs", pool="other")

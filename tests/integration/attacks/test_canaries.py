@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import MetaData, select
 from tests.factories.example_requests import ExampleRequest, example_requests, replaced, request_parts, text_fields
-from tests.factories.tenants import Tenant
+from tests.factories.example_tenants import ExampleTenant
 from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.domain.transfers import TransferGrant
@@ -53,7 +53,7 @@ def log() -> Iterator[LogLines]:
 
 
 @pytest.fixture(scope="module")
-def credentials(harness: ControlPlaneHarness, ours: Tenant) -> dict[str, str]:
+def credentials(harness: ControlPlaneHarness, ours: ExampleTenant) -> dict[str, str]:
     """One credential of each kind, by what it is."""
     created = harness.client.post("/v1/keys", json={"user": "carol"}).json()
     renewed = harness.client.post(f"/v1/keys/{created['id']}:renew").json()
@@ -78,7 +78,7 @@ def _secret_of(token: str) -> str:
 
 @pytest.fixture(scope="module")
 def replies(
-    harness: ControlPlaneHarness, ours: Tenant, credentials: dict[str, str], log: LogLines
+    harness: ControlPlaneHarness, ours: ExampleTenant, credentials: dict[str, str], log: LogLines
 ) -> list[tuple[str, str, str]]:
     """Operation, place of the canary and text of each reply: a canary in each header, parameter and text of a body."""
     found: list[tuple[str, str, str]] = []
@@ -92,7 +92,7 @@ def replies(
 
 
 def _with_canary_in_headers(
-    harness: ControlPlaneHarness, operation: ExampleRequest, tenant: Tenant, kind: str, credential: str
+    harness: ControlPlaneHarness, operation: ExampleRequest, tenant: ExampleTenant, kind: str, credential: str
 ) -> Iterator[tuple[str, str, str]]:
     """A request with a credential where it does not belong, and one with canaries in the other headers."""
     if operation.changes and not operation.body:
@@ -108,7 +108,7 @@ def _with_canary_in_headers(
 
 
 def _with_canary_in_values(
-    harness: ControlPlaneHarness, operation: ExampleRequest, tenant: Tenant
+    harness: ControlPlaneHarness, operation: ExampleRequest, tenant: ExampleTenant
 ) -> Iterator[tuple[str, str, str]]:
     def send(place: str, path: str, body: object = None, **query: str) -> tuple[str, str, str]:
         parts = request_parts(operation, tenant.names, key=secrets.token_hex(8))
@@ -182,7 +182,7 @@ def test_no_row_and_no_file_contains_a_credential(
 
 
 def test_events_and_audit_entries_contain_no_credential(
-    harness: ControlPlaneHarness, ours: Tenant, replies: list[tuple[str, str, str]], credentials: dict[str, str]
+    harness: ControlPlaneHarness, ours: ExampleTenant, replies: list[tuple[str, str, str]], credentials: dict[str, str]
 ) -> None:
     jobs = harness.client.get("/v1/projects/ours/jobs", params={"limit": 200}).json()["items"]
     texts = [harness.client.get(f"/v1/projects/ours/jobs/{job['id']}/events").text for job in jobs]

@@ -9,7 +9,7 @@ from datetime import timedelta
 from types import ModuleType
 
 import pytest
-from tests.factories.tenants import Tenant
+from tests.factories.example_tenants import ExampleTenant
 from tests.fakes.harness import ADMIN, ControlPlaneHarness
 
 from windlass.domain.errors import UnauthenticatedError
@@ -101,7 +101,7 @@ def test_a_refused_key_costs_one_hash_and_one_comparison_whatever_is_wrong(
     assert len(messages) == 1, "the message does not say what is wrong"
 
 
-def test_a_token_is_valid_only_as_it_was_signed(harness: ControlPlaneHarness, ours: Tenant) -> None:
+def test_a_token_is_valid_only_as_it_was_signed(harness: ControlPlaneHarness, ours: ExampleTenant) -> None:
     access_control, run = harness.access_control, ours.run.run
     grant = TransferGrant(subject="dsv_x", read=("projects/x",), write=())
     transfer = access_control.transfer_tokens.sign(grant, harness.clock.now() + timedelta(hours=1))
@@ -121,7 +121,7 @@ def test_a_token_is_valid_only_as_it_was_signed(harness: ControlPlaneHarness, ou
 
 
 def test_the_token_of_a_run_reaches_no_object_of_another_project(
-    harness: ControlPlaneHarness, ours: Tenant, theirs: Tenant
+    harness: ControlPlaneHarness, ours: ExampleTenant, theirs: ExampleTenant
 ) -> None:
     run = theirs.run.run
     for method, path in (("GET", f"/internal/v1/runs/{run}"), ("POST", f"/internal/v1/runs/{run}/attempts:acquire")):

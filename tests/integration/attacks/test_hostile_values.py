@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 import pytest
 from tests.factories.example_requests import ExampleRequest, example_requests, replaced, request_parts, text_fields
+from tests.factories.example_tenants import ExampleTenant
 from tests.factories.http_servers import serve
-from tests.factories.tenants import Tenant
 from tests.fakes.harness import ControlPlaneHarness
 
 SECRET = "the content of a file outside of the data directory"
@@ -113,7 +113,7 @@ def files_outside(harness: ControlPlaneHarness) -> set[Path]:
     return {path for path in harness.home.parent.iterdir() if path != harness.home}
 
 
-def paths_with(operation: ExampleRequest, tenant: Tenant, text: str) -> Iterator[str]:
+def paths_with(operation: ExampleRequest, tenant: ExampleTenant, text: str) -> Iterator[str]:
     """The paths of an operation with a text as one of its parameters: encoded, and as it is where that is a path."""
     for parameter in operation.parameters:
         name = operation.value_name(parameter)
@@ -126,7 +126,7 @@ def paths_with(operation: ExampleRequest, tenant: Tenant, text: str) -> Iterator
 
 
 def test_no_parameter_of_a_path_leaves_its_folder(
-    harness: ControlPlaneHarness, ours: Tenant, trap: Trap, client: http.client.HTTPConnection
+    harness: ControlPlaneHarness, ours: ExampleTenant, trap: Trap, client: http.client.HTTPConnection
 ) -> None:
     before, tried = files_outside(harness), 0
     for operation in example_requests(harness.app):
@@ -141,7 +141,7 @@ def test_no_parameter_of_a_path_leaves_its_folder(
 
 
 def test_no_text_of_a_body_is_a_path_a_command_an_address_or_a_page(
-    harness: ControlPlaneHarness, ours: Tenant, trap: Trap, client: http.client.HTTPConnection
+    harness: ControlPlaneHarness, ours: ExampleTenant, trap: Trap, client: http.client.HTTPConnection
 ) -> None:
     before, tried = files_outside(harness), 0
     hostile = trap.texts([*FILES, *COMMANDS, *ADDRESSES, MARKUP])
@@ -165,7 +165,7 @@ def test_no_text_of_a_body_is_a_path_a_command_an_address_or_a_page(
 
 
 def test_stored_markup_is_returned_as_data(
-    harness: ControlPlaneHarness, ours: Tenant, trap: Trap, client: http.client.HTTPConnection
+    harness: ControlPlaneHarness, ours: ExampleTenant, trap: Trap, client: http.client.HTTPConnection
 ) -> None:
     for path in ("", f"/datasets/{ours.values['dataset']}", f"/models/{ours.values['model']}"):
         url = f"/v1/projects/ours{path}"
@@ -199,7 +199,7 @@ def test_no_header_changes_where_a_reply_points(
 
 
 def test_a_file_of_a_version_is_one_of_its_manifest(
-    harness: ControlPlaneHarness, ours: Tenant, client: http.client.HTTPConnection
+    harness: ControlPlaneHarness, ours: ExampleTenant, client: http.client.HTTPConnection
 ) -> None:
     base = f"/v1/projects/ours/models/{ours.values['model']}/versions/1/files"
     assert json.loads(send(client, harness, "GET", f"{base}/report.json", None))["format"] == 2

@@ -1,4 +1,4 @@
-"""Two tenants with one object of every kind, for tests of isolation and of hostile input."""
+"""Tenants with one object of every kind, which example requests are about, for tests of hostile input."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ UPLOADED = b"text,label\na,x\nb,y\n"
 
 
 @dataclass
-class Tenant:
+class ExampleTenant:
     """A project, its admin, and the values of the parameters of all routes for its objects."""
 
     name: str
@@ -21,7 +21,7 @@ class Tenant:
     admin: TestClient
     run: SimulatedRun
     values: dict[str, str] = field(default_factory=dict)
-    """By name of the parameter, see ``ApiOperation.value_name``."""
+    """By name of the parameter, see ``ExampleRequest.value_name``."""
     names: dict[str, Any] = field(default_factory=dict)
     """What requests of this tenant say in fields of these names."""
 
@@ -36,7 +36,7 @@ class Tenant:
         return f"canary-of-{self.name}"
 
 
-def build_tenant(harness: ControlPlaneHarness, name: str, *, pool: str = "local") -> Tenant:
+def build_tenant(harness: ControlPlaneHarness, name: str, *, pool: str = "local") -> ExampleTenant:
     """Create a project with one object of every kind. The names of its objects have the project's name in them."""
     uid = harness.create_project(name, pool=pool, gpus=2)
     assert harness.client.put(f"/v1/projects/{name}/members/{name}-admin", json={"role": "admin"}).status_code == 200
@@ -84,6 +84,8 @@ def build_tenant(harness: ControlPlaneHarness, name: str, *, pool: str = "local"
         "account": f"bot-{name}",
         "account key": account_key["id"],
         "session": "ses_" + "0" * 26,
+        "erasure": "ers_" + "0" * 26,
+        "month": "2026-01",
         "pool": pool,
         "key": str(admin.get("/v1/whoami").json()["key"]),
         "change": "chg_" + "0" * 26,
@@ -91,4 +93,4 @@ def build_tenant(harness: ControlPlaneHarness, name: str, *, pool: str = "local"
         "base model path": "config.json",
     }
     names = {"dataset": dataset, "model": model, "base_model": "tiny", "pool": pool, "version": 1, "endpoint": endpoint}
-    return Tenant(name, uid, admin, run, values, names | {"traffic": [{"model": model, "version": 1}]})
+    return ExampleTenant(name, uid, admin, run, values, names | {"traffic": [{"model": model, "version": 1}]})
