@@ -35,7 +35,7 @@ cluster-demo: dev ## Start a Kubernetes test cluster, `helm install`, fine-tune 
 
 ##@ Check
 
-.PHONY: dev test pytest lint types contracts coverage mutants fuzz cluster cluster-build cluster-up cluster-test predictions s3-test test-kfp cluster-down
+.PHONY: dev test pytest lint types contracts coverage mutants faults fuzz cluster cluster-build cluster-up cluster-test predictions s3-test test-kfp cluster-down
 dev: ## Install the development tools too
 	@requirements/sync dev
 
@@ -74,6 +74,14 @@ fuzz: dev ## Fuzz the API and every parser with random inputs, and time refused 
 	@seed=$(or $(FUZZ_SEED),$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')); echo "repeat with: make fuzz FUZZ_SEED=$$seed"; \
 	  FUZZ_SCALE=$(FUZZ_SCALE) $(BIN)/pytest $(IN_PARALLEL) --timeout=7200 --hypothesis-seed=$$seed tests/fuzz $(TESTS); \
 	  $(BIN)/python -m tests.bench.key_timing --seed $$seed
+
+# 400 jobs for each seed: about 15 minutes each on two cores. FAULT_SEEDS=7 is one seed, FAULT_JOBS=50 is shorter.
+FAULT_JOBS ?= 400
+FAULT_SEEDS ?= 1 2 3
+FAULT_TESTS := tests/e2e/test_faults.py tests/e2e/test_failpoints.py tests/e2e/test_resource_exhaustion.py \
+  tests/integration/api/test_dispatcher_processes.py tests/integration/api/test_intake_kills.py tests/integration/replicas
+faults: dev ## Kill, stop and disconnect processes while jobs run, and check that none is lost or runs twice; prints the seeds
+	@FAULT_JOBS=$(FAULT_JOBS) FAULT_SEEDS='$(FAULT_SEEDS)' $(BIN)/pytest -n0 -rP $(FAULT_TESTS) $(TESTS)
 
 # Changes one place of a module at a time; half an hour on two idle cores.
 # MUTANTS='--named' runs the named ones, MUTANTS='windlass.db.outbox --sample 20' a part, see --help.
