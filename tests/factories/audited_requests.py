@@ -8,6 +8,8 @@ from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.domain.audit import AuditEntry, AuditOutcome
 from windlass.ports import BackendState, Changes, UnitOfWork
+from windlass.services.cascades import CascadeContinuation
+from windlass.services.erasing import Erasing
 from windlass_api.audited_operations import AUDITED
 
 P = "/v1/projects/ours"
@@ -44,6 +46,7 @@ class AuditedScenario:
         self.called: list[str] = []
         self.secrets: list[str] = [self.client.headers["Authorization"].removeprefix("Bearer ")]
         self.address = "testclient"
+        self.trained = 0
 
     def etag(self, path: str) -> dict[str, str]:
         return {"If-Match": self.client.get(path).headers["ETag"]}
@@ -90,7 +93,7 @@ class AuditedScenario:
 
     def run(self) -> None:
         parts = [self.keys, self.pools, self.projects, self.accounts, self.sessions, self.data, self.base_models]
-        for part in (*parts, self.jobs, self.models):
+        for part in (*parts, self.jobs, self.models, self.erasures):
             part()
         self.endpoints()
         self.end()
@@ -210,10 +213,81 @@ class AuditedScenario:
         for _ in range(3):
             self.harness.rollouts.step()
 
+    def erasures(self) -> None:
+        self.harness.create_dataset("ours", "letters")
+        url = f"{P}/datasets/letters:erase"
+        cancelled = self.call("startErasure", "POST", url, json={"contains": ["text 2"]})
+        self.call("cancelErasure", "POST", f"{P}/erasures/{cancelled['id']}:cancel")
+        erasure = f"{P}/erasures/{self.call('startErasure', 'POST', url, json={'contains': ['text 1']})['id']}"
+        erasing = Erasing(self.harness.worker.deps, self.harness.worker.processing.processor)
+        erasing.step()
+        erasing.step()
+        self.call("confirmErasure", "POST", f"{erasure}:confirm", headers=self.etag(erasure))
+        before = self.entries()
+        for _ in range(4):
+            erasing.step()
+            self.harness.processing.poll()
+            self.harness.dispatch_outbox()
+        worker = [entry for entry in self.entries() if entry not in before]
+        states = [(entry.actor, entry.action, entry.changes["state"].after) for entry in worker]
+        assert states == [("admin", "erasure.erase", "pending"), ("system", "erasure.complete", "complete")]
+
+    def cascades(self) -> None:
+        """Delete each kind of object with its descendants; an endpoint is stopped first, and goes later."""
+        self.train_and_serve()
+        version = f"{P}/models/classifier/versions/1"
+        self.cascade("deleteModelVersion", version, ["endpoint.delete"], [])
+        self.train_and_serve()
+        model = f"{P}/models/classifier"
+        self.cascade("deleteModel", model, ["endpoint.delete"], ["model-version.delete"])
+        self.train_and_serve()
+        first = f"{P}/datasets/reviews/versions/1"
+        jobs = self.client.get(f"{P}/jobs", params={"state": "succeeded"}).json()["items"]
+        later = ["model-version.delete", *["job.delete"] * len(jobs)]
+        self.cascade("deleteDatasetVersion", first, ["endpoint.delete"], later)
+        self.harness.create_dataset("ours", "essays")
+        self.cascade("deleteDataset", f"{P}/datasets/essays", ["dataset-version.delete"], [])
+        self.cascade("deleteProject", P, [], [], dry_run=True)
+
+    def train_and_serve(self) -> None:
+        """Serve the newest version of a model that is trained now."""
+        self.trained += 1
+        key, pool = f"cascade-{self.trained}", {"pool": "big"}
+        self.finish(self.harness.submit("ours", key=key, dataset="reviews@1", resources=pool))
+        newest = self.client.get(f"{P}/models/classifier").json()["latest"]
+        spec = {"traffic": [{"model": "classifier", "version": newest}]}
+        reply = self.client.post(f"{P}/endpoints", json={"name": "desk", "spec": spec})
+        assert reply.status_code == 202, reply.text
+        self.harness.rollouts.step()
+        self.harness.rollouts.step()
+
+    def cascade(self, operation: str, path: str, now: list[str], later: list[str], *, dry_run: bool = False) -> None:
+        """Delete an object with its descendants: one entry for each, in the transaction that deletes it."""
+        before, request_id = self.entries(), f"{operation}-with-descendants"
+        headers = {"X-Request-Id": request_id, "If-Match": self.client.get(path).headers.get("ETag", "*")}
+        self.transactions.seen.clear()
+        params = {"cascade": True, "dry_run": dry_run}
+        reply = self.client.delete(path, headers=headers, params=params)
+        assert reply.status_code == 200, (operation, reply.text)
+        for _ in range(2):
+            self.harness.rollouts.step()
+            self.harness.serving.finish_removal()
+        CascadeContinuation(self.harness.worker.deps).step()
+        added = [entry for entry in self.entries() if entry not in before]
+        expected = [] if dry_run else [[AUDITED[operation], *now], *([later] if later else [])]
+        assert [[each.action for each in entries] for entries, _ in self.transactions.seen if entries] == expected
+        assert sorted(entry.action for entry in added) == sorted(action for group in expected for action in group)
+        for entry in added:
+            assert (entry.actor, entry.request_id, entry.outcome) == ("admin", request_id, AuditOutcome.ACCEPTED)
+            assert entry.changes, f"{operation}: the entry says what was deleted"
+            in_request = entry.action == AUDITED[operation] or entry.action in now
+            assert (entry.key is not None) == in_request, "the worker has no key"
+
     def end(self) -> None:
         model = f"{P}/models/classifier"
         self.call("deleteModelVersion", "DELETE", f"{model}/versions/1")
         self.call("deleteModel", "DELETE", model, headers=self.etag(model))
+        self.cascades()
         self.call("deleteQuota", "DELETE", f"{P}/quotas/big")
         self.call("deleteProject", "DELETE", P, headers=self.etag(P))
         self.call("deletePool", "DELETE", "/v1/pools/big", headers=self.etag("/v1/pools/big"))

@@ -21,6 +21,7 @@ IDENTITIES = {
     "change",
     "dataset",
     "endpoint",
+    "erasure",
     "group",
     "job",
     "key",
@@ -48,6 +49,7 @@ PLAIN = {
     *(
         "action",
         "after",
+        "cascade",
         "dry_run",
         "force",
         "limit",
@@ -95,6 +97,7 @@ BODIES: dict[str, Any] = {
     "putBudget": {"gpu_hours": 1, "cost": None},
     "createDataset": {"name": "fresh", "task": "text-classification"},
     "updateDataset": {"description": "changed"},
+    "startErasure": {"contains": ["private text"], "rows": [{"group": "customer"}]},
     "cleanDatasetVersion": {"steps": [{"op": "deduplicate"}]},
     "createUpload": {"dataset": "{dataset}", "files": [{"name": "a.csv", "bytes": 1, "sha256": "0" * 64}]},
     "createBaseModel": {"name": "fresh", "path": "/nowhere", "licence": "mit"},
@@ -131,7 +134,9 @@ NOT_REFERENCES = {
     "a secret that a request without credentials sends": {"IdTokenIn.id_token", "KeySessionIn.key"},
     "text": {
         *("KeyIn.name", "KeyIn.user", "ServiceAccountIn.description", "ServiceAccountKeyIn.name"),
-        *("DatasetIn.description", "DatasetPatch.description", "FillMissing.value", "Gate.metric"),
+        *("DatasetIn.consent_until", "DatasetIn.description", "DatasetIn.purposes", "DatasetPatch.consent_until"),
+        *("DatasetPatch.description", "DatasetPatch.purposes", "ErasureIn.contains", "ErasureIn.rows"),
+        *("FillMissing.value", "Gate.metric", "JobSpec.purpose"),
         *("IngestOptions.delimiter", "LoraMethod.target_modules", "ModelPatch.description"),
         *("PredictIn.inputs", "ProjectPatch.display_name", "UploadFileIn.sha256", "createChatCompletion.model"),
     },
@@ -205,12 +210,14 @@ class Matrix:
         absent: dict[str, str],
         expected: tuple[int, ...],
         accept: str = "*/*",
+        *,
+        query: dict[str, str] | None = None,
     ) -> None:
         """Expect each caller's reply for a foreign object to be the one for an object that does not exist."""
         control: tuple[int, str] | None = None
         for token in tokens:
-            reply = self.send(token, operation, foreign, accept=accept)
-            control = control or self.send(token, operation, absent, accept=accept)
+            reply = self.send(token, operation, foreign, query, accept=accept)
+            control = control or self.send(token, operation, absent, query, accept=accept)
             refused = reply[0] in expected or "capability_missing" in reply[1]
             self.expect(refused, operation.identity, foreign, *reply)
             self.expect(reply == control, operation.identity, "differs for an absent object", foreign, reply, control)

@@ -21,7 +21,9 @@ from tests.integration.api.stored_runs import LOG, checkpoint, event, metric
 from windlass.db.row_security import TENANT_TABLES
 from windlass.db.session import SqlDatabase
 from windlass.domain.budgets import BudgetAlert
+from windlass.domain.erasures import Erasure, ErasureDescendant, ErasureState, SearchedVersion
 from windlass.domain.projects import Member, Role, SubjectKind
+from windlass.domain.records import CascadeDeletion
 from windlass.domain.usage import RequestCounts, RequestUsage, month_of
 from windlass.services.base import RequestOrigin
 from windlass.services.keys import Keys
@@ -158,6 +160,45 @@ def _add_usage(harness: ControlPlaneHarness, tenant: Tenant) -> None:
         uow.request_usage.record("api-1", now, [used])
 
 
+def _add_deletions(harness: ControlPlaneHarness, tenant: Tenant) -> str:
+    """Store a deletion that waits, and an erasure with a certificate; return the id of the erasure."""
+    name, now = tenant.name, harness.clock.now()
+    with harness.database.write() as uow:
+        repos = uow.project(tenant.uid)
+        [version] = repos.dataset_versions.all()
+        repos.cascade_deletions.add(
+            CascadeDeletion(
+                id=harness.deps.new_id("del"),
+                project=tenant.uid,
+                kind="dataset",
+                subject=version.dataset,
+                name=f"{name}-data",
+                created_by=tenant.member(Role.EDITOR),
+                request_id="request",
+                created_at=now,
+            )
+        )
+        searched = SearchedVersion(
+            id=version.id, number=1, rows=8, matches=1, created_at=now, created_by=f"{name}-editor"
+        )
+        erasure = Erasure(
+            id=harness.deps.new_id("ers"),
+            project=tenant.uid,
+            dataset=version.dataset,
+            dataset_name=f"{name}-data",
+            state=ErasureState.PENDING,
+            query=None,
+            key_hashes=("0" * 64,),
+            versions=(searched,),
+            descendants=(ErasureDescendant(kind="model version", id="mv_1", name=f"{name}-model@1"),),
+            created_by=tenant.member(Role.EDITOR),
+            created_at=now,
+            erased_at=now,
+        )
+        repos.erasures.add(erasure)
+    return erasure.id
+
+
 def _fill(harness: ControlPlaneHarness, tenant: Tenant) -> None:
     """Create an object of every kind."""
     name, base = tenant.name, f"/v1/projects/{tenant.name}"
@@ -212,6 +253,7 @@ def _fill(harness: ControlPlaneHarness, tenant: Tenant) -> None:
         "alias": f"{name}-alias",
         "path": "report.html",
         "endpoint": f"{name}-live",
+        "erasure": _add_deletions(harness, tenant),
         "key": key.id,
         "account": account.name,
         "account_key": account_key.id,

@@ -10,6 +10,7 @@ from windlass.domain.budgets import ProjectBudget
 from windlass.domain.cluster_sync import QuotaSpec
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
 from windlass.domain.endpoints import Endpoint
+from windlass.domain.erasures import Erasure
 from windlass.domain.identity import ServiceAccount, UserAccount, UserSession
 from windlass.domain.jobs import DomainModel, Job
 from windlass.domain.models import CatalogueModel, Model, ModelVersion
@@ -24,6 +25,7 @@ AUDITED_FIELDS: Mapping[type[DomainModel], tuple[str, ...]] = {
     Dataset: ("task", "description"),
     DatasetVersion: ("origin", "upload", "parent", "options", "steps"),
     Endpoint: ("spec",),
+    Erasure: ("dataset", "state"),
     Job: ("spec", "retry_of", "state"),
     Member: ("kind", "role"),
     Model: ("task", "description", "aliases"),

@@ -5,11 +5,14 @@ transaction deletes everything else. A crash between the two loses nothing: the 
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from windlass.domain.capabilities import Capability
+from windlass.domain.datasets import Dataset, DatasetVersion
 from windlass.domain.errors import ConflictError, WindlassError
-from windlass.domain.projects import Principal
+from windlass.domain.models import Model, ModelVersion
+from windlass.domain.projects import Principal, Project
 from windlass.domain.records import CascadeDeletion, Deletion, DescendantEffect
 from windlass.domain.storage_layout import dataset_version_prefix, job_prefix, project_prefix
 from windlass.kit.failpoints import failpoint
@@ -26,80 +29,102 @@ from windlass.services.lineage_deletion import LineageTree, RootKind, discard_tr
 from windlass.services.models import find_version
 from windlass.services.projects import check_version
 
+DeletedRoot = Dataset | DatasetVersion | Model | ModelVersion | Project
+
 
 @dataclass(frozen=True)
 class CascadeDeletions(ProjectService):
     """Deletes objects of one project, or the project, with their descendants."""
 
     def delete_dataset(self, name: str, version: int, *, dry_run: bool) -> Deletion:
-        """Delete a dataset with all versions and what was created from them. Raises as ``delete``."""
-        with self.deps.database.read() as uow:
+        """Delete a dataset with all versions and what was created from them. Raises as ``_delete``."""
+
+        def find(uow: ReadUnitOfWork) -> Dataset:
             dataset = uow.project(self.project).datasets.get({"name": name})
-        check_version("dataset", dataset.version, version)
-        return self.delete("dataset", dataset.id, name, dry_run=dry_run)
+            check_version("dataset", dataset.version, version)
+            return dataset
+
+        return self._delete("dataset", name, find, dry_run=dry_run)
 
     def delete_dataset_version(self, name: str, number: int, version: int, *, dry_run: bool) -> Deletion:
-        """Delete a dataset version and what was created from it. Raises as ``delete``."""
-        with self.deps.database.read() as uow:
+        """Delete a dataset version and what was created from it. Raises as ``_delete``."""
+
+        def find(uow: ReadUnitOfWork) -> DatasetVersion:
             repos = uow.project(self.project)
             dataset = repos.datasets.get({"name": name})
             found = repos.dataset_versions.get({"dataset": dataset.id, "number": number})
-        check_version("dataset version", found.version, version)
-        return self.delete("dataset version", found.id, f"{name}@{number}", dry_run=dry_run)
+            check_version("dataset version", found.version, version)
+            return found
+
+        return self._delete("dataset version", f"{name}@{number}", find, dry_run=dry_run)
 
     def delete_model(self, name: str, version: int, *, dry_run: bool) -> Deletion:
-        """Delete a model with all versions, and the endpoints that serve one. Raises as ``delete``."""
-        with self.deps.database.read() as uow:
+        """Delete a model with all versions, and the endpoints that serve one. Raises as ``_delete``."""
+
+        def find(uow: ReadUnitOfWork) -> Model:
             model = uow.project(self.project).models.get({"name": name})
-        check_version("model", model.version, version)
-        return self.delete("model", model.id, name, dry_run=dry_run)
+            check_version("model", model.version, version)
+            return model
+
+        return self._delete("model", name, find, dry_run=dry_run)
 
     def delete_model_version(self, name: str, number: int, *, dry_run: bool) -> Deletion:
-        """Delete a model version and the endpoints that serve it. Raises as ``delete``."""
-        with self.deps.database.read() as uow:
-            found = find_version(uow.project(self.project), name, number)
-        return self.delete("model version", found.id, f"{name}@{number}", dry_run=dry_run)
+        """Delete a model version and the endpoints that serve it. Raises as ``_delete``."""
 
-    def delete_project(self, version: int, *, dry_run: bool) -> Deletion:
-        """Delete the project with its endpoints. Raises as ``delete``."""
+        def find(uow: ReadUnitOfWork) -> ModelVersion:
+            return find_version(uow.project(self.project), name, number)
+
+        return self._delete("model version", f"{name}@{number}", find, dry_run=dry_run)
+
+    def delete_project(self, name: str, version: int, *, dry_run: bool) -> Deletion:
+        """Delete the project with its endpoints. Raises as ``_delete``."""
         self.deps.require(Capability.PROJECT_WRITES)
-        with self.deps.database.read() as uow:
-            project = uow.projects.get({"id": self.project})
-        check_version("project", project.version, version)
-        return self.delete("project", project.id, project.name, dry_run=dry_run)
 
-    def delete(self, kind: RootKind, subject: str, name: str, *, dry_run: bool) -> Deletion:
+        def find(uow: ReadUnitOfWork) -> Project:
+            project = uow.projects.get({"id": self.project})
+            check_version("project", project.version, version)
+            return project
+
+        return self._delete("project", name, find, dry_run=dry_run)
+
+    def _delete(
+        self, kind: RootKind, name: str, find: Callable[[ReadUnitOfWork], DeletedRoot], *, dry_run: bool
+    ) -> Deletion:
         """Delete an object and its descendants; ``dry_run`` only lists them.
 
         The endpoints are stopped at once. The rest is deleted when they have stopped, in one transaction.
 
         Raises:
+            NotFoundError: there is no such object.
+            PreconditionFailedError: it has changed since it was read.
             ConflictError: a descendant blocks the deletion; ``context`` lists all that do.
         """
         with self.deps.database.read() as uow:
-            tree = lineage_tree(uow, self.project, kind, subject)
-        deletion = self._deletion(tree, kind, subject, name)
+            root = find(uow)
+            tree = lineage_tree(uow, self.project, kind, root.id)
+        deletion = self._deletion(tree, kind, root.id, name)
         if dry_run:
             return deletion
         with self.deps.database.write() as uow:
             repos = uow.project(self.project)
-            tree = lineage_tree(uow, self.project, kind, subject)
+            root = find(uow)
+            tree = lineage_tree(uow, self.project, kind, root.id)
             _require_unblocked(name, tree)
-            stored = repos.cascade_deletions.find({"kind": kind, "subject": subject})
+            stored = repos.cascade_deletions.find({"kind": kind, "subject": root.id})
             if stored is None:
                 stored = CascadeDeletion(
                     id=self.deps.new_id("del"),
                     project=self.project,
                     kind=kind,
-                    subject=subject,
+                    subject=root.id,
                     name=name,
                     created_by=self.caller.principal.user,
                     request_id=self.caller.request_id,
                     created_at=self.deps.clock.now(),
                 )
                 repos.cascade_deletions.add(stored)
-                self.audit(uow, f"{kind.replace(' ', '-')}.delete", subject, name, self.project)
-            _advance(self.deps, uow, stored, tree)
+                self.audit(uow, _action(kind), root.id, name, self.project, before=root)
+            _advance(self.deps, uow, self.caller, stored, tree)
             failpoint("cascade.before_commit")
         failpoint("cascade.committed")
         return deletion
@@ -132,14 +157,20 @@ def _require_unblocked(name: str, tree: LineageTree) -> None:
         )
 
 
-def _advance(deps: ServiceDependencies, uow: UnitOfWork, deletion: CascadeDeletion, tree: LineageTree) -> None:
+def _action(kind: str) -> str:
+    return f"{kind.replace(' ', '-')}.delete"
+
+
+def _advance(
+    deps: ServiceDependencies, uow: UnitOfWork, caller: Caller, deletion: CascadeDeletion, tree: LineageTree
+) -> None:
     """Stop the endpoints of a tree, or delete it when it has none."""
     now = deps.clock.now()
     deleted = stop_endpoints(uow, tree, now) if tree.endpoints else discard_tree(uow, deletion, tree, now)
-    caller = Caller(Principal(user=deletion.created_by, credential=""), deletion.request_id)
+    objects = {row.id: row for row in tree.rows}
     for each in deleted:
-        action = f"{each.kind.replace(' ', '-')}.delete"
-        record_audit(deps, uow, caller, action, each.id, each.name, project=deletion.project)
+        change = (objects[each.id], None)
+        record_audit(deps, uow, caller, _action(each.kind), each.id, each.name, project=deletion.project, change=change)
 
 
 @dataclass(frozen=True)
@@ -180,7 +211,8 @@ class CascadeContinuation:
             if problem != deletion.problem:
                 deletion = repos.cascade_deletions.save(deletion.model_copy(update={"problem": problem}))
             if not problem:  # otherwise an object was created after the request: it waits for that
-                _advance(self.deps, uow, deletion, tree)
+                caller = Caller(Principal(user=deletion.created_by, credential=""), deletion.request_id)
+                _advance(self.deps, uow, caller, deletion, tree)
                 failpoint("cascade.continue.before_commit")
 
 

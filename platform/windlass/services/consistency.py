@@ -120,7 +120,8 @@ class StoreCheck:
         with self.database.read() as uow:
             known = _known_prefixes(uow)
         for prefix in sorted(seen):
-            if prefix not in known and next(self.store.keys(prefix), None) is not None:
+            project = "/".join(prefix.split("/")[:2])  # of one that was deleted
+            if known.isdisjoint({prefix, project}) and next(self.store.keys(prefix), None) is not None:
                 yield StoreProblem(kind="orphan", owner=prefix, key=seen[prefix], problem="no object of the database")
 
 
@@ -173,6 +174,7 @@ def _known_prefixes(uow: WorkerReadUnitOfWork) -> set[str]:
     known |= {f"projects/{data.project}/datasets/{data.id}" for data in repos.dataset_versions.all()}
     known |= {f"projects/{upload.project}/uploads/{upload.id}" for upload in repos.uploads.all()}
     known |= {f"projects/{each.project}/jobs/{each.job}" for each in tombstones if each.job is not None}
+    known |= {f"projects/{each.project}" for each in tombstones if each.job is None}
     for base in uow.base_models.all():
         known |= {f"base-models/{base.id}", f"base-model-uploads/{base.id}"}
     known |= {_owner_prefix(subject) for subject in uow.outbox.subjects("artifact.purge")}

@@ -186,10 +186,8 @@ class Erasing:
             "erased_at": now,
             "problem": "",
         }
-        repos.erasures.save(erasure.model_copy(update=update))
-        user = erasure.confirmed_by or SYSTEM
-        name = erasure.dataset_name
-        record_audit(self.deps, uow, user, "erasure.erase", erasure.id, name, project=erasure.project)
+        saved = repos.erasures.save(erasure.model_copy(update=update))
+        self._audit(uow, erasure.confirmed_by or SYSTEM, "erasure.erase", erasure, saved)
 
     def _track(self, erasure: Erasure) -> None:
         """Update what became of the descendants and of the files; complete the erasure when all are gone."""
@@ -211,10 +209,13 @@ class Erasing:
             updated = current.model_copy(update={"versions": versions, "descendants": descendants})
             if not updated.pending_ids and all(each.files_deleted for each in updated.affected):
                 updated = updated.model_copy(update={"state": ErasureState.COMPLETE, "completed_at": now})
-                user, name = SYSTEM, updated.dataset_name
-                record_audit(self.deps, uow, user, "erasure.complete", updated.id, name, project=updated.project)
+                self._audit(uow, SYSTEM, "erasure.complete", current, updated)
             if updated != current:
                 repos.erasures.save(updated)
+
+    def _audit(self, uow: UnitOfWork, user: str, action: str, before: Erasure, after: Erasure) -> None:
+        change = (before, after)
+        record_audit(self.deps, uow, user, action, after.id, after.dataset_name, project=after.project, change=change)
 
     def _save(self, erasure: Erasure, update: Mapping[str, object]) -> None:
         with self.deps.database.write() as uow:

@@ -57,7 +57,7 @@ class Erasures(ProjectService):
                 created_at=self.deps.clock.now(),
             )
             repos.erasures.add(erasure)
-            self.audit(uow, "erasure.search", erasure.id, dataset_name, self.project)
+            self.audit(uow, "erasure.search", erasure.id, dataset_name, self.project, after=erasure)
         return erasure
 
     def page(self, limit: int, after: str | None) -> list[Erasure]:
@@ -115,7 +115,8 @@ class Erasures(ProjectService):
                 "problem": "",
             }
             saved = repos.erasures.save(erasure.model_copy(update=update))
-            self.audit(uow, "erasure.confirm", erasure.id, erasure.dataset_name, self.project)
+            name = erasure.dataset_name
+            self.audit(uow, "erasure.confirm", erasure.id, name, self.project, before=erasure, after=saved)
         return saved
 
     def cancel(self, erasure_id: str) -> Erasure:
@@ -132,7 +133,8 @@ class Erasures(ProjectService):
             update = {"state": ErasureState.CANCELLED, "query": None}
             saved = repos.erasures.save(erasure.model_copy(update=update))
             uow.outbox.put("dataset.purge", self.project, erasure.id)  # ends the search
-            self.audit(uow, "erasure.cancel", erasure.id, erasure.dataset_name, self.project)
+            name = erasure.dataset_name
+            self.audit(uow, "erasure.cancel", erasure.id, name, self.project, before=erasure, after=saved)
         return saved
 
     def pending_by_descendant(self) -> Mapping[str, list[str]]:

@@ -35,6 +35,11 @@ class LineageTree:
     """All of them but the object, in the order of the deletion, then what stays."""
 
     @property
+    def rows(self) -> tuple[Endpoint | ModelVersion | Job | DatasetVersion, ...]:
+        """All objects that are deleted with it, and itself if it is a version."""
+        return (*self.endpoints, *self.model_versions, *self.jobs, *self.dataset_versions)
+
+    @property
     def blockers(self) -> tuple[Descendant, ...]:
         """What prevents the deletion."""
         return tuple(each for each in self.descendants if each.effect is _BLOCKS)

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from tests.factories.audited_requests import AuditedScenario, CommittedTransactions, P
+from tests.factories.inline_processor import InlineProcessor
 from tests.fakes.backends import NOON
 from tests.fakes.harness import ControlPlaneHarness
 
@@ -42,7 +43,9 @@ class StubProvider:
 @pytest.fixture
 def harness(tmp_path: Path) -> Iterator[ControlPlaneHarness]:
     settings = AuditSettings(denied_entries_per_caller=1000, denied_entries=1000)
-    harness = ControlPlaneHarness(tmp_path, audit=settings, identity=StubProvider())  # type: ignore[arg-type]  # a part of it
+    identity: Any = StubProvider()  # a part of it
+    processor = InlineProcessor(tmp_path / "data")
+    harness = ControlPlaneHarness(tmp_path, audit=settings, identity=identity, processor=processor)
     with harness.client:
         yield harness
     harness.close()

@@ -55,7 +55,7 @@ def stop_replicas(harness: ControlPlaneHarness) -> None:
 
 
 def continue_deletions(harness: ControlPlaneHarness) -> bool:
-    return CascadeContinuation(harness.deps).step()
+    return CascadeContinuation(harness.worker.deps).step()
 
 
 def effects(deletion: dict[str, Any]) -> list[tuple[str, str, str]]:

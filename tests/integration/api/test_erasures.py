@@ -24,7 +24,7 @@ class Platform(ControlPlaneHarness):
     def step(self, times: int = 4) -> None:
         """Run the loops that an erasure needs."""
         for _ in range(times):
-            Erasing(self.deps, self.worker.processing.processor).step()
+            Erasing(self.worker.deps, self.worker.processing.processor).step()
             self.worker.processing.poll()
             self.dispatch_outbox()
 
@@ -284,7 +284,7 @@ def test_old_versions_stay_if_the_new_one_is_deleted_meanwhile(platform: Platfor
     found = platform.erase(confirm=False, contains=[SUBJECT])
     headers = {"If-Match": f'"{found["version"]}"'}
     platform.client.post(f"{OURS}/erasures/{found['id']}:confirm", headers=headers)
-    erasing = Erasing(platform.deps, platform.worker.processing.processor)
+    erasing = Erasing(platform.worker.deps, platform.worker.processing.processor)
     erasing.step()
     etag = platform.client.get(f"{OURS}/datasets/reviews/versions/2").headers["ETag"]
     platform.client.delete(f"{OURS}/datasets/reviews/versions/2", headers={"If-Match": etag})

@@ -101,6 +101,20 @@ def test_what_no_row_names_is_an_orphan_unless_its_deletion_is_due(filled: Contr
     assert check(filled) == expected
 
 
+def test_a_deleted_project_is_no_problem_until_its_files_are_gone(filled: ControlPlaneHarness) -> None:
+    etag = filled.client.get(OURS).headers["ETag"]
+    assert filled.client.delete(OURS, headers={"If-Match": etag}).status_code == 200
+    assert check(filled) == []
+    with filled.database.write() as uow:
+        [deleted] = [each for each in uow.tombstones.all(10) if each.job is None]
+        while uow.tombstones.delete_rows(deleted, 100):
+            pass
+    assert check(filled) == [], "its rows are deleted before its files"
+    filled.delete_expired()
+    assert check(filled) == []
+    assert [name for name in files(filled) if name.startswith("projects/")] == []
+
+
 def test_a_folder_that_is_deleted_during_the_check_is_no_problem(filled: ControlPlaneHarness) -> None:
     def delete_data(done: int, _: int) -> None:
         if done == 1:

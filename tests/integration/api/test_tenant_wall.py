@@ -144,6 +144,26 @@ def test_a_foreign_object_below_the_own_project_is_one_that_does_not_exist(matri
     assert matrix.sent > 100
 
 
+def test_a_foreign_object_is_not_deleted_with_its_descendants(matrix: Matrix) -> None:
+    """The caller may delete everything in its own project; the last one is a platform admin, who may do it in both."""
+    ours, theirs, query = matrix.platform.ours, matrix.platform.theirs, {"cascade": "true"}
+    admin = matrix.platform.key("boss", platform_role=PlatformRole.ADMIN)
+    tried = set()
+    for operation in matrix.operations:
+        if ("query", "cascade") not in operation.parameters:
+            continue
+        tried.add(operation.identity)
+        own, foreign = matrix.values(operation, ours), matrix.values(operation, theirs)
+        named = [name for name in operation.path_parameters if name != "project" and is_identity(operation, name)]
+        for token in (ours.tokens[Role.ADMIN.value], admin) if named else ():
+            other = {name: foreign[name] for name in named}
+            missing = {name: absent(value) for name, value in other.items()}
+            matrix.compare([token], operation, own | other, own | missing, (404,), query=query)
+        token = ours.tokens[Role.ADMIN.value]
+        matrix.compare([token], operation, foreign, {**foreign, "project": NOBODY}, (404,), query=query)
+    assert tried == {"deleteDataset", "deleteDatasetVersion", "deleteModel", "deleteModelVersion", "deleteProject"}
+
+
 def test_a_foreign_key_or_session_is_one_that_does_not_exist(matrix: Matrix, callers: dict[str, str | None]) -> None:
     foreign, tried = matrix.platform.theirs.ids, set()
     for operation in matrix.operations:

@@ -27,6 +27,7 @@ from windlass.db.session import SqlDatabase
 from windlass.domain.checks import CheckState
 from windlass.domain.errors import InvalidError, NotFoundError
 from windlass.domain.projects import Role
+from windlass.ports import BackendState
 from windlass_api.app import create_app
 
 pytestmark = pytest.mark.database("postgresql")
@@ -125,12 +126,15 @@ def test_a_repository_without_its_filter_reads_no_row_of_another_tenant(
         assert ours.jobs.find({"id": theirs["job"]}) is None
         assert ours.datasets.find({"name": theirs["dataset"]}) is None
         assert {member.project for member in ours.members.all()} == {platform.ours.uid}
+        assert ours.erasures.find({"id": theirs["erasure"]}) is None
+        assert {each.project for each in ours.erasures.all()} == {platform.ours.uid}
+        assert {each.project for each in ours.cascade_deletions.all()} == {platform.ours.uid}
 
 
 @pytest.mark.usefixtures("without_filter")
 def test_the_api_without_filters_shows_no_name_of_another_tenant(platform: TwoTenants) -> None:
     client = platform.client(platform.ours.tokens[Role.VIEWER.value])
-    for kind in ("jobs", "datasets", "models", "endpoints", "members", "usage", "quotas"):
+    for kind in ("jobs", "datasets", "models", "endpoints", "erasures", "members", "usage", "quotas"):
         reply = client.get(f"/v1/projects/{platform.ours.name}/{kind}")
         assert reply.status_code == 200, reply.text
         assert reply.json()["items"]
@@ -143,14 +147,55 @@ def test_a_repository_without_its_filter_writes_no_row_of_another_tenant(
 ) -> None:
     before = platform.rows_of(platform.theirs)
     with platform.harness.database.read() as uow:
-        dataset = uow.all_projects().datasets.get({"name": platform.theirs.ids["dataset"]})
+        everything, ids = uow.all_projects(), platform.theirs.ids
+        dataset = everything.datasets.get({"name": ids["dataset"]})
+        erasure = everything.erasures.get({"id": ids["erasure"]})
+        [deletion] = everything.cascade_deletions.all({"subject": dataset.id})
     with database.write() as uow:
         ours = uow.project(platform.ours.uid)
         assert ours.endpoints.delete({"name": platform.theirs.ids["endpoint"]}) == 0
         with pytest.raises(NotFoundError):
             ours.datasets.save(dataset.model_copy(update={"description": "changed"}))
+        with pytest.raises(NotFoundError):
+            ours.erasures.save(erasure.model_copy(update={"problem": "changed"}))
+        with pytest.raises(NotFoundError):
+            ours.cascade_deletions.save(deletion.model_copy(update={"problem": "changed"}))
+        assert ours.erasures.delete({"id": erasure.id}) == ours.cascade_deletions.delete({"id": deletion.id}) == 0
     with pytest.raises(ProgrammingError, match="row-level security"), database.write() as uow:
         uow.project(platform.ours.uid).datasets.add(dataset.model_copy(update={"id": "ds_new", "name": "new"}))
+    with pytest.raises(ProgrammingError, match="row-level security"), database.write() as uow:
+        uow.project(platform.ours.uid).erasures.add(erasure.model_copy(update={"id": "ers_new"}))
+    new = deletion.model_copy(update={"id": "del_new", "subject": "ds_new"})
+    with pytest.raises(ProgrammingError, match="row-level security"), database.write() as uow:
+        uow.project(platform.ours.uid).cascade_deletions.add(new)
+    assert platform.rows_of(platform.theirs) == before
+
+
+def test_the_role_of_the_api_deletes_by_lineage_and_erases_in_its_project_only(platform: TwoTenants) -> None:
+    harness, ours = platform.harness, platform.ours
+    dataset = f"{ours.name}-letters"
+    harness.create_dataset(ours.name, dataset)
+    key, resources = f"{ours.name}-lineage", {"pool": POOL}
+    job = harness.submit(ours.name, key=key, dataset=dataset, model=f"{ours.name}-letters", resources=resources)
+    harness.run_worker_once(2)
+    run = harness.simulated_run(job)
+    run.acquire_attempt()
+    assert run.finish(1).status_code == 200
+    harness.pipelines.end(run.name, BackendState.SUCCEEDED)
+    harness.run_worker_once(2)
+    client, base = platform.client(ours.tokens[Role.ADMIN.value]), f"/v1/projects/{ours.name}"
+    before = platform.rows_of(platform.theirs)
+    started = client.post(f"{base}/datasets/{dataset}:erase", json={"contains": ["text 1"]})
+    assert started.status_code == 202, started.text
+    assert client.post(f"{base}/erasures/{started.json()['id']}:cancel").status_code == 200
+    etag = client.get(f"{base}/datasets/{dataset}").headers["ETag"]
+    deleted = client.delete(f"{base}/datasets/{dataset}", params={"cascade": True}, headers={"If-Match": etag})
+    assert (deleted.status_code, deleted.json().get("contains")) == (
+        200,
+        {"model version": 1, "job": 1, "dataset version": 1},
+    ), deleted.text
+    for path in (f"datasets/{dataset}", f"models/{ours.name}-letters/versions/1", f"jobs/{job['id']}"):
+        assert client.get(f"{base}/{path}").status_code == 404
     assert platform.rows_of(platform.theirs) == before
 
 

@@ -26,7 +26,7 @@ def harness(tmp_path: Path) -> Iterator[ControlPlaneHarness]:
 
     def work() -> None:
         while not stopped.wait(0.05):
-            Erasing(harness.deps, harness.worker.processing.processor).step()
+            Erasing(harness.worker.deps, harness.worker.processing.processor).step()
             harness.worker.processing.poll()
             harness.dispatch_outbox()
 

@@ -95,7 +95,8 @@ def delete_project(
 ) -> DeletionOut:
     """Delete a project with all its data; a conflict while it has active jobs or endpoints."""
     if cascade:
-        return deletion_out(ctx.project_service(CascadeDeletions).delete_project(version, dry_run=dry_run))
+        deletions = ctx.project_service(CascadeDeletions)
+        return deletion_out(deletions.delete_project(ctx.project.name, version, dry_run=dry_run))
     return deletion_out(ctx.service(Projects).delete(ctx.project.id, version, dry_run=dry_run))
 
 
