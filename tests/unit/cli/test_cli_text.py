@@ -196,6 +196,8 @@ def test_every_error_class_has_the_documented_exit_code(kind: type[WindlassError
         "context_length_exceeded": 2,
         "too_large": 2,
         "checksum_mismatch": 2,
+        "purpose_not_allowed": 2,
+        "consent_expired": 2,
         "unauthenticated": 3,
         "forbidden": 3,
         "not_found": 4,
