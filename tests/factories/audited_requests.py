@@ -131,6 +131,9 @@ class AuditedScenario:
 
     def sessions(self) -> None:
         self.call("createBrowserSession", "POST", "/v1/auth/browser-sessions", json={"key": self.secrets[0]})
+        link = self.call("createSignInLink", "POST", "/v1/auth/links")
+        self.secrets.append(link["path"].partition("=")[2])
+        self.call("createLinkSession", "POST", "/v1/auth/link-sessions", json={"code": self.secrets[-1]})
         opened = [self.sign_in("user.create")]
         self.call("disableUser", "POST", "/v1/users/carol:disable")
         self.call("enableUser", "POST", "/v1/users/carol:enable")

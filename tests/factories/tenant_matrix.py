@@ -84,6 +84,7 @@ BODIES: dict[str, Any] = {
     "createKey": {"user": "somebody"},
     "createCliSession": {"id_token": "token"},
     "createBrowserSession": {"key": "key"},
+    "createLinkSession": {"code": "code"},
     "createServiceAccount": {"name": "fresh", "role": "viewer"},
     "updateServiceAccount": {"role": "viewer"},
     "createServiceAccountKey": {"name": "fresh"},
@@ -131,7 +132,9 @@ NOT_REFERENCES = {
         "ProjectPatch.cohort",
     },
     "has a test of its own": {"KeyIn.project"},
-    "a secret that a request without credentials sends": {"IdTokenIn.id_token", "KeySessionIn.key"},
+    "a secret that a request without credentials sends": {
+        *("IdTokenIn.id_token", "KeySessionIn.key", "LinkSessionIn.code"),
+    },
     "text": {
         *("KeyIn.name", "KeyIn.user", "ServiceAccountIn.description", "ServiceAccountKeyIn.name"),
         *("DatasetIn.consent_until", "DatasetIn.description", "DatasetIn.purposes", "DatasetPatch.consent_until"),
