@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import make_url
-from tests.factories.fault_proxy import FaultProxy
 from tests.factories.replicas import ControlPlaneReplica, ControlPlaneReplicas
+from tests.factories.tcp_proxy import TcpProxy
 
 _MEAN_SECONDS = 5.0
 """Mean time between faults."""
@@ -49,7 +49,7 @@ class RandomFaults:
     """Injects faults until it is stopped; then everything runs again."""
 
     replicas: ControlPlaneReplicas
-    proxies: dict[str, FaultProxy]
+    proxies: dict[str, TcpProxy]
     history: History
     choice: random.Random
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -80,7 +80,7 @@ class RandomFaults:
         try:
             while not self._stopping.wait(self.choice.expovariate(1 / _MEAN_SECONDS)):
                 self.choice.choices(actions, weights)[0]()
-        except Exception as error:  # noqa: BLE001 - ``stop`` raises it
+        except Exception as error:  # noqa: BLE001 - stop() raises it
             self.error = error
 
     def _any_replica(self) -> ControlPlaneReplica:
@@ -116,13 +116,13 @@ class RandomFaults:
 
 
 @contextmanager
-def proxied(replicas: ControlPlaneReplicas) -> Iterator[dict[str, FaultProxy]]:
+def proxied(replicas: ControlPlaneReplicas) -> Iterator[dict[str, TcpProxy]]:
     """Put a proxy in front of each server that the processes use; the next ones that start connect to it."""
     environment = replicas.environment
     url = make_url(environment["WINDLASS_DATABASE_URL"])
-    database = FaultProxy.to_socket(f"{url.query['host']}/.s.PGSQL.5432")
-    store = FaultProxy.to_port(urlsplit(environment["WINDLASS_S3_ENDPOINT"]).port or 0)
-    kube = FaultProxy.to_port(urlsplit(replicas.kube.url).port or 0)
+    database = TcpProxy.to_socket(f"{url.query['host']}/.s.PGSQL.5432")
+    store = TcpProxy.to_port(urlsplit(environment["WINDLASS_S3_ENDPOINT"]).port or 0)
+    kube = TcpProxy.to_port(urlsplit(replicas.kube.url).port or 0)
     proxies = {"database": database, "object store": store, "Kubernetes API": kube}
     for name in ("WINDLASS_DATABASE_URL", "WINDLASS_DATABASE_API_URL"):
         local = make_url(environment[name]).set(host="127.0.0.1", port=database.port, query={})

@@ -13,7 +13,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _CHUNK = 1 << 16
 
 
-class FaultProxy:
+class TcpProxy:
     """Forwards connections to a port of this machine to a server.
 
     Args:
@@ -32,12 +32,12 @@ class FaultProxy:
         """Connections that were cut."""
 
     @classmethod
-    def to_port(cls, port: int) -> "FaultProxy":
+    def to_port(cls, port: int) -> "TcpProxy":
         """Return a proxy of a port of this machine."""
         return cls(lambda: asyncio.open_connection("127.0.0.1", port))
 
     @classmethod
-    def to_socket(cls, path: str) -> "FaultProxy":
+    def to_socket(cls, path: str) -> "TcpProxy":
         """Return a proxy of a Unix socket."""
         return cls(lambda: asyncio.open_unix_connection(path))
 
