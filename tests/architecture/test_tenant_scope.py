@@ -64,7 +64,7 @@ BEYOND_ONE_PROJECT = {
         "_deletable": "a base model or a pool that a project uses is not deleted",
         "ClusterSyncReader.get": "the pending quota changes of all projects",
         "Keys._open": "platform admins manage all keys",
-        "Keys.ensure_admin": "the key of the installation",
+        "Keys._find_or_add": "the key of the installation",
         "Pools.create": "pools belong to the platform",
         "Pools.delete": "pools belong to the platform",
         "Pools.update": "pools belong to the platform",

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from windlass.domain.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from windlass.domain.identity import ServiceAccount, service_account_user
@@ -18,6 +19,7 @@ from windlass.ports import ReadUnitOfWork, UnitOfWork
 from windlass.ports.filters import KeyFilter
 from windlass.services.base import BaseService
 from windlass.services.object_limits import require_below_limit
+from windlass.services.transactions import repeat_on_conflict
 
 KEY_PREFIX = "wlk"
 _GIVEN_TOKEN = re.compile(r"wlk_(?P<public>[0-9a-z]{26})_(?P<secret>[0-9A-Za-z_-]{32,128})")
@@ -189,6 +191,14 @@ class Keys(BaseService):
             secret_hash=self.deps.hasher.hash(parts["secret"]),
             created_at=self.deps.clock.now(),
         )
+        stored = repeat_on_conflict(partial(self._find_or_add, key))
+        if not hmac.compare_digest(stored.secret_hash, key.secret_hash):
+            raise InvalidError(
+                f"{key.id} exists with another secret, or its hash was made with another pepper",
+                hint="restore WINDLASS_SECRETS_PEPPER and WINDLASS_SECRETS_ADMIN_KEY, or choose a key with another id",
+            )
+
+    def _find_or_add(self, key: ApiKey) -> ApiKey:
         try:
             with self.deps.database.write() as uow:
                 uow.platform()
@@ -199,11 +209,7 @@ class Keys(BaseService):
         except ConflictError:  # another replica has created it since
             with self.deps.database.read() as uow:
                 stored = uow.keys.get({"id": key.id})
-        if stored is not None and not hmac.compare_digest(stored.secret_hash, key.secret_hash):
-            raise InvalidError(
-                f"{key.id} exists with another secret, or its hash was made with another pepper",
-                hint="restore WINDLASS_SECRETS_PEPPER and WINDLASS_SECRETS_ADMIN_KEY, or choose a key with another id",
-            )
+        return stored or key
 
     def renew(self, key_id: str, account: ServiceAccount | None = None) -> tuple[ApiKey, str]:
         """Replace a valid key: create one with the same user, rights and lifetime, and let the old one expire soon.
