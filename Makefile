@@ -140,8 +140,16 @@ images: ## Build the container images: REGISTRY=registry.example.com/team PUSH=1
 
 ##@ Measure
 
-# BENCH='--jobs 1000 --finished 10000' is shorter, see --help.
 BENCH ?=
+MLFLOW := build/mlflow
+# About ten minutes; the peer is installed into build/mlflow. BENCH='--rounds 1' is shorter, see --help.
+.PHONY: bench
+bench: dev ## Benchmark requests of the API beside those of MLflow, on SQLite and PostgreSQL; writes build/bench.md
+	@test -x $(MLFLOW)/bin/mlflow || { $(BIN)/uv venv --quiet --clear --python $(BIN)/python $(MLFLOW) && \
+	  $(BIN)/uv pip install --quiet --python $(MLFLOW)/bin/python --require-hashes -r requirements/mlflow.txt; }
+	@$(BIN)/python -m tests.bench.api --mlflow $(MLFLOW)/bin/mlflow $(BENCH)
+
+# BENCH='--jobs 1000 --finished 10000' is shorter, see --help.
 .PHONY: bench-control-plane
 bench-control-plane: dev ## Benchmark submission, admission and idle cost with many queued and finished jobs; writes build/bench-control-plane.md
 	@$(BIN)/python -m tests.bench.control_plane $(BENCH)
@@ -194,6 +202,7 @@ lock: dev ## Resolve pyproject.toml into requirements/*.txt; UPGRADE=1 takes new
 	@$(COMPILE) pyproject.toml $(INSTALL_TOOLS) --extra embedded --extra operators --group dev -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml $(INSTALL_TOOLS) --extra embedded -c requirements/dev.txt -o requirements/embedded.txt
 	@$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/base.txt
+	@$(COMPILE) requirements/mlflow.in -o requirements/mlflow.txt
 	@for role in api data operators pipelines train; do \
 	  $(COMPILE) pyproject.toml --extra $$role -c requirements/dev.txt -o requirements/$$role.txt; \
 	done

@@ -27,7 +27,7 @@ VERSION = 15
 """The oldest version that Windlass supports; that of Debian 12."""
 _USER = "postgres"
 _TEMPLATE = "windlass_template"
-_SETTINGS = {
+SETTINGS = {
     "autovacuum": "off",
     "fsync": "off",
     "full_page_writes": "off",
@@ -77,7 +77,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server, and wait until it accepts connections."""
-        options = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+        options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
         options.append(f"-cunix_socket_directories={self.folder}")
         with (self.folder / "log").open("ab") as log:
             argv = self._argv("postgres", "-D", str(self.folder / "data"), *options)

@@ -72,7 +72,7 @@ class TwoTenants:
 
     def replica(self, database: SqlDatabase) -> FastAPI:
         """Return the API of a replica that shares all but its connections with the worker."""
-        return _api_of(self.harness, database)
+        return api_of(self.harness, database)
 
     def key(self, user: str, **options: Any) -> str:
         """Return a new API key."""
@@ -107,7 +107,7 @@ def two_tenants(folder: Path, kind: Kind) -> Iterator[TwoTenants]:
     app, owner = harness.app, harness.engine
     if kind == "postgresql":
         engine = postgres_server.engine_of(harness.engine, postgres_server.API_ROLE, connections=5)
-        app = _api_of(harness, SqlDatabase(engine, harness.clock))
+        app = api_of(harness, SqlDatabase(engine, harness.clock))
     with TestClient(app):
         yield TwoTenants(harness, app, owner, ours, theirs)
     if kind == "postgresql":
@@ -131,7 +131,7 @@ def _cluster(folder: Path) -> tuple[ControlPlaneHarness, Tenant, Tenant]:
     return harness, ours, theirs
 
 
-def _api_of(harness: ControlPlaneHarness, database: SqlDatabase) -> FastAPI:
+def api_of(harness: ControlPlaneHarness, database: SqlDatabase) -> FastAPI:
     """Return the application of a replica of the API that shares all but its connections with the worker."""
     settings = ApplicationSettings(
         harness.limits, WorkerSettings(), harness.deps.hasher, harness.sign_in, "api-1", runs_worker=False
