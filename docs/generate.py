@@ -13,7 +13,15 @@ from typing import Any
 from docs import command_line, helm_values, rest
 from pydantic import BaseModel, TypeAdapter
 
-from windlass import audit_settings, cluster_settings, database_settings, identity_settings, pipeline_settings, settings
+from windlass import (
+    audit_settings,
+    cluster_settings,
+    database_settings,
+    encryption_settings,
+    identity_settings,
+    pipeline_settings,
+    settings,
+)
 from windlass.cli.errors import exit_code
 from windlass.domain.datasets import CleaningStep
 from windlass.domain.endpoints import EndpointSpec
@@ -125,7 +133,10 @@ def job_states() -> str:
 
 
 def settings_groups() -> Iterator[type[BaseModel]]:
-    modules = (audit_settings, settings, cluster_settings, database_settings, identity_settings, pipeline_settings)
+    modules = (
+        *(audit_settings, settings, cluster_settings, database_settings, encryption_settings),
+        *(identity_settings, pipeline_settings),
+    )
     members = sorted(member for module in modules for member in inspect.getmembers(module, inspect.isclass))
     for group in dict(members).values():
         if group.__module__ in {module.__name__ for module in modules} and issubclass(group, BaseModel):

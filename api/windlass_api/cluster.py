@@ -63,7 +63,7 @@ from windlass_api.job_runner import TrainingPorts
 from windlass_api.pipeline_ports import ray_job_settings, run_ports, runner_settings
 from windlass_api.process import BOOTSTRAP, DataDirectory, SystemClock, ensure_admin_key
 from windlass_api.sign_in_ports import identity_provider, sign_in_policy
-from windlass_api.storage_ports import StorePorts, open_database, open_store
+from windlass_api.storage_ports import StorePorts, open_database, open_store, project_keys
 
 _DRY_RUN_TIMEOUT = 5.0
 """Seconds that a request waits for the dry run of a quota change by the API server."""
@@ -101,6 +101,10 @@ class ProcessOptions:
             raise InvalidError(f"there is no place for {purpose}", hint=f"set {setting}, or pass --home")
         return self.data_dir
 
+    def objects_folder(self) -> Path:
+        """Return where objects are without a bucket. Raises as ``require_data_dir``."""
+        return self.require_data_dir("objects", "WINDLASS_S3_BUCKET").path
+
 
 def build(options: ProcessOptions) -> Application:
     """Create the application of a replica for the cluster of the settings or KUBECONFIG.
@@ -124,7 +128,7 @@ def build(options: ProcessOptions) -> Application:
         serves_api=options.role is not ProcessRole.WORKER,
     )
     lease = RowLease(database, holder, timedelta(seconds=settings.leader_lease_seconds))
-    store = open_store(S3Settings(), limits, lambda: options.require_data_dir("objects", "WINDLASS_S3_BUCKET").path)
+    store = open_store(S3Settings(), limits, options.objects_folder, project_keys(database, clock))
     tokens = TransferTokens(hasher, clock, store.store)
     if settings.pipelines_image:
         tasks = _pod_ports(settings, pipelines, store, new_client(), tokens)
@@ -134,6 +138,7 @@ def build(options: ProcessOptions) -> Application:
         database=database,
         store=store.store,
         signer=store.signer,
+        data_keys=store.data_keys,
         clock=clock,
         folders=tasks.folders,
         processor=tasks.processor,

@@ -33,6 +33,7 @@ from windlass.services.autoscaling import Autoscaler
 from windlass.services.base import WorkerDependencies
 from windlass.services.budgets import Metering
 from windlass.services.cluster_sync import ClusterSync
+from windlass.services.data_keys import ProjectKeys
 from windlass.services.denials import DenialLog
 from windlass.services.pool_prices import PoolPriceHistory
 from windlass.services.processing import Processing
@@ -115,6 +116,8 @@ class Ports:
     importer: ModelImporter
     signer: UrlSigner | None = None
     """Presigned requests for ``store``; None where every process reads it by path."""
+    data_keys: ProjectKeys | None = None
+    """The keys by which ``store`` encrypts; None where it does not."""
     training: TrainingPorts | None = None
     serving: ServingPorts | None = None
     cluster: ClusterPorts | None = None
@@ -228,6 +231,7 @@ def compose(settings: ApplicationSettings, ports: Ports) -> Application:
         capabilities=ports.capabilities,
         serving=serving.backend if serving is not None else None,
         signer=ports.signer,
+        data_keys=ports.data_keys,
         limits=settings.limits.project_limits,
         check_model_source=ports.importer.check_source,
         uptime=uptime,

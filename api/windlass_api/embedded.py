@@ -32,7 +32,7 @@ from windlass_api.dependencies import AppContext
 from windlass_api.job_runner import LocalTraining, TrainingPorts
 from windlass_api.process import BOOTSTRAP, DataDirectory, SystemClock, ensure_admin_key
 from windlass_api.sign_in_ports import identity_provider, sign_in_policy
-from windlass_api.storage_ports import migrate_database, open_database, open_store
+from windlass_api.storage_ports import migrate_database, open_database, open_store, project_keys
 
 _CPU_SLOTS = 2
 
@@ -50,7 +50,7 @@ def build(data_dir: DataDirectory, url: str, new_ray: Callable[[Path, str], Join
     database, _ = open_database(
         database_settings, database_settings.of_worker, clock, lambda: data_dir.path, serves_api=False
     )
-    store = open_store(S3Settings(), limits, lambda: data_dir.path)
+    store = open_store(S3Settings(), limits, lambda: data_dir.path, project_keys(database, clock))
     hasher = data_dir.secret_hasher()
     tokens = TransferTokens(hasher, clock, store.store)
     by_path = store.signer is None
@@ -67,6 +67,7 @@ def build(data_dir: DataDirectory, url: str, new_ray: Callable[[Path, str], Join
         database=database,
         store=store.store,
         signer=store.signer,
+        data_keys=store.data_keys,
         clock=clock,
         folders=LocalRunFolders(data_dir.path / "runs"),
         processor=EmbeddedDataProcessor(

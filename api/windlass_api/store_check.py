@@ -23,11 +23,13 @@ from windlass.domain.errors import InvalidError, WindlassError
 from windlass.kit.numbers import count, size
 from windlass.ports import ObjectStore
 from windlass.services.consistency import StoreCheck, StoreReport
+from windlass.services.data_keys import ProjectKeys
 from windlass.settings import S3Settings
 from windlass.storage.local import LocalObjectStore
 from windlass.storage.s3 import S3ObjectStore
 from windlass.storage.s3_client import S3Bucket
 from windlass_api.process import SystemClock
+from windlass_api.storage_ports import project_keys
 
 _FOUND, _NOT_RUN = 1, 2
 
@@ -38,15 +40,16 @@ def check(home: Path | None, *, hashes: bool, progress: bool = False) -> StoreRe
     Raises:
         InvalidError: no database is configured or there is none, or its schema is not that of this version.
     """
-    database = _database(home)
+    database = open_existing_database(home)
     try:
-        check_store = StoreCheck(database, _store(home))
+        check_store = StoreCheck(database, _store(home, project_keys(database, SystemClock())))
         return check_store.run(hashes=hashes, progress=_print_progress if progress else lambda *_: None)
     finally:
         database.close()
 
 
-def _database(home: Path | None) -> SqlDatabase:
+def open_existing_database(home: Path | None) -> SqlDatabase:
+    """Open the database that the environment names, or that of the data directory. Raises as ``check``."""
     settings = DatabaseSettings()
     if settings.url is not None:
         engine = postgres_engine(settings.url.get_secret_value(), connections=1)
@@ -61,10 +64,10 @@ def _database(home: Path | None) -> SqlDatabase:
     return SqlDatabase(engine, SystemClock())
 
 
-def _store(home: Path | None) -> ObjectStore:
+def _store(home: Path | None, data_keys: ProjectKeys) -> ObjectStore:
     settings = S3Settings()
     if settings.bucket:
-        return S3ObjectStore(S3Bucket.connect(settings))
+        return S3ObjectStore(S3Bucket.connect(settings), data_keys=data_keys)
     if home is None:
         raise InvalidError("WINDLASS_S3_BUCKET is not set", hint="or give the data directory: --home FOLDER")
     return LocalObjectStore(home / "store", 0)

@@ -26,6 +26,7 @@ from windlass.services.budgets import Metering
 from windlass.services.cascades import CascadeContinuation
 from windlass.services.cluster_sync import ClusterSync
 from windlass.services.erasing import Erasing
+from windlass.services.key_rotation import KeyRotation
 from windlass.services.processing import Processing
 from windlass.services.registration import deploy_job
 from windlass.services.retention import Retention
@@ -109,6 +110,7 @@ class Worker:
             "audit": self.seal_audit,
             "metering": self.metering.step,
             "erasures": self._polled(Erasing(self.deps, self.processing.processor).step),
+            "data keys": KeyRotation(self.deps).step,
             "deletions": self._polled(CascadeContinuation(self.deps).step),
         }
         triggers: dict[str, Collection[type[BaseModel]]] = {

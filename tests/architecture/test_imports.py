@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "windlass.database_settings": BASE | {"pydantic_settings"},
     "windlass.cluster_settings": BASE | {"pydantic_settings"},
     "windlass.db": BASE | {"alembic", "psycopg", "sqlalchemy", "sqlmodel"},
+    "windlass.encryption_settings": BASE | {"pydantic_settings"},
     "windlass.examples": BASE | {"yaml"},
     "windlass.kube": BASE | {"kubernetes", "orjson", "urllib3", "yaml"},
     "windlass.orchestration": BASE | {"psutil"},
@@ -46,7 +47,7 @@ MAY_IMPORT = {
     "windlass.sdk": BASE | {"httpx2", "platformdirs", "yaml"},
     "windlass.serving": BASE | {"httpx2", "psutil"},
     "windlass.settings": BASE | {"pydantic_settings"},
-    "windlass.storage": BASE | {"boto3", "botocore", "httpx2"},
+    "windlass.storage": BASE | {"boto3", "botocore", "cryptography", "httpx2"},
     "windlass.telemetry": BASE,
     "windlass_api": BASE
     | {"anyio", "fastapi", "h11", "httpx2", "orjson", "prometheus_client", "psutil", "pydantic_settings", "starlette"}

@@ -14,6 +14,7 @@ from tests.contracts.folder_transfer import FolderTransferContract, TransferDriv
 from tests.factories.processes import is_killed_at
 from tests.factories.s3_server import S3Server
 from tests.factories.transfer_server import TransferServer
+from tests.fakes.encryption import FixedDataKeys
 
 from windlass.domain.errors import InvalidError
 from windlass.ports import FolderTransfer, ObjectStore
@@ -96,6 +97,17 @@ class TestPresignedTransfer(FolderTransferContract):
         for name in ("work", "home"):
             (tmp_path / name).mkdir()
         server = TransferServer(tmp_path / "home", s3_server)
+        yield BucketDriver(tmp_path / "work", server)
+        server.close()
+
+
+@pytest.mark.s3
+class TestEncryptedPresignedTransfer(FolderTransferContract):
+    @pytest.fixture
+    def driver(self, tmp_path: Path, s3_server: S3Server) -> Iterator[TransferDriver]:
+        for name in ("work", "home"):
+            (tmp_path / name).mkdir()
+        server = TransferServer(tmp_path / "home", s3_server, data_keys=FixedDataKeys())
         yield BucketDriver(tmp_path / "work", server)
         server.close()
 

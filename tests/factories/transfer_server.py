@@ -1,15 +1,17 @@
 """The real control plane over HTTP with a real S3 bucket, for processes that transfer files."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 from tests.factories.http_servers import serve
 from tests.factories.s3_server import SMALL_PARTS, S3Server, signer
+from tests.fakes.encryption import LateDataKeys
 from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.domain.transfers import TransferGrant
+from windlass.ports import DataKeys, MasterKeys
 from windlass.runtime.transfers import TransferClient
 from windlass.services.transfer_tokens import TransferTokens
 from windlass.storage.presigned_transfer import PresignedTransfer
@@ -26,18 +28,24 @@ class TransferServer:
     url_seconds: int = 3600
     public: bool = False
     part_bytes: int = SMALL_PARTS
+    data_keys: DataKeys | None = None
+    """The keys of the store; None: those of the projects, if there are master keys."""
+    masters: MasterKeys | None = None
     store: S3ObjectStore = field(init=False)
     harness: ControlPlaneHarness = field(init=False)
     _served: ExitStack = field(default_factory=ExitStack, init=False)
     _port: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.store = self.s3.new_store()
+        late = LateDataKeys()
+        self.store = replace(self.s3.new_store(), data_keys=self.data_keys or late)
         self.harness = ControlPlaneHarness(
             self.home,
             object_store=self.store,
             signer=signer(self.store, public=self.public, seconds=self.url_seconds, part_bytes=self.part_bytes),
+            masters=self.masters,
         )
+        late.keys = self.harness.data_keys
         self.restore()
 
     @property

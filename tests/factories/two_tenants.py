@@ -21,6 +21,7 @@ from tests.integration.api.stored_runs import LOG, checkpoint, event, metric
 from windlass.db.row_security import TENANT_TABLES
 from windlass.db.session import SqlDatabase
 from windlass.domain.budgets import BudgetAlert
+from windlass.domain.encryption import DataKey
 from windlass.domain.erasures import Erasure, ErasureDescendant, ErasureState, SearchedVersion
 from windlass.domain.projects import Member, Role, SubjectKind
 from windlass.domain.records import CascadeDeletion
@@ -161,11 +162,13 @@ def _add_usage(harness: ControlPlaneHarness, tenant: Tenant) -> None:
 
 
 def _add_deletions(harness: ControlPlaneHarness, tenant: Tenant) -> str:
-    """Store a deletion that waits, and an erasure with a certificate; return the id of the erasure."""
+    """Store a data key, a deletion that waits, and an erasure with a certificate; return the id of the erasure."""
     name, now = tenant.name, harness.clock.now()
     with harness.database.write() as uow:
         repos = uow.project(tenant.uid)
         [version] = repos.dataset_versions.all()
+        key = DataKey(project=tenant.uid, master_key="master", wrapped=f"{name} key", created_at=now)
+        repos.data_keys.add(key)
         repos.cascade_deletions.add(
             CascadeDeletion(
                 id=harness.deps.new_id("del"),

@@ -30,10 +30,11 @@ from windlass.domain.projects import PlatformRole, Pool, Principal, StoredQuota
 from windlass.domain.specs import Task
 from windlass.orchestration.data_process import EmbeddedDataProcessor
 from windlass.orchestration.run_folders import LocalRunFolders
-from windlass.ports import DataProcessor, IdentityProvider, ObjectStore, UrlSigner
+from windlass.ports import DataProcessor, IdentityProvider, MasterKeys, ObjectStore, UrlSigner
 from windlass.runtime.context import RunLocations
 from windlass.services.base import Caller
 from windlass.services.cluster_sync import ClusterSync
+from windlass.services.data_keys import ProjectKeys
 from windlass.services.keys import Keys
 from windlass.services.projects import Projects
 from windlass.services.rollouts import Rollouts
@@ -80,6 +81,8 @@ class ControlPlaneHarness:
     object_store: ObjectStore | None = None
     """The object store; a local folder by default."""
     signer: UrlSigner | None = None
+    masters: MasterKeys | None = None
+    """The master keys; None: no project is encrypted."""
     identity: IdentityProvider | None = None
     sign_in: SignInPolicy = field(default_factory=SignInPolicy)
     cluster: MemoryView | None = None
@@ -100,6 +103,7 @@ class ControlPlaneHarness:
         self.database = SqlDatabase(self.engine, self.clock)
         self.store_folder = self.home / "store"
         self.store = self.object_store or LocalObjectStore(self.store_folder, min_free_bytes=1)
+        self.data_keys = ProjectKeys(self.database, self.masters, self.clock) if self.masters is not None else None
         hasher = SecretHasher(b"only for tests")
         cluster_ports, training, serving = None, None, None
         if self.cluster:
@@ -125,6 +129,7 @@ class ControlPlaneHarness:
             processor=self.processor or EmbeddedDataProcessor(self.home / "data"),
             importer=self.importer,
             signer=self.signer,
+            data_keys=self.data_keys,
             training=training,
             serving=serving,
             cluster=cluster_ports,

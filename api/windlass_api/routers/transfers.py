@@ -111,4 +111,5 @@ _OPERATIONS: dict[str, Callable[..., object]] = {
 }
 for _prefix in (TRANSFERS_PATH, f"{RUNS_PATH}/{{run}}/transfers"):
     for _operation, _route in _OPERATIONS.items():
-        router.add_api_route(f"{_prefix}:{_operation}", _route, methods=["POST"])
+        # without defaults, since pods of an earlier version refuse fields that they do not know
+        router.add_api_route(f"{_prefix}:{_operation}", _route, methods=["POST"], response_model_exclude_defaults=True)

@@ -235,11 +235,19 @@ annotations:
 {{- if and (eq .Values.pipelines.backend "kfp") (not .Values.pipelines.kfp.multiUser) }}true{{ end }}
 {{- end }}
 
+{{- /* Whether a component has the master keys: it encrypts and decrypts files of projects. */}}
+{{- define "windlass.hasMasterKeys" -}}
+{{- if and .root.Values.encryption.existingSecret (has .component (list "api" "worker")) }}true{{ end }}
+{{- end }}
+
 {{- /* Environment of the API and the worker: dict "root" $ "component" "api". */}}
 {{- define "windlass.controlPlaneEnv" -}}
 {{ include "windlass.databaseEnv" . }}
 {{ include "windlass.objectStoreEnv" .root }}
 {{ include "windlass.secretsEnv" .root }}
+{{- if include "windlass.hasMasterKeys" . }}
+- {name: WINDLASS_ENCRYPTION_MASTER_KEYS_FILE, value: /var/run/secrets/windlass/master-keys/master-keys}
+{{- end }}
 {{ include "windlass.clusterEnv" .root }}
 {{- end }}
 
@@ -251,6 +259,9 @@ volumeMounts:
   - {name: tmp, mountPath: /tmp}
   {{- if .root.Values.caBundle.configMap }}
   - {name: ca-bundle, mountPath: /etc/windlass/ca, readOnly: true}
+  {{- end }}
+  {{- if include "windlass.hasMasterKeys" . }}
+  - {name: master-keys, mountPath: /var/run/secrets/windlass/master-keys, readOnly: true}
   {{- end }}
   {{- if include "windlass.hasPipelinesToken" . }}
   - {name: pipelines-token, mountPath: /var/run/secrets/kubeflow/pipelines, readOnly: true}
@@ -267,6 +278,12 @@ volumes:
       name: {{ .configMap }}
       items: [{key: {{ .key }}, path: ca.crt}]
   {{- end }}{{- end }}
+  {{- if include "windlass.hasMasterKeys" . }}
+  - name: master-keys
+    secret:
+      secretName: {{ .root.Values.encryption.existingSecret }}
+      items: [{key: {{ .root.Values.encryption.existingSecretKey }}, path: master-keys}]
+  {{- end }}
   {{- if include "windlass.hasPipelinesToken" . }}
   - name: pipelines-token
     projected:

@@ -1,4 +1,4 @@
-"""Tables of cascading deletions and erasures."""
+"""Tables of data keys, cascading deletions and erasures."""
 
 from datetime import datetime
 from typing import Any
@@ -7,6 +7,15 @@ from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from windlass.db.columns import instant, json_value, key
+
+
+class DataKeyTable(SQLModel, table=True):
+    __tablename__ = "data_key"
+    project: str = Field(primary_key=True, foreign_key="project.id", ondelete="CASCADE")
+    master_key: str = Field(index=True)
+    wrapped: str
+    created_at: datetime = instant()
+    version: int
 
 
 class CascadeDeletionTable(SQLModel, table=True):

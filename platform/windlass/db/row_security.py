@@ -62,6 +62,7 @@ TENANT_TABLES: Final[Mapping[str, TableAccess]] = {
     "dataset": TableAccess(),
     "dataset_version": TableAccess(),
     "cascade_deletion": TableAccess(),
+    "data_key": TableAccess(_READ),
     "erasure": TableAccess(),
     # The next two have the queues and workloads of all projects, which a prediction needs; no reply contains them.
     "demand": TableAccess(_READ, rows="true"),

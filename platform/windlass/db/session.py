@@ -30,6 +30,7 @@ from windlass.domain.audit import AuditEntry
 from windlass.domain.budgets import BudgetAlert, ProjectBudget
 from windlass.domain.cluster_sync import ClusterSyncStatus, QueueQuota, QuotaChange, StoredDemand
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
+from windlass.domain.encryption import DataKey
 from windlass.domain.endpoints import Endpoint
 from windlass.domain.erasures import Erasure
 from windlass.domain.gpu_reservations import GpuReservation
@@ -127,6 +128,7 @@ class SqlAllProjectsData:
         self.idempotency_records: Repository[IdempotencyRecord, f.IdempotencyFilter] = rows(
             t.IdempotencyRecordTable, IdempotencyRecord, "idempotency record"
         )
+        self.data_keys: Repository[DataKey, f.DataKeyFilter] = rows(p.DataKeyTable, DataKey, "data key")
         self.cascade_deletions: Repository[CascadeDeletion, f.CascadeDeletionFilter] = rows(
             p.CascadeDeletionTable, CascadeDeletion, "deletion"
         )

@@ -50,6 +50,7 @@ _OF_PROJECT = tuple(
         m.BudgetTable,
         m.BudgetAlertTable,
         m.GpuReservationTable,
+        p.DataKeyTable,
         p.CascadeDeletionTable,
         p.ErasureTable,
     )

@@ -21,6 +21,12 @@ def project_prefix(project: str) -> str:
     return f"projects/{project}"
 
 
+def project_of(key: str) -> str | None:
+    """Return the project that a key belongs to, None for one of the platform."""
+    root, _, rest = key.partition("/")
+    return rest.partition("/")[0] if root == "projects" and rest else None
+
+
 BASE_MODELS = "base-models"
 """Prefix of all base models, which belong to no project."""
 

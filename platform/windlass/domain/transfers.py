@@ -41,6 +41,11 @@ class SignedGet(_Message):
 
     url: str
     bytes: int
+    """Length of the stored object."""
+    secret: str | None = Field(default=None, repr=False)
+    """Base64 of the key of an encrypted object, whose content is shorter than ``bytes``."""
+    name: str = ""
+    """Key of an encrypted object in the store, for errors."""
 
 
 class SignedPut(_Message):
@@ -131,6 +136,8 @@ class FileUploadReply(_Message):
     put: SignedPut | None = None
     upload: _UploadId | None = None
     part_bytes: int = 0
+    secret: str | None = Field(default=None, repr=False)
+    """Base64 of the key by which the file must be encrypted; None: it is sent as it is."""
 
     @property
     def stored(self) -> bool:

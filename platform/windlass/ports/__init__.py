@@ -13,6 +13,7 @@ from windlass.ports.backends import (
     TaskFailedError,
 )
 from windlass.ports.cluster import ClusterView, ProjectResources, WarmTrainers
+from windlass.ports.encryption import DataKeys, MasterKeys
 from windlass.ports.folder_transfer import FolderTransfer
 from windlass.ports.identity import DeviceClient, IdentityProvider
 from windlass.ports.launcher import Launcher, RunLostError, TrainerState, TrainerStatus
@@ -64,6 +65,7 @@ __all__ = [
     "Clock",
     "ClusterView",
     "CommitHook",
+    "DataKeys",
     "DataProcessor",
     "Database",
     "DeviceClient",
@@ -72,6 +74,7 @@ __all__ = [
     "JobTelemetryStore",
     "JoinableRay",
     "Launcher",
+    "MasterKeys",
     "ModelImporter",
     "ObjectStore",
     "Outbox",

@@ -285,6 +285,12 @@ class LineageFilter(TypedDict, total=False):
     object: AnyOf[str]
 
 
+class DataKeyFilter(TypedDict, total=False):
+    """Fields of data keys."""
+
+    master_key: AnyOf[str]
+
+
 class CascadeDeletionFilter(TypedDict, total=False):
     """Fields of cascading deletions."""
 

@@ -113,6 +113,18 @@ class UrlSigner(Protocol):
         """Whether clients outside of the cluster reach the store, so that they can send staging files to it."""
         ...
 
+    def secret(self, key: str) -> str | None:
+        """Return the key by which a writer must encrypt an object, in base64; None: it is stored in clear.
+
+        Raises:
+            NotFoundError, UnavailableError: as ``DataKeys.data_key``.
+        """
+        ...
+
+    def stored_length(self, key: str, size: int) -> int:
+        """Return the length of the stored object for a file of ``size`` bytes; an encrypted one is longer."""
+        ...
+
     def read(self, key: str, size: int) -> SignedGet:
         """Sign the GET of an object of ``size`` bytes; the store is not asked."""
         ...
@@ -126,7 +138,7 @@ class UrlSigner(Protocol):
         ...
 
     def write(self, key: str, entry: FileEntry) -> SignedPut:
-        """Sign the PUT of an object with exactly this length, which keeps ``entry``."""
+        """Sign the PUT of an object with exactly the stored length of ``entry``, which it keeps."""
         ...
 
     def entry(self, key: str) -> FileEntry | None:

@@ -12,6 +12,7 @@ from windlass.domain.audit import AuditEntry
 from windlass.domain.budgets import BudgetAlert, ProjectBudget
 from windlass.domain.cluster_sync import ClusterSyncStatus, QueueQuota, QuotaChange, StoredDemand
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
+from windlass.domain.encryption import DataKey
 from windlass.domain.endpoints import Endpoint
 from windlass.domain.erasures import Erasure
 from windlass.domain.gpu_reservations import GpuReservation
@@ -92,6 +93,7 @@ class ReadAllProjectsData(ReadUsageData, Protocol):
     endpoints: ReadRepository[Endpoint, f.EndpointFilter]
     lineage: ReadRepository[LineageEdge, f.LineageFilter]
     idempotency_records: ReadRepository[IdempotencyRecord, f.IdempotencyFilter]
+    data_keys: ReadRepository[DataKey, f.DataKeyFilter]
     cascade_deletions: ReadRepository[CascadeDeletion, f.CascadeDeletionFilter]
     erasures: ReadRepository[Erasure, f.ErasureFilter]
     telemetry: ReadJobTelemetryStore
@@ -128,6 +130,7 @@ class AllProjectsData(ReadAllProjectsData, Protocol):
     endpoints: Repository[Endpoint, f.EndpointFilter]
     lineage: Repository[LineageEdge, f.LineageFilter]
     idempotency_records: Repository[IdempotencyRecord, f.IdempotencyFilter]
+    data_keys: Repository[DataKey, f.DataKeyFilter]
     cascade_deletions: Repository[CascadeDeletion, f.CascadeDeletionFilter]
     erasures: Repository[Erasure, f.ErasureFilter]
     telemetry: JobTelemetryStore

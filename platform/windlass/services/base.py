@@ -14,6 +14,7 @@ from windlass.domain.projects import Principal
 from windlass.kit.lease import LeaseObserver
 from windlass.ports import Clock, Database, ObjectStore, ServingBackend, UnitOfWork, UrlSigner, WorkerDatabase
 from windlass.services.admission import Admission
+from windlass.services.data_keys import ProjectKeys
 from windlass.services.quota_backends import QuotaBackend
 from windlass.services.secrets import SecretHasher
 from windlass.services.upload_hashes import UploadHashes
@@ -38,6 +39,8 @@ class ServiceDependencies:
     """None without ``Capability.SERVING``."""
     signer: UrlSigner | None = None
     """Presigned requests; None where every process reads the store by path."""
+    data_keys: ProjectKeys | None = None
+    """The keys by which the store encrypts; None for a store that does not."""
     new_id: Callable[[str], str] = new_id
     upload_hashes: UploadHashes = field(default_factory=UploadHashes)
     leases: LeaseObserver = field(default_factory=LeaseObserver)

@@ -154,6 +154,8 @@ class ClusterSync:
             uow.projects, stored, [each.project for each in state.projects], _project_key, remove=False
         )
         for uid in set(observed) - known:
+            if self.deps.data_keys is not None:
+                self.deps.data_keys.create(uow, uid)
             record_audit(self.deps, uow, SYSTEM, "project.create", uid, names[uid], project=uid)
         changed |= sync_rows(repos.members, repos.members.all({"project": observed}), _members(state), _member_key)
         changed |= sync_rows(repos.quotas, repos.quotas.all({"project": observed}), _quotas(state), _quota_key)

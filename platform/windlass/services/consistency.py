@@ -105,6 +105,9 @@ class StoreCheck:
             except NotFoundError:
                 problems.append(_problem("missing", folder, name, "the file does not exist"))
                 continue
+            except ChecksumMismatchError as error:  # an encrypted file
+                problems.append(_problem("changed", folder, name, error.message))
+                continue
             if length != entry.bytes:
                 problems.append(_problem("changed", folder, name, f"it has {length} bytes, not {entry.bytes}"))
             elif digest != entry.sha256:

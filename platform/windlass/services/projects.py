@@ -58,6 +58,8 @@ class Projects(BaseService):
         )
         members = uow.project(project.id).members
         uow.projects.add(project)
+        if self.deps.data_keys is not None:
+            self.deps.data_keys.create(uow, project.id)
         members.add(Member(project=project.id, name=self.caller.principal.user, role=Role.ADMIN))
         self.audit(uow, "project.create", project.id, name, project.id, after=project)
         return project
@@ -149,7 +151,14 @@ def discard_project(uow: UnitOfWork, uid: str, now: datetime) -> None:
     for job in repos.jobs.all({"state": UNFINISHED_STATES}):
         uow.tombstones.mark(Tombstone(project=uid, job=job.id), now)
     uow.keys.delete({"project": uid})
-    for rows in (repos.members, repos.service_accounts, repos.quotas, repos.quota_changes, repos.endpoints):
+    for rows in (
+        repos.members,
+        repos.service_accounts,
+        repos.quotas,
+        repos.quota_changes,
+        repos.endpoints,
+        repos.data_keys,
+    ):
         rows.delete({})
     uow.tombstones.mark(Tombstone(project=uid), now)
 

@@ -113,10 +113,12 @@ class Transfers:
             return FileUploadReply()
         if stored is not None:
             raise ConflictError(f"{file.path} is stored with another content", hint="publish a new version elsewhere")
-        length = self.signer.part_length(entry.bytes)
-        if entry.bytes <= length:
-            return FileUploadReply(put=self.signer.write(key, entry))
-        return FileUploadReply(upload=self.signer.start_multipart(key, entry), part_bytes=length)
+        size, secret = self.signer.stored_length(key, entry.bytes), self.signer.secret(key)
+        length = self.signer.part_length(size)
+        if size <= length:
+            return FileUploadReply(put=self.signer.write(key, entry), secret=secret)
+        upload = self.signer.start_multipart(key, entry)
+        return FileUploadReply(upload=upload, part_bytes=length, secret=secret)
 
     def write_parts(self, uri: str, file: FolderFile, upload: str, numbers: tuple[int, ...]) -> tuple[SignedPut, ...]:
         """Return the requests for parts of a file."""

@@ -143,6 +143,8 @@ class Uploads(ProjectService):
     @property
     def takes_parts(self) -> bool:
         """Whether clients send the bytes of their files to the object store instead of to this server."""
+        if self.deps.data_keys is not None and self.deps.data_keys.encrypts(self.project):
+            return False  # clients have no key
         return self.deps.signer is not None and self.deps.signer.reaches_clients
 
     def sign_parts(self, upload_id: str, name: str) -> tuple[StagedPart, ...]:
@@ -153,8 +155,10 @@ class Uploads(ProjectService):
         """
         key, expected = self.target(upload_id, name)
         signer = self.deps.signer
-        if signer is None or not signer.reaches_clients:
-            raise ConflictError("clients do not reach the object store", hint="send the bytes to the url of the file")
+        if signer is None or not self.takes_parts:
+            raise ConflictError(
+                "clients do not write to the object store", hint="send the bytes to the url of the file"
+            )
         offsets = range(self.deps.store.size(key), expected.bytes, _PART_BYTES)[:_SIGNED_PARTS]
         lengths = [min(_PART_BYTES, expected.bytes - offset) for offset in offsets]
         return tuple(

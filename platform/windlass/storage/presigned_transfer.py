@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import httpx2
 
@@ -18,9 +20,11 @@ from windlass.kit.files import write_atomic
 from windlass.runtime.artifacts import seal
 from windlass.runtime.http import internal_client
 from windlass.runtime.transfers import RetryTimer, TransferClient
+from windlass.storage import sealing
 
 _SCHEME = "s3://"
 _OK, _CLIENT_ERROR = 200, 400
+_COPY_BYTES = 1 << 20
 
 
 class PresignedTransfer:
@@ -110,19 +114,38 @@ class _Session:
         timer = RetryTimer(self.api.retry_seconds)
         with path.open("wb") as stream:
             for number in range(len(parts)):
-                end = stream.tell() + parts[number].bytes
-                while (missing := end - stream.tell()) > 0:
-                    try:
-                        self._read(parts[number], parts[number].bytes - missing, stream)
-                    except ForbiddenError:
-                        timer.wait(UnavailableError("the object store refuses the presigned URLs"))
-                        parts = sign_again()
-                    except UnavailableError as error:
-                        if end - stream.tell() < missing:
-                            timer.progress()
-                        timer.wait(error)
-                    else:
-                        timer.progress()
+                if parts[number].secret is None:
+                    parts = self._download_part(parts, number, sign_again, stream, timer)
+                    continue
+                with _scratch_file(path) as sealed:
+                    parts = self._download_part(parts, number, sign_again, sealed, timer)
+                    sealed.seek(0)
+                    signed = parts[number]
+                    sealing.open_sealed(sealed, signed.name, _secret(signed.secret), signed.bytes, stream)
+
+    def _download_part(
+        self,
+        parts: Sequence[SignedGet],
+        number: int,
+        sign_again: Callable[[], Sequence[SignedGet]],
+        stream: BinaryIO,
+        timer: RetryTimer,
+    ) -> Sequence[SignedGet]:
+        """Append the stored bytes of a part to a file; return the parts, which may be signed again."""
+        end = stream.tell() + parts[number].bytes
+        while (missing := end - stream.tell()) > 0:
+            try:
+                self._read(parts[number], parts[number].bytes - missing, stream)
+            except ForbiddenError:
+                timer.wait(UnavailableError("the object store refuses the presigned URLs"))
+                parts = sign_again()
+            except UnavailableError as error:
+                if end - stream.tell() < missing:
+                    timer.progress()
+                timer.wait(error)
+            else:
+                timer.progress()
+        return parts
 
     def _read(self, signed: SignedGet, offset: int, stream: BinaryIO) -> None:
         """Append the rest of a part to the file; a part of it is kept when the connection is lost."""
@@ -150,7 +173,7 @@ class _Session:
             if plan.stored:
                 return
             try:
-                with source.open("rb") as stream:
+                with _stored_form(source, plan.secret) as stream:
                     if plan.put is not None:
                         self._put(stream.read(), plan.put, lambda: self._put_of(uri, file))
                     elif plan.upload is not None:
@@ -168,7 +191,7 @@ class _Session:
 
     def _send_parts(self, uri: str, file: FolderFile, upload: str, length: int, stream: BinaryIO) -> tuple[str, ...]:
         etags: list[str] = []
-        numbers = range(1, -(-file.entry.bytes // length) + 1)
+        numbers = range(1, -(-_length(stream) // length) + 1)
         for start in range(0, len(numbers), MAX_SIGNED_PARTS):
             batch = tuple(numbers[start : start + MAX_SIGNED_PARTS])
             for number, signed in zip(batch, self.api.write_parts(uri, file, upload, batch), strict=True):
@@ -197,6 +220,36 @@ class _Session:
                 signed = sign_again()
             except UnavailableError as error:
                 timer.wait(error)
+
+
+@contextmanager
+def _scratch_file(beside: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file without a name on the disk of another one."""
+    with tempfile.TemporaryFile(dir=beside.parent) as stream:
+        yield cast("BinaryIO", stream)
+
+
+@contextmanager
+def _stored_form(source: Path, secret: str | None) -> Iterator[BinaryIO]:
+    """Open a file as it is to be stored; all parts of an upload are of one encrypted copy."""
+    with source.open("rb") as plain:
+        if secret is None:
+            yield plain
+            return
+        with _scratch_file(source) as stream:
+            sealed = sealing.SealedSource(plain, _secret(secret))
+            while data := sealed.read(_COPY_BYTES):
+                stream.write(data)
+            stream.seek(0)
+            yield stream
+
+
+def _secret(text: str | None) -> bytes:
+    return base64.b64decode(text or "")
+
+
+def _length(stream: BinaryIO) -> int:
+    return os.fstat(stream.fileno()).st_size
 
 
 def _error(status: int) -> ForbiddenError | NotFoundError | ConflictError | UnavailableError:

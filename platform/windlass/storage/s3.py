@@ -13,7 +13,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from typing import Any, BinaryIO, cast
 
@@ -23,9 +23,12 @@ from windlass.domain.ids import new_id
 from windlass.domain.storage_layout import published_file_key
 from windlass.kit.backoff import Backoff
 from windlass.kit.numbers import count
+from windlass.ports import DataKeys
+from windlass.storage import sealing
 from windlass.storage.s3_client import S3Bucket, translated_errors
 from windlass.storage.staging import concurrent_append, longer_than_declared, wrong_offset
 
+_Secret = bytes
 IF_ABSENT = "*"
 """``If-None-Match`` of every write."""
 _PART_BYTES = 8 << 20
@@ -39,11 +42,15 @@ _BACKOFF = Backoff(0.2, 2.0)
 
 @dataclass(frozen=True)
 class FileSegment:
-    """An object that is a whole file, or a part of a staging file."""
+    """An object that is a whole file, or a part of a staging file.
+
+    ``bytes`` is the length of its content, ``secret`` the key of an encrypted one.
+    """
 
     key: str
     bytes: int
     etag: str
+    secret: _Secret | None = field(default=None, repr=False)
 
 
 def part_key(key: str, offset: int) -> str:
@@ -57,11 +64,22 @@ class S3ObjectStore:
 
     ``part_bytes``: longest part, which is in memory while it is sent. ``extending``: the bucket with fewer attempts for
     ``extend``, whose callers repeat it: while the store is away, their requests must not occupy all threads of the API.
+    ``data_keys``: the keys of encrypted objects; None: all are stored in clear.
     """
 
     bucket: S3Bucket
     part_bytes: int = _PART_BYTES
     extending: S3Bucket | None = None
+    data_keys: DataKeys | None = None
+
+    def secret(self, key: str) -> bytes | None:
+        """Return the key that encrypts an object, None if it is stored in clear. Raises as ``DataKeys.data_key``."""
+        data_key = self.data_keys.data_key(key) if self.data_keys is not None else None
+        return None if data_key is None else sealing.object_secret(data_key, key)
+
+    def _plain_length(self, key: str, stored: int) -> int:
+        is_sealed = self.data_keys is not None and self.data_keys.data_key(key) is not None
+        return sealing.plain_length(stored) if is_sealed else stored
 
     def uri(self, key: str) -> str:
         check_relative_path(key)
@@ -80,11 +98,26 @@ class S3ObjectStore:
 
     def put(self, key: str, source: BinaryIO) -> FileEntry:
         check_relative_path(key)
+        secret = self.secret(key)
+        if secret is not None:
+            hashed = _HashedSource(source)
+            self._put(key, sealing.SealedSource(hashed, secret))
+            return hashed.entry
+        return self._put(key, source)
+
+    def _put(self, key: str, source: sealing.ReadableBytes) -> FileEntry:
         first = _read(source, self.part_bytes)
         if len(first) == self.part_bytes:
             return self._put_in_parts(key, first, source)
         self._put_object(key, first)
         return FileEntry(bytes=len(first), sha256=hashlib.sha256(first).hexdigest())
+
+    def _put_content(self, key: str, data: bytes, bucket: S3Bucket | None = None) -> None:
+        """Store a short object, encrypted if its project is."""
+        secret = self.secret(key)
+        if secret is not None:
+            data = sealing.SealedSource(io.BytesIO(data), secret).read(sealing.sealed_length(len(data)))
+        self._put_object(key, data, bucket)
 
     def _put_object(self, key: str, data: bytes, bucket: S3Bucket | None = None) -> None:
         with translated_errors(key):
@@ -92,7 +125,7 @@ class S3ObjectStore:
                 Bucket=self.bucket.name, Key=key, Body=data, ContentMD5=_md5(data), IfNoneMatch=IF_ABSENT
             )
 
-    def _put_in_parts(self, key: str, first: bytes, source: BinaryIO) -> FileEntry:
+    def _put_in_parts(self, key: str, first: bytes, source: sealing.ReadableBytes) -> FileEntry:
         client, target = self.bucket.client, {"Bucket": self.bucket.name, "Key": key}
         digest, size, parts = hashlib.sha256(), 0, []
         with translated_errors(key):
@@ -125,7 +158,7 @@ class S3ObjectStore:
                 raise longer_than_declared(limit)
             part = part_key(key, total)
             try:
-                self._put_object(part, data)
+                self._put_content(part, data)
             except ConflictError as error:
                 raise concurrent_append() from error
             written.append(part)
@@ -134,7 +167,7 @@ class S3ObjectStore:
 
     def extend(self, key: str, data: bytes) -> tuple[str, int]:
         piece = f"{key}/{new_id('log')}"
-        self._put_object(piece, data, self.extending)
+        self._put_content(piece, data, self.extending)
         return piece, 0
 
     def open(self, key: str) -> BinaryIO:
@@ -149,15 +182,18 @@ class S3ObjectStore:
         check_relative_path(key)
         with suppress(NotFoundError), translated_errors(key):
             head = self.bucket.client.head_object(Bucket=self.bucket.name, Key=key)
-            return [FileSegment(key, head["ContentLength"], head["ETag"])]
+            return [self._segment(key, head["ContentLength"], head["ETag"])]
         segments, end = [], 0
         for item in self._list(f"{key}/{_PART_PREFIX}"):
             if item["Key"] == part_key(key, end):
-                segments.append(FileSegment(item["Key"], item["Size"], item["ETag"]))
-                end += item["Size"]
+                segments.append(self._segment(item["Key"], item["Size"], item["ETag"]))
+                end += segments[-1].bytes
         if not segments:
             raise NotFoundError(f"no object {key}")
         return segments
+
+    def _segment(self, key: str, stored: int, etag: str) -> FileSegment:
+        return FileSegment(key, self._plain_length(key, stored), etag, self.secret(key))
 
     def size(self, key: str) -> int:
         try:
@@ -172,7 +208,7 @@ class S3ObjectStore:
         return published_file_key(folder, digest, path)
 
     def total_bytes(self, prefix: str) -> int:
-        return sum(item["Size"] for item in self._list(f"{prefix}/"))
+        return sum(self._plain_length(item["Key"], item["Size"]) for item in self._list(f"{prefix}/"))
 
     def keys(self, prefix: str) -> Iterator[str]:
         check_relative_path(prefix)
@@ -226,6 +262,23 @@ class S3ObjectStore:
                 yield from (item for item in page.get("Contents", []) if not item["Key"].endswith("/"))
 
 
+class _HashedSource:
+    """A stream that keeps length and SHA-256 of what was read of it."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source, self._digest, self._length = source, hashlib.sha256(), 0
+
+    @property
+    def entry(self) -> FileEntry:
+        return FileEntry(bytes=self._length, sha256=self._digest.hexdigest())
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        self._digest.update(data)
+        self._length += len(data)
+        return data
+
+
 class _Reader(io.RawIOBase):
     """A seekable stream over segments, read in ranges that grow while the reading is sequential."""
 
@@ -234,6 +287,7 @@ class _Reader(io.RawIOBase):
         self._ends = list(accumulate(segment.bytes for segment in segments))
         self._position = self._start = 0
         self._window, self._length = b"", _FIRST_WINDOW
+        self._openers: dict[int, sealing.ChunkOpener] = {}
 
     def readable(self) -> bool:
         return True
@@ -267,8 +321,21 @@ class _Reader(io.RawIOBase):
         index = bisect_right(self._ends, self._position)
         segment = self._segments[index]
         begin = self._position - (self._ends[index] - segment.bytes)
-        self._window = self._get(segment, begin, min(begin + self._length, segment.bytes))
-        self._start = self._position
+        end = min(begin + self._length, segment.bytes)
+        if segment.secret is None:
+            self._window, self._start = self._get(segment, begin, end), self._position
+            return
+        first = begin // sealing.CHUNK_BYTES
+        sealed = self._get(segment, *sealing.sealed_range(begin, end, segment.bytes))
+        self._window = self._opener(index, segment.secret).open(first, sealed)
+        self._start = self._position - (begin - first * sealing.CHUNK_BYTES)
+
+    def _opener(self, index: int, secret: bytes) -> sealing.ChunkOpener:
+        if index not in self._openers:
+            segment = self._segments[index]
+            header = self._get(segment, 0, sealing.HEADER_BYTES)
+            self._openers[index] = sealing.ChunkOpener(segment.key, secret, header, segment.bytes)
+        return self._openers[index]
 
     def _get(self, segment: FileSegment, begin: int, end: int) -> bytes:
         """Read a range, again when the connection is lost in the middle of it: botocore only repeats requests."""
@@ -291,7 +358,7 @@ class _Reader(io.RawIOBase):
             time.sleep(_BACKOFF.delay(failures))
 
 
-def _read(source: BinaryIO, length: int) -> bytes:
+def _read(source: sealing.ReadableBytes, length: int) -> bytes:
     """Return the next ``length`` bytes, fewer only at the end of the stream."""
     data = bytearray()
     while len(data) < length and (chunk := source.read(length - len(data))):
@@ -299,7 +366,7 @@ def _read(source: BinaryIO, length: int) -> bytes:
     return bytes(data)
 
 
-def _chunks(source: BinaryIO, length: int) -> Iterator[bytes]:
+def _chunks(source: sealing.ReadableBytes, length: int) -> Iterator[bytes]:
     while data := _read(source, length):
         yield data
 

@@ -1,5 +1,6 @@
 """Presigned requests for the objects of an S3 bucket, signature version 4 in the query."""
 
+import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from windlass.domain.artifacts import FileEntry
 from windlass.domain.errors import NotFoundError, TooLargeError
 from windlass.domain.transfers import MAX_FILE_BYTES, MAX_PARTS, SignedGet, SignedPut
 from windlass.kit import numbers
+from windlass.storage import sealing
 from windlass.storage.s3 import IF_ABSENT, S3ObjectStore, part_key
 from windlass.storage.s3_client import S3Bucket, translated_errors
 
@@ -39,10 +41,21 @@ class S3UrlSigner:
         return self.public is not None
 
     def read(self, key: str, size: int) -> SignedGet:
-        return SignedGet(url=self._sign(self.store.bucket, "get_object", key), bytes=size)
+        url = self._sign(self.store.bucket, "get_object", key)
+        secret = self.secret(key)
+        if secret is None:
+            return SignedGet(url=url, bytes=size)
+        return SignedGet(url=url, bytes=sealing.sealed_length(size), secret=secret, name=key)
 
     def read_file(self, key: str) -> tuple[SignedGet, ...]:
         return tuple(self.read(segment.key, segment.bytes) for segment in self.store.segments(key))
+
+    def secret(self, key: str) -> str | None:
+        secret = self.store.secret(key)
+        return None if secret is None else base64.b64encode(secret).decode()
+
+    def stored_length(self, key: str, size: int) -> int:
+        return size if self.store.secret(key) is None else sealing.sealed_length(size)
 
     def write(self, key: str, entry: FileEntry) -> SignedPut:
         url = self._sign(
@@ -50,7 +63,7 @@ class S3UrlSigner:
             "put_object",
             key,
             IfNoneMatch=IF_ABSENT,
-            ContentLength=entry.bytes,
+            ContentLength=self.stored_length(key, entry.bytes),
             Metadata={_SHA256: entry.sha256},
         )
         return SignedPut(url=url, headers={"if-none-match": IF_ABSENT, f"x-amz-meta-{_SHA256}": entry.sha256})
@@ -62,7 +75,10 @@ class S3UrlSigner:
         except NotFoundError:
             return None
         sha256 = head["Metadata"].get(_SHA256, "0" * 64)  # an object of another writer matches no declaration
-        return FileEntry(bytes=head["ContentLength"], sha256=sha256)
+        stored = head["ContentLength"]
+        return FileEntry(
+            bytes=stored if self.store.secret(key) is None else sealing.plain_length(stored), sha256=sha256
+        )
 
     def start_multipart(self, key: str, entry: FileEntry) -> str:
         with translated_errors(key):

@@ -1,5 +1,6 @@
 """Row security of PostgreSQL holds where the code of the API fails (docs/adr/0061)."""
 
+import base64
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +27,10 @@ from windlass.db.row_security import GLOBAL_TABLES, TENANT_TABLES, bypass_proble
 from windlass.db.session import SqlDatabase
 from windlass.domain.checks import CheckState
 from windlass.domain.errors import InvalidError, NotFoundError
-from windlass.domain.projects import Role
+from windlass.domain.projects import Project, Role
 from windlass.ports import BackendState
+from windlass.services.data_keys import ProjectKeys
+from windlass.storage.master_keys import FileMasterKeys
 from windlass_api.app import create_app
 
 pytestmark = pytest.mark.database("postgresql")
@@ -129,6 +132,7 @@ def test_a_repository_without_its_filter_reads_no_row_of_another_tenant(
         assert ours.erasures.find({"id": theirs["erasure"]}) is None
         assert {each.project for each in ours.erasures.all()} == {platform.ours.uid}
         assert {each.project for each in ours.cascade_deletions.all()} == {platform.ours.uid}
+        assert {each.project for each in ours.data_keys.all()} == {platform.ours.uid}
 
 
 @pytest.mark.usefixtures("without_filter")
@@ -199,6 +203,22 @@ def test_the_role_of_the_api_deletes_by_lineage_and_erases_in_its_project_only(p
     assert platform.rows_of(platform.theirs) == before
 
 
+def test_the_role_of_the_api_reads_the_data_key_of_each_project_that_it_serves(
+    platform: TwoTenants, database: SqlDatabase, tmp_path: Path
+) -> None:
+    path = tmp_path / "master-keys"
+    path.write_text(f"k1:{base64.b64encode(b'm' * 32).decode()}")
+    keys = ProjectKeys(database, FileMasterKeys.read(path), platform.harness.clock)
+    with platform.harness.database.write() as uow:
+        for name in ("sealed", "clear"):
+            uow.projects.add(Project(id=f"prj_{name}", name=name, created_at=platform.harness.clock.now()))
+        keys.create(uow, "prj_sealed")
+    assert len(keys.data_key("projects/prj_sealed/x") or b"") == 32
+    assert keys.data_key("projects/prj_clear/x") is None
+    with pytest.raises(NotFoundError):
+        keys.data_key("projects/prj_none/x")
+
+
 def test_the_role_of_the_api_cannot_turn_row_security_off(api: Engine) -> None:
     statements = (
         "ALTER TABLE job DISABLE ROW LEVEL SECURITY",
@@ -209,6 +229,8 @@ def test_the_role_of_the_api_cannot_turn_row_security_off(api: Engine) -> None:
         "UPDATE audit SET actor = 'nobody'",
         "DELETE FROM audit",
         "UPDATE project SET name = 'mine'",
+        "UPDATE data_key SET wrapped = 'mine'",
+        "DELETE FROM data_key",
         "SELECT * FROM admission_sequence",
     )
     for statement in statements:
