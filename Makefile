@@ -11,6 +11,9 @@ export WINDLASS_HOME
 # Set in many images and shells, but servers, trainers and tests are many short processes that need the bytecode cache.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Node of tests/factories/node.py, on machines without another one.
+export PATH := $(CURDIR)/.cache/node/bin:$(PATH)
+
 BIN := .venv/bin
 SOURCES := platform api operators pipelines tests docs
 TESTS ?=
@@ -48,14 +51,16 @@ test: lint types contracts pytest ## Everything that CI runs except the cluster 
 IN_PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
 # Coverage takes 20 % more time, so only `make coverage` measures it.
-pytest: dev ## Only the tests, without the cluster tests: make pytest TESTS='tests/unit -k quota'; INSTALL=1 adds PostgreSQL and Chromium
+pytest: dev ## Only the tests, without the cluster tests: make pytest TESTS='tests/unit -k quota'; INSTALL=1 adds PostgreSQL, Chromium and Node
 	@$(if $(CI)$(INSTALL),$(BIN)/python -m tests.factories.postgres_server)
 	@$(if $(CI)$(INSTALL),$(BIN)/python -m tests.factories.browser)
+	@$(if $(CI)$(INSTALL),$(BIN)/python -m tests.factories.node)
 	@$(BIN)/pytest $(IN_PARALLEL) -m 'not cluster and not s3' --durations=20 $(TESTS)
 
 lint: dev ## ruff: rules and format; with Node also tsc and eslint of the console
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(if $(CI)$(INSTALL),$(BIN)/python -m tests.factories.node)
 	@if command -v npm >/dev/null; then $(BIN)/python api/console/build.py --check; else echo "not checked: the console, which needs Node"; fi
 
 types: dev ## mypy --strict
@@ -128,7 +133,8 @@ cluster-down: dev ## Stop the test cluster
 ##@ Release
 
 .PHONY: console wheel images
-console: setup ## Build the web console, which `windlass up` serves (Node 20.19 or newer)
+console: setup ## Build the web console, which `windlass up` serves (Node 20.19 or newer; INSTALL=1 adds it)
+	@$(if $(CI)$(INSTALL),$(BIN)/python -m tests.factories.node)
 	@$(BIN)/python api/console/build.py
 
 wheel: dev console ## Build the wheel, with the console, into dist/
@@ -199,6 +205,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 INSTALL_TOOLS = requirements/bootstrap.in requirements/build.in
 lock: dev ## Resolve pyproject.toml into requirements/*.txt; UPGRADE=1 takes newer versions
 	@$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
+	@$(COMPILE) requirements/node.in -o requirements/node.txt
 	@$(COMPILE) pyproject.toml $(INSTALL_TOOLS) --extra embedded --extra operators --group dev -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml $(INSTALL_TOOLS) --extra embedded -c requirements/dev.txt -o requirements/embedded.txt
 	@$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/base.txt

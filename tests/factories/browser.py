@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from tests.factories.node import is_installed
 
 REPOSITORY = Path(__file__).parent.parent.parent
 _SOURCE = REPOSITORY / "api" / "console"
@@ -33,8 +34,8 @@ def browser_path() -> str:
 @cache
 def build_console() -> None:
     """Build the console; a test is skipped without Node."""
-    if shutil.which("npm") is None:
-        pytest.skip("this test needs Node 20.19 or newer")
+    if not is_installed():
+        pytest.skip("this test needs Node 20.19 or newer: INSTALL=1")
     subprocess.run([sys.executable, str(_SOURCE / "build.py"), "--modules"], check=True, cwd=REPOSITORY)
 
 
@@ -44,10 +45,7 @@ def axe() -> str:
 
 
 def install() -> None:
-    """Install Debian's package of the browser unless it is there; for ``make pytest INSTALL=1`` and CI.
-
-    Node is not installed: that of Debian 12 is too old.
-    """
+    """Install Debian's package of the browser unless it is there; for ``make pytest INSTALL=1`` and CI."""
     if installed_browser() is None:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for arguments in (["update"], ["install", "--yes", "--no-install-recommends", "chromium", "fonts-dejavu-core"]):
