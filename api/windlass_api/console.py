@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FOLDER = Path(__file__).parent / "static"
 """The built console; git ignores it, the wheel and the image contain it."""
-_PAGE = re.compile(r"/(?:(?:projects|quota|sign-in)(?:/.*)?)?")
+_PAGE = re.compile(r"/(?:(?:audit|keys|projects|quota|sign-in)(?:/.*)?)?")
 """The paths that the page handles."""
 _NONCE = b"__STYLE_NONCE__"
 """The place in the page for the nonce of the style elements that its library creates."""
@@ -131,6 +131,7 @@ def content_security_policy(nonce: str) -> str:
             "script-src 'self'",
             f"style-src 'self' 'nonce-{nonce}'",
             "connect-src 'self'",
+            "frame-src 'self'",
             "img-src 'self' data:",
             "base-uri 'none'",
             "form-action 'self'",

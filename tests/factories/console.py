@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from tests.factories.browser import ARTIFACTS, axe
 from tests.factories.live_endpoints import add_live_endpoint
 from tests.fakes.harness import ADMIN, ControlPlaneHarness
@@ -48,6 +48,9 @@ class ConsoleData:
             harness.client.put(f"/v1/projects/ours/members/{user}", json={"role": role})
         self.viewer_key = Keys(harness.deps, ADMIN).create("vera")[1]
         self.editor_key = Keys(harness.deps, ADMIN).create("eddy")[1]
+        Keys(harness.deps, ADMIN).create("admin", name=CANARY)
+        account = {"name": "bot", "role": "viewer", "description": CANARY}
+        harness.client.post("/v1/projects/ours/service-accounts", json=account).raise_for_status()
         self._add_jobs()
         add_live_endpoint(harness, self.project, "texts", Task.TEXT_CLASSIFICATION)
         harness.serving.base_url = self.model.url
@@ -134,7 +137,7 @@ class Console:
         """Open a page and wait until it shows its content."""
         self.page.goto(self.url + path)
         self.page.locator("h1").first.wait_for()
-        self.page.get_by_role("status").filter(has_text="Loading").wait_for(state="detached")
+        expect(self.page.get_by_role("status").filter(has_text="Loading")).to_have_count(0)
 
     def require_safe(self) -> None:
         """Require that no text of a user ran as a script, and that the page violated no rule."""
@@ -150,14 +153,13 @@ class Console:
     def picture(self, name: str) -> None:
         """Store a screenshot of the whole page."""
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
+        self.page.evaluate("window.scrollTo(0, 0)")
         self.page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
 
 
 @contextmanager
-def open_console(
-    browser: Browser, data: ConsoleData, key: str = "", *, phone: bool = False, dark: bool = False
-) -> Iterator[Console]:
-    """Open a window, signed in with a key if there is one."""
+def open_window(browser: Browser, url: str, *, phone: bool = False, dark: bool = False) -> Iterator[Console]:
+    """Open a window without a session."""
     context = browser.new_context(
         viewport=PHONE if phone else WIDE,  # type: ignore[arg-type]  # a dictionary with these keys
         color_scheme="dark" if dark else "light",
@@ -176,9 +178,18 @@ def open_console(
     page.on("console", on_message)
     page.on("pageerror", lambda error: errors.append(str(error)))
     try:
-        if key:
-            reply = context.request.post(f"{data.url}/v1/auth/browser-sessions", data={"key": key})
-            assert reply.status == 201, reply.text()
-        yield Console(page, data.url, errors)
+        yield Console(page, url, errors)
     finally:
         context.close()
+
+
+@contextmanager
+def open_console(
+    browser: Browser, data: ConsoleData, key: str = "", *, phone: bool = False, dark: bool = False
+) -> Iterator[Console]:
+    """Open a window, signed in with a key if there is one."""
+    with open_window(browser, data.url, phone=phone, dark=dark) as console:
+        if key:
+            reply = console.page.context.request.post(f"{data.url}/v1/auth/browser-sessions", data={"key": key})
+            assert reply.status == 201, reply.text()
+        yield console

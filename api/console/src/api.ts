@@ -78,7 +78,9 @@ export async function unwrap<T>(answer: Promise<Answer<T>>): Promise<T> {
   const { data, error, response } = await answer;
   if (response.ok) return data as T;
   if (isProblem(error)) {
-    const fields = (error.errors ?? []).map((each) => `${each.pointer}: ${each.detail}`).join("; ");
+    // The detail of a single field repeats it.
+    const named = (error.errors ?? []).filter((each) => !error.detail.includes(each.detail));
+    const fields = named.map((each) => `${each.pointer}: ${each.detail}`).join("; ");
     const message = fields === "" ? error.detail : `${error.detail}: ${fields}`;
     throw new ApiError(message, response.status, error.hint, error.request_id);
   }

@@ -1,4 +1,4 @@
-/** Curves of a job's metrics. Drag to zoom, double-click to see all. */
+/** Curves of metrics. Drag to zoom, double-click to see all. */
 
 import { useComputedColorScheme } from "@mantine/core";
 import { useEffect, useRef } from "react";
@@ -7,12 +7,28 @@ import "uplot/dist/uPlot.min.css";
 import { metric } from "./format";
 
 const HEIGHT = 180;
+/** For light and for dark: with a contrast of 3 to the ground, and different for the colour-blind. */
+const LINES: [string, string][] = [
+  ["#1864ab", "#74c0fc"],
+  ["#c2410c", "#ffa94d"],
+  ["#2b8a3e", "#8ce99a"],
+  ["#9c36b5", "#e599f7"],
+  ["#7a5200", "#ffd43b"],
+  ["#0b7285", "#66d9e8"],
+  ["#a61e4d", "#faa2c1"],
+  ["#495057", "#ced4da"],
+];
 
 export interface Series {
   name: string;
   steps: number[];
   values: (number | null)[];
 }
+
+/** A curve among others; its name says whose it is. */
+export type NamedSeries = Series;
+
+type Column = (number | null | undefined)[];
 
 /** Exponential moving average without the bias of its start; `weight` 0 changes nothing. */
 export function smoothed(values: (number | null)[], weight: number): (number | null)[] {
@@ -26,17 +42,44 @@ export function smoothed(values: (number | null)[], weight: number): (number | n
   });
 }
 
-export function Curve({ series, weight }: { series: Series; weight: number }) {
+/** The columns of a plot: the steps of all series, then the raw and the smoothed values of each. */
+function columns(series: Series[], weight: number): [number[], ...Column[]] {
+  const tables = series.map((each) => {
+    const raw: [number[], ...Column[]] = [each.steps, weight > 0 ? each.values : each.values.map(() => undefined), smoothed(each.values, weight)];
+    return raw;
+  });
+  if (tables.length === 0) return [[]];
+  // Between the points of one series there are steps of the others: undefined is no gap, null is one.
+  return UPlot.join(tables) as unknown as [number[], ...Column[]];
+}
+
+function colour(index: number, dark: boolean): string {
+  const pair = LINES[index % LINES.length] as [string, string];
+  return pair[dark ? 1 : 0];
+}
+
+interface CurveProps {
+  name: string;
+  /** At least one; their number does not change. */
+  series: Series[];
+  weight: number;
+}
+
+export function Curve({ name, series, weight }: CurveProps) {
   const element = useRef<HTMLDivElement>(null);
   const plot = useRef<UPlot | null>(null);
   const dark = useComputedColorScheme("light") === "dark";
+  const size = series.length;
 
   useEffect(() => {
     const target = element.current;
     if (!target) return;
     const ink = dark ? "#c9c9c9" : "#495057";
     const axis = { stroke: ink, grid: { stroke: dark ? "#373a40" : "#e9ecef", width: 1 }, ticks: { show: false } };
-    const line = dark ? "#74c0fc" : "#1864ab";
+    const lines = Array.from({ length: size }, (_, index) => [
+      { label: "raw", stroke: `${colour(index, dark)}55`, width: 1, points: { show: false }, spanGaps: false },
+      { label: "smoothed", stroke: colour(index, dark), width: 2, points: { show: size === 1 ? undefined : false } },
+    ]).flat();
     const created = new UPlot(
       {
         width: target.clientWidth,
@@ -45,13 +88,9 @@ export function Curve({ series, weight }: { series: Series; weight: number }) {
         legend: { show: false },
         cursor: { y: false },
         axes: [{ ...axis, size: 30 }, { ...axis, size: 56, values: (_, ticks) => ticks.map(metric) }],
-        series: [
-          { label: "step" },
-          { label: "raw", stroke: `${line}55`, width: 1, points: { show: false } },
-          { label: "smoothed", stroke: line, width: 2 },
-        ],
+        series: [{ label: "step" }, ...(lines as UPlot.Series[])],
       },
-      [[], [], []],
+      [[], ...lines.map(() => [])],
       target,
     );
     plot.current = created;
@@ -64,7 +103,7 @@ export function Curve({ series, weight }: { series: Series; weight: number }) {
       created.destroy();
       plot.current = null;
     };
-  }, [dark]);
+  }, [dark, size]);
 
   useEffect(() => {
     const chart = plot.current;
@@ -72,21 +111,39 @@ export function Curve({ series, weight }: { series: Series; weight: number }) {
     const { min, max } = chart.scales.x ?? {};
     const before = chart.data[0];
     const zoomed = before.length > 0 && (min !== before[0] || max !== before.at(-1));
-    chart.setData([series.steps, weight > 0 ? series.values : [], smoothed(series.values, weight)], !zoomed);
+    chart.setData(columns(series, weight), !zoomed);
     if (zoomed) chart.redraw();
   }, [series, weight, dark]);
 
-  const last = series.values.at(-1);
-  const text = last === null || last === undefined ? "no value" : metric(last);
+  const newest = (each: Series) => {
+    const value = each.values.at(-1);
+    return value === null || value === undefined ? "no value" : metric(value);
+  };
+  const [first] = series;
+  const text = series.map((each) => `${size > 1 ? `${each.name}: ` : ""}${newest(each)}`).join("; ");
   return (
     <figure className="curve">
       <figcaption>
-        <strong>{series.name}</strong>
-        <span>
-          {text} at step {series.steps.at(-1) ?? 0}
-        </span>
+        <strong>{name}</strong>
+        {size === 1 && first ? (
+          <span>
+            {newest(first)} at step {first.steps.at(-1) ?? 0}
+          </span>
+        ) : null}
       </figcaption>
-      <div ref={element} role="img" aria-label={`Curve of ${series.name}; the newest value is ${text}`} />
+      <div ref={element} role="img" aria-label={`Curve of ${name}; the newest value is ${text}`} />
+      {size > 1 ? (
+        <ul className="keys">
+          {series.map((each, index) => (
+            <li key={each.name}>
+              <span aria-hidden style={{ background: colour(index, dark) }} />
+              <span className="breakable">
+                {each.name}, {newest(each)}
+              </span>
+            </li>
+          ))}
+        </ul>
+      ) : null}
     </figure>
   );
 }

@@ -19,6 +19,7 @@ const theme = createTheme({
   primaryShade: { light: 8, dark: 8 },
   fontFamily: "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif",
   defaultRadius: "md",
+  respectReducedMotion: true,
   headings: { sizes: { h1: { fontSize: "1.5rem" }, h2: { fontSize: "1.05rem" }, h3: { fontSize: "0.95rem" } } },
 });
 
@@ -49,6 +50,8 @@ const queries: QueryClient = new QueryClient({
 });
 
 const styleNonce = document.querySelector<HTMLMetaElement>("meta[name=style-nonce]")?.content ?? "";
+// Where a library of the component library, which locks the scrolling below dialogs, looks for the nonce.
+Object.assign(globalThis, { __webpack_nonce__: styleNonce });
 const root = document.getElementById("root");
 if (root) {
   createRoot(root).render(

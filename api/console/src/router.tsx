@@ -19,6 +19,12 @@ interface Context {
 
 const root = createRootRouteWithContext<Context>()({ component: Outlet, notFoundComponent: MissingPage });
 
+/** A parameter of the address, if it is a text. */
+function texts<K extends string>(search: Record<string, unknown>, name: K): Partial<Record<K, string>> {
+  const value = search[name];
+  return typeof value === "string" ? ({ [name]: value } as Record<K, string>) : {};
+}
+
 export const signInRoute = createRoute({
   getParentRoute: () => root,
   path: "/sign-in",
@@ -49,6 +55,16 @@ export const quotaRoute = createRoute({
   path: "/quota",
   component: lazyRouteComponent(() => import("./pages/quota"), "QuotaPage"),
 });
+export const keysRoute = createRoute({
+  getParentRoute: () => signedIn,
+  path: "/keys",
+  component: lazyRouteComponent(() => import("./pages/keys"), "KeysPage"),
+});
+export const auditRoute = createRoute({
+  getParentRoute: () => signedIn,
+  path: "/audit",
+  component: lazyRouteComponent(() => import("./pages/audit"), "AuditPage"),
+});
 export const projectRoute = createRoute({ getParentRoute: () => signedIn, path: "/projects/$project", component: Outlet });
 export const jobsRoute = createRoute({
   getParentRoute: () => projectRoute,
@@ -62,6 +78,22 @@ export const jobRoute = createRoute({
   path: "/jobs/$job",
   component: lazyRouteComponent(() => import("./pages/job"), "JobPage"),
 });
+export const compareRoute = createRoute({
+  getParentRoute: () => projectRoute,
+  path: "/compare",
+  validateSearch: (search: Record<string, unknown>): { jobs?: string } => texts(search, "jobs"),
+  component: lazyRouteComponent(() => import("./pages/compare"), "ComparePage"),
+});
+export const usageRoute = createRoute({
+  getParentRoute: () => projectRoute,
+  path: "/usage",
+  component: lazyRouteComponent(() => import("./pages/usage"), "UsagePage"),
+});
+export const accessRoute = createRoute({
+  getParentRoute: () => projectRoute,
+  path: "/members",
+  component: lazyRouteComponent(() => import("./pages/access"), "AccessPage"),
+});
 export const datasetsRoute = createRoute({
   getParentRoute: () => projectRoute,
   path: "/datasets",
@@ -71,6 +103,31 @@ export const datasetRoute = createRoute({
   getParentRoute: () => projectRoute,
   path: "/datasets/$dataset",
   component: lazyRouteComponent(() => import("./pages/dataset"), "DatasetPage"),
+});
+interface UploadSearch {
+  dataset?: string;
+  task?: (typeof TASK_NAMES)[number];
+  /** The example data instead of a file of the user. */
+  example?: boolean;
+}
+const TASK_NAMES = ["text-classification", "chat"] as const;
+export const uploadRoute = createRoute({
+  getParentRoute: () => projectRoute,
+  path: "/upload",
+  validateSearch: (search: Record<string, unknown>): UploadSearch => {
+    const task = TASK_NAMES.find((each) => each === search.task);
+    return { ...texts(search, "dataset"), ...(task ? { task } : {}), ...(search.example === true ? { example: true } : {}) };
+  },
+  component: lazyRouteComponent(() => import("./pages/upload"), "UploadPage"),
+});
+export const newJobRoute = createRoute({
+  getParentRoute: () => projectRoute,
+  path: "/new-job",
+  validateSearch: (search: Record<string, unknown>): { dataset?: string; from?: string } => ({
+    ...texts(search, "dataset"),
+    ...texts(search, "from"),
+  }),
+  component: lazyRouteComponent(() => import("./pages/newJob"), "NewJobPage"),
 });
 export const modelsRoute = createRoute({
   getParentRoute: () => projectRoute,
@@ -98,11 +155,18 @@ const tree = root.addChildren([
   signedIn.addChildren([
     home,
     quotaRoute,
+    keysRoute,
+    auditRoute,
     projectRoute.addChildren([
       jobsRoute,
       jobRoute,
+      compareRoute,
+      usageRoute,
+      accessRoute,
       datasetsRoute,
       datasetRoute,
+      uploadRoute,
+      newJobRoute,
       modelsRoute,
       modelRoute,
       endpointsRoute,

@@ -15,6 +15,8 @@ const SECTIONS = [
   ["datasets", "Datasets"],
   ["models", "Models"],
   ["endpoints", "Endpoints"],
+  ["usage", "Usage"],
+  ["members", "Members"],
 ] as const;
 
 export const projectsQuery = queryOptions({
@@ -80,6 +82,14 @@ export function Shell() {
         <Link to="/quota" activeProps={{ className: "active" }}>
           Quota
         </Link>
+        <Link to="/keys" activeProps={{ className: "active" }}>
+          API keys
+        </Link>
+        {whoami.data?.permissions.includes("audit:read") ? (
+          <Link to="/audit" activeProps={{ className: "active" }}>
+            Audit
+          </Link>
+        ) : null}
       </nav>
       <main className="page" id="content" tabIndex={-1}>
         <ConnectionState />

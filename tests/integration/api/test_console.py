@@ -32,7 +32,7 @@ def client(harness: ControlPlaneHarness, built: Path) -> TestClient:
     return TestClient(app, raise_server_exceptions=False)
 
 
-@pytest.mark.parametrize("path", ["/", "/sign-in", "/quota", "/projects/ours/jobs/job_1"])
+@pytest.mark.parametrize("path", ["/", "/sign-in", "/quota", "/keys", "/audit", "/projects/ours/jobs/job_1"])
 def test_a_browser_gets_the_page_at_each_of_its_paths(client: TestClient, path: str) -> None:
     first, second = (client.get(path, headers=BROWSER) for _ in range(2))
     assert first.status_code == 200

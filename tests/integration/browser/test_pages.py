@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Literal
 from urllib.parse import quote
 
 import pytest
@@ -22,8 +23,28 @@ PAGES = {
     "endpoint": "/projects/ours/endpoints/texts",
     "quota": "/quota",
     "first-steps": "/projects/empty/jobs",
+    "upload": "/projects/ours/upload?example=true",
+    "new-job": "/projects/ours/new-job",
+    "run-with-changes": "/projects/ours/new-job?from={succeeded}",
+    "compare": "/projects/ours/compare?jobs={succeeded},{running}",
+    "usage": "/projects/ours/usage",
+    "members": "/projects/ours/members",
+    "keys": "/keys",
+    "audit": "/audit",
 }
 _FIRST_LOAD_BYTES = 350_000
+WRITING: list[tuple[str, Literal["button", "link", "tab"], str]] = [
+    (PAGES["jobs"], "link", "New job"),
+    (PAGES["finished-job"], "link", "Run with changes"),
+    (PAGES["datasets"], "link", "Upload data"),
+    (PAGES["dataset"], "link", "Upload a version"),
+    (PAGES["dataset"], "tab", "Clean and split"),
+    (PAGES["dataset"], "link", "Train on it"),
+    (PAGES["model"], "button", "Serve"),
+    (PAGES["endpoint"], "button", "Stop it"),
+    (PAGES["endpoint"], "button", "Delete it"),
+]
+"""Where an editor can change something: page, role and name of the link or button."""
 
 
 @pytest.mark.parametrize("looks", ["wide", "phone"])
@@ -85,8 +106,15 @@ def test_a_viewer_sees_no_button_that_the_server_would_refuse(browser: Browser, 
             expect(console.page.get_by_role("button", name="Cancel the job")).to_have_count(buttons)
             console.open(PAGES["finished-job"].format(**data.jobs))
             expect(console.page.get_by_role("button", name="Run again")).to_have_count(buttons)
+            for path, role, name in WRITING:
+                console.open(path.format(**data.jobs))
+                expect(console.page.get_by_role(role, name=name, exact=True)).to_have_count(buttons)
+            console.open("/projects/ours/members")
+            expect(console.page.get_by_role("button", name="Remove")).to_have_count(0)
             console.open("/quota")
             expect(console.page.get_by_role("article", name="Quota of ours")).to_be_visible()
+            expect(console.page.get_by_role("button", name="Change")).to_have_count(0)
+            expect(console.page.get_by_role("link", name="Audit")).to_have_count(0)
             expect(console.page.get_by_role("article", name="Quota of empty")).to_have_count(0)
             console.require_safe()
 
@@ -176,6 +204,7 @@ def test_a_job_is_cancelled_after_a_question(console: Console, data: ConsoleData
     again = page.url.rpartition("/")[2]
     assert data.harness.client.get(f"/v1/projects/ours/jobs/{again}").json()["retry_of"] == job["id"]
     data.harness.client.post(f"/v1/projects/ours/jobs/{again}:cancel").raise_for_status()
+    console.require_safe()
 
 
 def test_rows_of_a_dataset_are_filtered_and_its_report_shown(console: Console, data: ConsoleData) -> None:
@@ -218,7 +247,10 @@ def test_the_playground_classifies_and_shows_the_request(console: Console, data:
     answers = page.get_by_role("list", name="Answers")
     expect(answers).to_contain_text("75.0 %")
     expect(answers).to_contain_text(CANARY)
-    expect(page.locator("pre")).to_contain_text("curl")
+    snippets = page.get_by_role("region", name="The same from a program")
+    expect(snippets.get_by_role("tabpanel", name="curl")).to_contain_text("Authorization: Bearer")
+    snippets.get_by_role("tab", name="Python").click()
+    expect(snippets.get_by_role("tabpanel", name="Python")).to_contain_text("client.endpoints.predict")
     assert console.faults() == []
     console.picture("playground-wide")
     data.model.status = 500

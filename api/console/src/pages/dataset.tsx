@@ -1,11 +1,14 @@
-import { SegmentedControl, Select, Table, Tabs, TextInput } from "@mantine/core";
+import { Button, SegmentedControl, Select, Table, Tabs, TextInput } from "@mantine/core";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import { client, unwrap, unwrapAs, type Schemas } from "../api";
-import { count, words } from "../format";
+import { count, plural, words } from "../format";
 import { More } from "../items";
 import { datasetRoute } from "../router";
+import { useMay } from "../session";
 import { Bar, Empty, Facts, PageHead, Section, Show, State } from "../widgets";
+import { Clean } from "./clean";
 
 type Version = Schemas["DatasetVersionOut"];
 type Split = "train" | "validation" | "test";
@@ -42,6 +45,7 @@ export function DatasetPage() {
                 ) : undefined
               }
             >
+              <Actions project={project} dataset={dataset} version={version} />
               {version ? (
                 <Select
                   aria-label="Version"
@@ -54,7 +58,14 @@ export function DatasetPage() {
               ) : null}
             </PageHead>
             {version ? (
-              <VersionView key={version.id} project={project} version={version} />
+              <VersionView
+                key={version.id}
+                project={project}
+                version={version}
+                show={(number) => {
+                  setChosen(String(number));
+                }}
+              />
             ) : (
               <Empty title="No versions yet">
                 <p>An upload makes the first one.</p>
@@ -67,7 +78,55 @@ export function DatasetPage() {
   );
 }
 
-function VersionView({ project, version }: { project: string; version: Version }) {
+/** Upload a new version, train on this one. */
+function Actions({ project, dataset, version }: { project: string; dataset: string; version: Version | undefined }) {
+  const mayUpload = useMay(project, "datasets:write");
+  const mayTrain = useMay(project, "jobs:write");
+  return (
+    <>
+      {mayUpload ? (
+        <Button
+          variant="default"
+          renderRoot={(props) => (
+            <Link
+              to="/projects/$project/upload"
+              params={{ project }}
+              search={version ? { dataset, task: version.task } : { dataset }}
+              {...props}
+            />
+          )}
+        >
+          Upload a version
+        </Button>
+      ) : null}
+      {mayTrain && version?.state === "ready" ? (
+        <Button
+          renderRoot={(props) => (
+            <Link to="/projects/$project/new-job" params={{ project }} search={{ dataset: version.ref }} {...props} />
+          )}
+        >
+          Train on it
+        </Button>
+      ) : null}
+    </>
+  );
+}
+
+interface VersionProps {
+  project: string;
+  version: Version;
+  show: (number: number) => void;
+}
+
+function VersionView({ project, version, show }: VersionProps) {
+  const mayWrite = useMay(project, "datasets:write");
+  if (BUSY.has(version.state)) {
+    return (
+      <Empty title="The server checks the rows">
+        <p>The page shows them when it has done so. Large files take some minutes.</p>
+      </Empty>
+    );
+  }
   return (
     <>
       {version.problem ? (
@@ -87,12 +146,16 @@ function VersionView({ project, version }: { project: string; version: Version }
         <Tabs.List>
           <Tabs.Tab value="rows">Rows</Tabs.Tab>
           <Tabs.Tab value="report">Report</Tabs.Tab>
+          {mayWrite && version.state === "ready" ? <Tabs.Tab value="clean">Clean and split</Tabs.Tab> : null}
         </Tabs.List>
         <Tabs.Panel value="rows">
           <Rows project={project} version={version} />
         </Tabs.Panel>
         <Tabs.Panel value="report">
           <Report project={project} version={version} />
+        </Tabs.Panel>
+        <Tabs.Panel value="clean">
+          <CleanVersion project={project} version={version} show={show} />
         </Tabs.Panel>
       </Tabs>
     </>
@@ -196,19 +259,51 @@ function Rows({ project, version }: { project: string; version: Version }) {
   );
 }
 
-function Report({ project, version }: { project: string; version: Version }) {
+function useReport(project: string, version: Version) {
   const path = { project, dataset: version.dataset, number: version.number };
-  const report = useQuery({
+  return useQuery({
     queryKey: ["report", version.id, version.state],
     queryFn: ({ signal }) =>
       unwrapAs<Schemas["DatasetReportOut"]>(
         client.GET("/v1/projects/{project}/datasets/{dataset}/versions/{number}/report", { params: { path }, signal }),
       ),
   });
+}
+
+function CleanVersion({ project, version, show }: VersionProps) {
+  const report = useReport(project, version);
+  return (
+    <Show query={report}>{({ report }) => <Clean project={project} version={version} report={report} done={show} />}</Show>
+  );
+}
+
+/** What each cleaning step did. */
+function Steps({ steps }: { steps: Record<string, unknown>[] }) {
+  if (steps.length === 0) return null;
+  return (
+    <Section title="Cleaning steps">
+      <ol className="plain">
+        {steps.map((step, index) => {
+          const [before, after] = [Number(step.rows_in), Number(step.rows_out)];
+          const effect = after < before ? `drops ${plural(before - after, "row")}, ${count(after)} remain` : "drops no row";
+          return (
+            <li key={index}>
+              <strong>{words(String(step.op))}</strong> {effect}
+            </li>
+          );
+        })}
+      </ol>
+    </Section>
+  );
+}
+
+function Report({ project, version }: { project: string; version: Version }) {
+  const report = useReport(project, version);
   return (
     <Show query={report}>
       {({ report }) => (
         <>
+          <Steps steps={report.steps} />
           <Section title="Findings">
             {report.findings.length === 0 ? <p>Nothing was found.</p> : null}
             <ul className="findings">

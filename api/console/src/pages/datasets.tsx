@@ -1,13 +1,16 @@
+import { Button } from "@mantine/core";
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { client, unwrap } from "../api";
 import { words } from "../format";
 import { Items } from "../items";
 import { datasetsRoute } from "../router";
+import { useMay } from "../session";
 import { Ago, Command, Empty, PageHead } from "../widgets";
 
 export function DatasetsPage() {
   const { project } = datasetsRoute.useParams();
+  const mayWrite = useMay(project, "datasets:write");
   const datasets = useInfiniteQuery({
     queryKey: ["datasets", project],
     queryFn: ({ pageParam, signal }) =>
@@ -22,7 +25,13 @@ export function DatasetsPage() {
   });
   return (
     <>
-      <PageHead title="Datasets" lead="Each has numbered versions that never change." />
+      <PageHead title="Datasets" lead="Each has numbered versions that never change.">
+        {mayWrite ? (
+          <Button renderRoot={(props) => <Link to="/projects/$project/upload" params={{ project }} {...props} />}>
+            Upload data
+          </Button>
+        ) : null}
+      </PageHead>
       <Items
         query={datasets}
         label="Datasets"

@@ -7,7 +7,10 @@ import { words } from "../format";
 import { Items } from "../items";
 import { endpointRoute, endpointsRoute } from "../router";
 import { useMay } from "../session";
+import { PredictSnippets } from "../snippets";
 import { Ago, Bar, Command, Empty, Facts, Failure, PageHead, Section, Show, State } from "../widgets";
+import { ChatPlayground } from "./chat";
+import { Rollout } from "./rollout";
 
 type Endpoint = Schemas["EndpointOut"];
 const LIVE_MILLISECONDS = 3000;
@@ -106,22 +109,16 @@ export function EndpointPage() {
               ["Changed", <Ago key="changed" time={data.changed_at} />],
             ]}
           />
-          {data.task === "text-classification" && mayPredict ? (
-            <Playground project={project} endpoint={data} />
-          ) : (
-            <Section title="Address">
-              <Command text={`${window.location.origin}${data.predict_url}`} />
-            </Section>
-          )}
+          {mayPredict && data.task === "text-classification" ? <Playground project={project} endpoint={data} /> : null}
+          {mayPredict && data.task === "chat" ? <ChatPlayground project={project} endpoint={data} /> : null}
+          <Section title="Address">
+            <Command text={`${window.location.origin}${data.predict_url}`} />
+          </Section>
+          <Rollout project={project} endpoint={data} />
         </>
       )}
     </Show>
   );
-}
-
-/** Quote a text for a POSIX shell. */
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 /** Classify texts, one in each line. */
@@ -196,13 +193,9 @@ function Playground({ project, endpoint }: { project: string; endpoint: Endpoint
               </li>
             ))}
           </ul>
-          <h3>The same from a program</h3>
-          <Command
-            text={[
-              `curl -H "Authorization: Bearer $WINDLASS_KEY" -H "Content-Type: application/json" \\`,
-              `  ${window.location.origin}${endpoint.predict_url} \\`,
-              `  -d ${quoted(JSON.stringify({ inputs: result.inputs, top_k: 5 }))}`,
-            ].join("\n")}
+          <PredictSnippets
+            address={{ project, endpoint: endpoint.name, path: endpoint.predict_url }}
+            inputs={result.inputs}
           />
         </div>
       ) : null}

@@ -3,11 +3,13 @@ import { useDisclosure } from "@mantine/hooks";
 import { notifications } from "@mantine/notifications";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { lazy, Suspense, useState } from "react";
+import { lazy, Suspense, useMemo, useState } from "react";
 import { client, unwrap, unwrapAs, type Schemas } from "../api";
 import { duration, metric, words } from "../format";
 import { LogView } from "../logView";
 import { jobRoute } from "../router";
+import { newKey } from "../random";
+import { ReportFrame } from "../report";
 import { useMay } from "../session";
 import { timeline } from "../timeline";
 import { Ago, Bar, Empty, Facts, Failure, Loading, PageHead, Section, Show, State, useNow } from "../widgets";
@@ -111,6 +113,7 @@ function JobView({ project, job }: { project: string; job: Job }) {
           <Tabs.Tab value="log">Log</Tabs.Tab>
           <Tabs.Tab value="events">Events</Tabs.Tab>
           <Tabs.Tab value="spec">Spec</Tabs.Tab>
+          {job.model_version ? <Tabs.Tab value="report">Report</Tabs.Tab> : null}
         </Tabs.List>
         <Tabs.Panel value="curves">
           <Curves project={project} job={job.id} live={live} />
@@ -120,6 +123,9 @@ function JobView({ project, job }: { project: string; job: Job }) {
         </Tabs.Panel>
         <Tabs.Panel value="events">
           <Events project={project} job={job.id} live={live} />
+        </Tabs.Panel>
+        <Tabs.Panel value="report">
+          {job.model_version ? <ReportFrame project={project} model={job.model} number={job.model_version} /> : null}
         </Tabs.Panel>
         <Tabs.Panel value="spec">
           <pre className="code" tabIndex={0}>
@@ -147,7 +153,7 @@ function Actions({ project, job, live }: { project: string; job: Job; live: bool
   });
   const retrying = useMutation({
     mutationFn: () => {
-      const header = { "Idempotency-Key": crypto.randomUUID() };
+      const header = { "Idempotency-Key": newKey() };
       return unwrap(client.POST("/v1/projects/{project}/jobs/{job}:retry", { params: { path, header } }));
     },
     onSuccess: async (created) => {
@@ -155,9 +161,20 @@ function Actions({ project, job, live }: { project: string; job: Job; live: bool
       await navigate({ to: "/projects/$project/jobs/$job", params: { project, job: created.id } });
     },
   });
-  if (!mayWrite) return null;
+  const comparing = (
+    <Button
+      variant="default"
+      renderRoot={(props) => (
+        <Link to="/projects/$project/compare" params={{ project }} search={{ jobs: job.id }} {...props} />
+      )}
+    >
+      Compare
+    </Button>
+  );
+  if (!mayWrite) return comparing;
   return (
     <>
+      {comparing}
       {retrying.error ? <Failure error={retrying.error} /> : null}
       {live ? (
         <Button variant="default" onClick={open} disabled={job.state === "cancelling"}>
@@ -168,6 +185,14 @@ function Actions({ project, job, live }: { project: string; job: Job; live: bool
           Run again
         </Button>
       )}
+      <Button
+        variant="default"
+        renderRoot={(props) => (
+          <Link to="/projects/$project/new-job" params={{ project }} search={{ from: job.id }} {...props} />
+        )}
+      >
+        Run with changes
+      </Button>
       <Modal
         opened={asking}
         onClose={close}
@@ -229,6 +254,12 @@ function Timeline({ project, job, live }: { project: string; job: Job; live: boo
   );
 }
 
+/** The curve of one series; the list around it is the same as long as the series is. */
+function SingleCurve({ series, weight }: { series: Schemas["MetricSeriesOut"]; weight: number }) {
+  const list = useMemo(() => [series], [series]);
+  return <Curve name={series.name} series={list} weight={weight} />;
+}
+
 function Curves({ project, job, live }: { project: string; job: string; live: boolean }) {
   const [smoothing, setSmoothing] = useState(0);
   const path = { project, job };
@@ -265,7 +296,7 @@ function Curves({ project, job, live }: { project: string; job: string; live: bo
             <Suspense fallback={<Loading />}>
               <div className="curves">
                 {series.map((each) => (
-                  <Curve key={each.name} series={each} weight={smoothing} />
+                  <SingleCurve key={each.name} series={each} weight={smoothing} />
                 ))}
               </div>
             </Suspense>

@@ -1,4 +1,4 @@
-import { Select, TextInput } from "@mantine/core";
+import { Button, Select, TextInput } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
 import { keepPreviousData, useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
@@ -70,7 +70,13 @@ export function JobsPage() {
   const mayWrite = useMay(project, "jobs:write");
   return (
     <>
-      <PageHead title="Jobs" lead="Fine-tuning jobs, newest first. The list follows the server." />
+      <PageHead title="Jobs" lead="Fine-tuning jobs, newest first. The list follows the server.">
+        {mayWrite ? (
+          <Button renderRoot={(props) => <Link to="/projects/$project/new-job" params={{ project }} {...props} />}>
+            New job
+          </Button>
+        ) : null}
+      </PageHead>
       <div className="filters">
         <TextInput
           label="Name or id"

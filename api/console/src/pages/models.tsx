@@ -1,11 +1,14 @@
-import { Anchor, Table } from "@mantine/core";
+import { Button, Group, Select, Table } from "@mantine/core";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
+import { useState } from "react";
 import { client, unwrap, type Schemas } from "../api";
 import { bytes, metric, words } from "../format";
 import { Items } from "../items";
+import { ReportFrame } from "../report";
 import { modelRoute, modelsRoute } from "../router";
 import { Ago, Empty, PageHead, Section, Show, State } from "../widgets";
+import { ServeButton } from "./serve";
 
 export function ModelsPage() {
   const { project } = modelsRoute.useParams();
@@ -143,7 +146,7 @@ function Scores({ versions, aliases }: { versions: Version[]; aliases: Record<st
 
 /** Where a version comes from: dataset, base model, job. */
 function VersionPanel({ project, version }: { project: string; version: Version }) {
-  const report = `/v1/projects/${project}/models/${version.model}/versions/${version.number}/report`;
+  const [reading, setReading] = useState(false);
   return (
     <Section title={`Version ${version.number}`} extra={<State value={version.decision} />}>
       {version.reason ? (
@@ -186,11 +189,49 @@ function VersionPanel({ project, version }: { project: string; version: Version 
         </ul>
       ) : null}
       <p className="sub">
-        {bytes(version.bytes)}, registered <Ago time={version.created_at} />.{" "}
-        <Anchor href={report} target="_blank" rel="noopener" underline="always" inherit>
-          Open the training report
-        </Anchor>
+        {bytes(version.bytes)}, registered <Ago time={version.created_at} />.
       </p>
+      <Group gap="xs" mt="sm">
+        <ServeButton project={project} version={version} />
+        <Button variant="default" aria-expanded={reading} onClick={() => { setReading(!reading); }}>
+          {reading ? "Close the report" : "Read the report"}
+        </Button>
+        <Downloads project={project} version={version} />
+      </Group>
+      {reading ? <ReportFrame project={project} model={version.model} number={version.number} /> : null}
     </Section>
+  );
+}
+
+/** Saves one file of a version; which ones there are is asked for when the list is opened. */
+function Downloads({ project, version }: { project: string; version: Version }) {
+  const [opened, setOpened] = useState(false);
+  const path = { project, model: version.model, number: version.number };
+  const detail = useQuery({
+    queryKey: ["model version", version.id],
+    queryFn: ({ signal }) =>
+      unwrap(client.GET("/v1/projects/{project}/models/{model}/versions/{number}", { params: { path }, signal })),
+    enabled: opened,
+  });
+  const address = (file: string) =>
+    `/v1/projects/${project}/models/${version.model}/versions/${version.number}/files/${file.split("/").map(encodeURIComponent).join("/")}`;
+  return (
+    <Select
+      aria-label="Download a file"
+      placeholder="Download a file"
+      value={null}
+      data={(detail.data?.files ?? []).map((file) => ({ value: file.path, label: `${file.path}, ${bytes(file.bytes)}` }))}
+      nothingFoundMessage="Loading"
+      onDropdownOpen={() => {
+        setOpened(true);
+      }}
+      onChange={(file) => {
+        if (file === null) return;
+        const link = document.createElement("a");
+        link.href = address(file);
+        link.download = file.split("/").at(-1) ?? file;
+        link.click();
+      }}
+    />
   );
 }

@@ -5,6 +5,7 @@ import { duration } from "../format";
 import { whoamiQuery } from "../session";
 import { projectsQuery } from "../shell";
 import { Empty, Facts, PageHead, Section, Show } from "../widgets";
+import { QuotaChangeButton } from "./quotaChange";
 
 type Quota = Schemas["QuotaOut"];
 
@@ -88,7 +89,10 @@ function QuotaView({ quota, widest }: { quota: Quota; widest: number }) {
       .join(", ");
   return (
     <article className="quota" aria-label={`Quota of ${quota.project}`}>
-      <h3>{quota.project}</h3>
+      <div className="panel-head">
+        <h3>{quota.project}</h3>
+        <QuotaChangeButton quota={quota} />
+      </div>
       <p>
         {quota.used} of {quota.nominal} in use
         {borrowed > 0 ? `, ${borrowed} borrowed (${names(quota.borrowed_from)})` : ""}
