@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from windlass.kit.files import locked
 from windlass_api.app import public_openapi
 from windlass_api.console import FOLDER
 
@@ -38,19 +39,25 @@ def main() -> int:
     if shutil.which("npm") is None:
         sys.stderr.write("error: no npm on PATH\nhint:  install Node 20.19 or newer: https://nodejs.org\n")
         return 2
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    with locked(_CACHE / ".lock"):  # the workers of a test run build at the same time
+        _update(document, key, check=chosen.check, modules=chosen.modules)
+    return 0
+
+
+def _update(document: str, key: str, *, check: bool, modules: bool) -> None:
     cached = _CACHE / key
-    if not cached.is_dir() or chosen.check or chosen.modules:
+    if not cached.is_dir() or check or modules:
         _install_modules()
-    if not cached.is_dir() or chosen.check:
+    if not cached.is_dir() or check:
         _generate_client(document)
-    if chosen.check:
+    if check:
         _npm("run", "check")
     if not cached.is_dir():
         _build(cached, key)
     if _built_from(FOLDER) != key:
         _replace(FOLDER, cached)
         sys.stdout.write(f"built the console into {FOLDER}\n")
-    return 0
 
 
 def source_hash(document: str) -> str:
@@ -93,7 +100,6 @@ def _generate_client(document: str) -> None:
 
 def _build(cached: Path, key: str) -> None:
     """Build into the cache, and delete old builds."""
-    cached.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cached.parent, prefix=".draft-") as draft:
         _npm("run", "build", "--", "--emptyOutDir", "--outDir", draft)
         (Path(draft) / _KEY_FILE).write_text(key, "utf-8")

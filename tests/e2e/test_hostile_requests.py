@@ -42,17 +42,20 @@ class Target:
         return float(times.user + times.system)
 
     def exchange(self, *parts: bytes) -> bytes:
-        """Send parts until the server closes the connection or replies; return the begin of the reply."""
+        """Send parts until the server closes the connection or replies; return the reply, and what came with it."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
             try:
                 for part in parts:
                     connection.sendall(part)
             except OSError:
                 pass  # closed by the server, which may have sent a reply
+            reply = b""
             try:
-                return connection.recv(1 << 16)
+                while not _is_complete(reply) and (data := connection.recv(1 << 16)):
+                    reply += data
             except ConnectionResetError:
-                return b""
+                pass
+            return reply
 
     def head(self, method: str, path: str, *headers: str, authorized: bool = True) -> bytes:
         lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", *headers]
@@ -62,6 +65,13 @@ class Target:
     def status(self, *parts: bytes) -> int:
         reply = self.exchange(*parts)
         return int(reply.split(b" ", 2)[1]) if reply else 0
+
+
+def _is_complete(reply: bytes) -> bool:
+    """Whether a reply has its head and its body, which the server may send in two packets."""
+    head, separator, body = reply.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: (\d+)", head)
+    return bool(separator) and length is not None and len(body) >= int(length[1])
 
 
 @pytest.fixture(scope="module")

@@ -47,12 +47,10 @@ def sign_in(harness: ControlPlaneHarness, server: OidcServer, subject: str, retu
 def test_a_browser_signs_in_and_out(harness: ControlPlaneHarness, server: OidcServer) -> None:
     server.set_claims("s-1", preferred_username="ada@example.org", name="Ada", groups=["ml"])
     browser = sign_in(harness, server, "s-1", "/jobs?state=queued")
-    assert browser.get("/v1/whoami").json() == {
-        "user": "ada@example.org",
-        "platform_role": None,
-        "key": browser.get("/v1/session").json()["id"],
-        "projects": {},
-    }
+    shown = browser.get("/v1/whoami").json()
+    assert (shown["user"], shown["platform_role"], shown["projects"]) == ("ada@example.org", None, {})
+    assert shown["key"] == browser.get("/v1/session").json()["id"]
+    assert shown["project_permissions"] == {}
     [session] = browser.get("/v1/sessions").json()["items"]
     assert session["kind"] == "browser"
     cookie = next(iter(browser.cookies.jar))
@@ -153,12 +151,10 @@ def test_a_machine_sends_access_tokens(harness: ControlPlaneHarness, server: Oid
     harness.client.put("/v1/projects/ours/groups/machines", json={"role": "editor"})
     server.set_claims("nightly", groups=["machines"])
     client = harness.client_for_key(server.access_token())
-    assert client.get("/v1/whoami").json() == {
-        "user": "nightly",
-        "platform_role": None,
-        "key": "token",
-        "projects": {"ours": "editor"},
-    }
+    shown = client.get("/v1/whoami").json()
+    assert (shown["user"], shown["platform_role"], shown["key"]) == ("nightly", None, "token")
+    assert shown["projects"] == {"ours": "editor"}
+    assert "jobs:write" in shown["project_permissions"]["ours"]
     assert client.get("/v1/session").status_code == 404
     assert harness.client_for_key(server.access_token("another-api")).get("/v1/whoami").status_code == 401
     server.set_claims("nightly", groups=[])

@@ -215,6 +215,7 @@ def test_every_error_class_has_the_documented_exit_code(kind: type[WindlassError
         "unavailable": 7,
         "transaction_conflict": 7,
         "request_timeout": 7,
+        "rate_limited": 7,
         "too_many_requests": 7,
         "busy": 7,
         "endpoint_not_ready": 7,
