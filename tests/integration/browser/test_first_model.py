@@ -135,7 +135,7 @@ def start_job(page: Page) -> None:
     expect(page.get_by_role("combobox", name="Dataset")).to_have_value("tickets@2")
     expect(page.get_by_role("combobox", name="Base model")).to_have_value("tiny")
     page.get_by_label("Name of the job").fill("first")
-    page.get_by_label("Max steps").fill("600")
+    page.get_by_label("Max steps").fill("1000")
     page.get_by_label("Batch size").fill("8")
     page.get_by_label("Learning rate").fill("0.01")
     predicted = page.get_by_role("region", name="What the server would do")
@@ -148,7 +148,7 @@ def start_job(page: Page) -> None:
 def start_another_job_and_see_why_it_waits(page: Page, slots: int) -> None:
     """It needs all slots of the project, of which the first job uses one."""
     page.get_by_role("link", name="Run with changes").click()
-    expect(page.get_by_label("Max steps")).to_have_value("600")
+    expect(page.get_by_label("Max steps")).to_have_value("1000")
     page.get_by_label("Name of the job").fill("second")
     page.get_by_label("GPUs of a worker").fill(str(slots))
     expect(page.get_by_role("region", name="What the server would do")).to_contain_text("Would wait")
@@ -197,6 +197,8 @@ def classify(page: Page) -> None:
     expect(answers.nth(0).locator(".labels > div").first).to_contain_text("happy")
     expect(answers.nth(1).locator(".labels > div").first).to_contain_text("angry")
     check(page, "first-classified")
+    page.goto(page.url.replace("/endpoints/", "/models/"))
+    expect(page.get_by_role("list", name="Lineage").get_by_role("link", name="tickets-model")).to_be_visible()
 
 
 def begin_upload(page: Page, running: ServerProcess, file: Path) -> None:

@@ -126,6 +126,7 @@ def test_the_list_of_jobs_follows_the_server_and_filters(console: Console, data:
     expect(rows).to_have_count(3)
     expect(rows.filter(has_text="second try")).to_contain_text("1st in queue")
     expect(rows.filter(has_text=CANARY)).to_contain_text("40 %")
+    expect(rows.filter(has_text=CANARY).get_by_role("img", name="Training loss")).to_be_visible()
     job = data.harness.submit("ours", key="live", name="appears")
     expect(rows.filter(has_text="appears")).to_be_visible()
     data.harness.client.post(f"/v1/projects/ours/jobs/{job['id']}:cancel").raise_for_status()
@@ -233,6 +234,9 @@ def test_a_model_shows_its_scores_and_leads_to_its_job(console: Console, data: C
     page = console.page
     page.get_by_role("link", name="classifier").click()
     expect(page.get_by_role("region", name="Scores by version")).to_contain_text("0.93")
+    page.get_by_role("textbox", name="Alias").fill("champion")
+    page.get_by_role("button", name="Set the alias").click()
+    expect(page.get_by_role("region", name="Aliases")).to_contain_text("champion is version 1")
     lineage = page.get_by_role("list", name="Lineage")
     expect(lineage).to_contain_text("hostile@1")
     lineage.get_by_role("link", name=data.jobs["succeeded"]).click()

@@ -8,6 +8,7 @@ import { client, unwrap, type Schemas } from "../api";
 import { duration } from "../format";
 import { jobsRoute } from "../router";
 import { useMay } from "../session";
+import { Sparkline } from "../sparkline";
 import { Ago, Bar, Empty, PageHead, Show, State, useNow } from "../widgets";
 import { FirstSteps } from "./firstSteps";
 
@@ -181,6 +182,7 @@ function JobRow({ project, job }: { project: string; job: Job }) {
           <>
             <Bar value={job.progress} label={`Progress of ${job.name ?? job.id}`} />
             <span className="sub">{Math.round(job.progress * 100)} %</span>
+            {job.state === "running" ? <Sparkline project={project} job={job.id} /> : null}
           </>
         )}
         {ENDED.has(job.state) && job.model_version ? (

@@ -7,7 +7,9 @@ import { bytes, metric, words } from "../format";
 import { Items } from "../items";
 import { ReportFrame } from "../report";
 import { modelRoute, modelsRoute } from "../router";
+import { useMay } from "../session";
 import { Ago, Empty, PageHead, Section, Show, State } from "../widgets";
+import { Aliases } from "./aliases";
 import { ServeButton } from "./serve";
 
 export function ModelsPage() {
@@ -76,6 +78,16 @@ export function ModelPage() {
         }),
       ),
   });
+  const endpoints = useQuery({
+    queryKey: ["endpoint choices", project],
+    queryFn: ({ signal }) =>
+      unwrap(client.GET("/v1/projects/{project}/endpoints", { params: { path: { project }, query: { limit: 200 } }, signal })),
+    enabled: useMay(project, "endpoints:read"),
+  });
+  const servedBy = (version: Version) =>
+    (endpoints.data?.items ?? [])
+      .filter(({ live }) => live.some((each) => each.model === version.model && each.number === version.number))
+      .map((each) => each.name);
   return (
     <>
       <PageHead title={model} lead={shown.data?.description || undefined} />
@@ -84,9 +96,10 @@ export function ModelPage() {
           const newestFirst = items.toSorted((a, b) => b.number - a.number);
           return (
             <>
+              {shown.data ? <Aliases project={project} model={shown.data} /> : null}
               <Scores versions={newestFirst} aliases={shown.data?.aliases ?? {}} />
               {newestFirst.map((version) => (
-                <VersionPanel key={version.id} project={project} version={version} />
+                <VersionPanel key={version.id} project={project} version={version} endpoints={servedBy(version)} />
               ))}
             </>
           );
@@ -145,7 +158,7 @@ function Scores({ versions, aliases }: { versions: Version[]; aliases: Record<st
 }
 
 /** Where a version comes from: dataset, base model, job. */
-function VersionPanel({ project, version }: { project: string; version: Version }) {
+function VersionPanel({ project, version, endpoints }: { project: string; version: Version; endpoints: string[] }) {
   const [reading, setReading] = useState(false);
   return (
     <Section title={`Version ${version.number}`} extra={<State value={version.decision} />}>
@@ -180,6 +193,14 @@ function VersionPanel({ project, version }: { project: string; version: Version 
             {version.model}@{version.number}
           </strong>
         </li>
+        {endpoints.map((name) => (
+          <li key={name}>
+            <span className="sub">Endpoint</span>
+            <Link to="/projects/$project/endpoints/$endpoint" params={{ project, endpoint: name }}>
+              {name}
+            </Link>
+          </li>
+        ))}
       </ol>
       {version.warnings.length > 0 ? (
         <ul className="plain">
