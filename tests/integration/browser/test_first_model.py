@@ -70,6 +70,8 @@ def check(page: Page, name: str) -> None:
     assert console.faults() == []
     for size, suffix in ((PHONE, "phone"), (WIDE, "wide")):
         page.set_viewport_size(size)  # type: ignore[arg-type]  # a dictionary with these keys
+        wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert wider <= 0, f"{name} is {wider} pixels wider than the window"
         console.picture(f"{name}-{suffix}")
 
 

@@ -72,7 +72,7 @@ export function ChatPlayground({ project, endpoint }: { project: string; endpoin
     for (const name of names) void ask(name, text, stopping.current.signal);
     setText("");
   };
-  const said = (talks[endpoint.name] ?? EMPTY).messages;
+  const messages = (talks[endpoint.name] ?? EMPTY).messages;
   return (
     <Section title="Try it">
       <div className="filters">
@@ -129,17 +129,17 @@ export function ChatPlayground({ project, endpoint }: { project: string; endpoin
               Stop
             </Button>
           ) : null}
-          {said.length > 0 && running === 0 ? (
+          {messages.length > 0 && running === 0 ? (
             <Button variant="default" onClick={() => { setTalks({}); }}>
               Begin again
             </Button>
           ) : null}
         </Group>
       </form>
-      {said.length > 0 && running === 0 ? (
+      {messages.length > 0 && running === 0 ? (
         <ChatSnippets
           address={{ project, endpoint: endpoint.name, path: endpoint.predict_url }}
-          messages={said.slice(0, -1)}
+          messages={messages.slice(0, -1)}
         />
       ) : null}
     </Section>
