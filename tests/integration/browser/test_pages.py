@@ -269,7 +269,7 @@ def test_the_quota_page_says_who_waits_and_why(console: Console, data: ConsoleDa
     quota = console.page.get_by_role("article", name="Quota of ours")
     expect(quota).to_contain_text("2 of 2 in use")
     waiting = quota.get_by_role("list", name="Waiting jobs of ours")
-    expect(waiting).to_contain_text(data.jobs["queued"])
+    expect(waiting).to_contain_text(f"second try {data.jobs['queued']}")
     expect(waiting).to_contain_text("in queue")
 
 

@@ -1,13 +1,15 @@
-import { useQuery } from "@tanstack/react-query";
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { client, unwrap, type Schemas } from "../api";
 import { duration } from "../format";
-import { whoamiQuery } from "../session";
+import { useMay, whoamiQuery } from "../session";
 import { projectsQuery } from "../shell";
 import { Empty, Facts, PageHead, Section, Show } from "../widgets";
 import { QuotaChangeButton } from "./quotaChange";
 
 type Quota = Schemas["QuotaOut"];
+/** Of 200 queued jobs each; jobs beyond them are shown by their ids. */
+const NAME_PAGES = 5;
 
 /** The quotas that the user may read: all of them, or those of the own projects. */
 async function readQuotas(all: boolean, projects: string[], signal: AbortSignal): Promise<Quota[]> {
@@ -20,6 +22,38 @@ async function readQuotas(all: boolean, projects: string[], signal: AbortSignal)
     ),
   );
   return (await Promise.all(pages)).flatMap((page) => page.items);
+}
+
+/** The names of waiting jobs by id, as far as the user may read the jobs and they have names. */
+function useNames(quota: Quota): Map<string, string> {
+  const { project } = quota;
+  const ids = quota.waiting.map((each) => each.job);
+  const mayRead = useMay(project, "jobs:read");
+  const names = useQuery({
+    queryKey: ["names of waiting jobs", project, ids.toSorted()],
+    queryFn: async ({ signal }) => {
+      const names = new Map<string, string>();
+      const missing = new Set(ids);
+      let cursor: string | null = null;
+      for (let page = 0; page < NAME_PAGES && missing.size > 0; page++) {
+        const query: { state: "queued"; limit: number; cursor?: string } = { state: "queued", limit: 200 };
+        if (cursor !== null) query.cursor = cursor;
+        const jobs: Schemas["Page_JobOut_"] = await unwrap(
+          client.GET("/v1/projects/{project}/jobs", { params: { path: { project }, query }, signal }),
+        );
+        for (const job of jobs.items) {
+          if (missing.delete(job.id) && job.name) names.set(job.id, job.name);
+        }
+        cursor = jobs.next_cursor ?? null;
+        if (cursor === null) break;
+      }
+      return names;
+    },
+    enabled: mayRead && ids.length > 0,
+    placeholderData: keepPreviousData,
+    staleTime: Infinity,
+  });
+  return names.data ?? new Map<string, string>();
 }
 
 export function QuotaPage() {
@@ -73,6 +107,7 @@ function PoolPanel({ pool, quotas }: { pool: string; quotas: Quota[] }) {
 }
 
 function QuotaView({ quota, widest }: { quota: Quota; widest: number }) {
+  const jobNames = useNames(quota);
   const borrowed = sum(quota.borrowed_from);
   const lent = sum(quota.lent_to);
   const own = Math.max(0, quota.used - borrowed);
@@ -121,7 +156,7 @@ function QuotaView({ quota, widest }: { quota: Quota; widest: number }) {
                 <span>{job.job}</span>
               ) : (
                 <Link to="/projects/$project/jobs/$job" params={{ project: quota.project, job: job.job }}>
-                  {job.job}
+                  {jobNames.has(job.job) ? <strong className="breakable">{jobNames.get(job.job)}</strong> : null} {job.job}
                 </Link>
               )}
               <span className="sub">{job.reason ? job.reason.message : `needs ${job.gpus}`}</span>
