@@ -13,6 +13,7 @@ export interface GridColumn<T> {
 interface GridProps<T> {
   label: string;
   rows: T[];
+  /** Titles may be equal. */
   columns: GridColumn<T>[];
   rowKey: (row: T) => string;
 }
@@ -23,8 +24,8 @@ export function Grid<T>({ label, rows, columns, rowKey }: GridProps<T>) {
       <Table verticalSpacing="xs">
         <Table.Thead>
           <Table.Tr>
-            {columns.map((column) => (
-              <Table.Th key={column.title} ta={column.right ? "right" : "left"}>
+            {columns.map((column, index) => (
+              <Table.Th key={index} ta={column.right ? "right" : "left"}>
                 {column.title}
               </Table.Th>
             ))}
@@ -33,8 +34,8 @@ export function Grid<T>({ label, rows, columns, rowKey }: GridProps<T>) {
         <Table.Tbody>
           {rows.map((row) => (
             <Table.Tr key={rowKey(row)}>
-              {columns.map((column) => (
-                <Table.Td key={column.title} className={column.right ? "number" : "cell"}>
+              {columns.map((column, index) => (
+                <Table.Td key={index} className={column.right ? "number" : "cell"}>
                   {column.cell(row)}
                 </Table.Td>
               ))}

@@ -4,6 +4,7 @@ import { Button, Checkbox, TextInput } from "@mantine/core";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { client } from "./api";
+import { saveText } from "./files";
 import { count } from "./format";
 import { Failure } from "./widgets";
 
@@ -85,11 +86,7 @@ export function LogView({ project, job }: { project: string; job: string }) {
     if (follow && found.length > 0) rows.scrollToIndex(found.length - 1);
   }, [follow, found.length, rows]);
   const save = () => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: "text/plain" }));
-    link.download = `${job}.log`;
-    link.click();
-    URL.revokeObjectURL(link.href);
+    saveText(`${lines.join("\n")}\n`, `${job}.log`);
   };
   return (
     <>

@@ -80,6 +80,23 @@ function detectDelimiter(text: string, name: string): string {
   return best;
 }
 
+export interface PastedTable {
+  columns: string[];
+  rows: string[][];
+}
+
+/** A table that was pasted: from a spreadsheet with tabs, else with the delimiter that splits all rows alike. */
+export function pastedTable(text: string, header: boolean): PastedTable {
+  const delimiter = text.includes("\t") ? "\t" : detectDelimiter(text, "");
+  let all = delimitedRows(text, delimiter);
+  // Texts with commas are no table.
+  if (delimiter !== "\t" && new Set(all.map((row) => row.length)).size > 1) all = delimitedRows(text, "\t");
+  all = all.filter((row) => row.some((cell) => cell.trim() !== ""));
+  const width = Math.max(0, ...all.map((row) => row.length));
+  const names = header ? (all[0] ?? []) : [];
+  return { columns: Array.from({ length: width }, (_, i) => names[i] ?? String(i + 1)), rows: all.slice(header ? 1 : 0) };
+}
+
 function delimited(text: string, complete: boolean, name: string, options: ReadingOptions): Preview {
   const separator = /^sep=(.)\r?\n/.exec(text);
   const delimiter = options.delimiter ?? separator?.[1] ?? detectDelimiter(text, name);

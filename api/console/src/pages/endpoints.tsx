@@ -1,4 +1,4 @@
-import { Button, Textarea } from "@mantine/core";
+import { Button, Tabs, Textarea } from "@mantine/core";
 import { useInfiniteQuery, useMutation, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
@@ -10,6 +10,7 @@ import { useMay } from "../session";
 import { PredictSnippets } from "../snippets";
 import { Ago, Bar, Command, Empty, Facts, Failure, PageHead, Section, Show, State } from "../widgets";
 import { ChatPlayground } from "./chat";
+import { TablePlayground } from "./predictTable";
 import { Requests } from "./requests";
 import { Rollout } from "./rollout";
 
@@ -123,8 +124,32 @@ export function EndpointPage() {
   );
 }
 
+interface PlaygroundProps {
+  project: string;
+  endpoint: Endpoint;
+}
+
+function Playground({ project, endpoint }: PlaygroundProps) {
+  return (
+    <Section title="Try it">
+      <Tabs defaultValue="texts">
+        <Tabs.List>
+          <Tabs.Tab value="texts">Texts</Tabs.Tab>
+          <Tabs.Tab value="table">Table</Tabs.Tab>
+        </Tabs.List>
+        <Tabs.Panel value="texts" pt="sm">
+          <TextPlayground project={project} endpoint={endpoint} />
+        </Tabs.Panel>
+        <Tabs.Panel value="table" pt="sm">
+          <TablePlayground project={project} endpoint={endpoint} batch={MOST_TEXTS} />
+        </Tabs.Panel>
+      </Tabs>
+    </Section>
+  );
+}
+
 /** Classify texts, one in each line. */
-function Playground({ project, endpoint }: { project: string; endpoint: Endpoint }) {
+function TextPlayground({ project, endpoint }: PlaygroundProps) {
   const [text, setText] = useState("");
   const path = { project, endpoint: endpoint.name };
   const predicting = useMutation({
@@ -139,7 +164,7 @@ function Playground({ project, endpoint }: { project: string; endpoint: Endpoint
     .filter((line) => line !== "");
   const result = predicting.data;
   return (
-    <Section title="Try it">
+    <>
       <form
         onSubmit={(event) => {
           event.preventDefault();
@@ -201,6 +226,6 @@ function Playground({ project, endpoint }: { project: string; endpoint: Endpoint
           />
         </div>
       ) : null}
-    </Section>
+    </>
   );
 }
