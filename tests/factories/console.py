@@ -40,6 +40,7 @@ class ConsoleData:
         self.admin_key = harness.client.headers["Authorization"].removeprefix("Bearer ")
         self.project = harness.create_project("ours", gpus=2)
         harness.create_project("empty")
+        harness.artifact_files["README.md"] = f"# classifier {CANARY}\n"
         harness.create_base_model()
         harness.create_dataset("ours", count=40)
         harness.create_dataset("ours", "hostile")

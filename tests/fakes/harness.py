@@ -92,6 +92,8 @@ class ControlPlaneHarness:
     trains: bool = False
     """Whether jobs can be submitted in a cluster."""
     audit: AuditSettings = field(default_factory=lambda: AuditSettings(denied_entries=100_000))
+    artifact_files: dict[str, str] = field(default_factory=dict)
+    """Texts of further files of artifacts, by name."""
     page_url: str = ""
     """URL of the page of a run, with a placeholder for its name; empty: there is none."""
 
@@ -285,7 +287,7 @@ class ControlPlaneHarness:
         """Write a small artifact, whose report has another format, to the store and return its manifest."""
         folder = self.store_folder / prefix
         folder.mkdir(parents=True, exist_ok=True)
-        files = {"report.html": "<html></html>", "report.json": '{"format": 2}'}
+        files = {"report.html": "<html></html>", "report.json": '{"format": 2}', **self.artifact_files}
         for name, text in files.items():
             (folder / name).write_text(text)
         manifest = Manifest(files={name: sha256_file(folder / name) for name in files})

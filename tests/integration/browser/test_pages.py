@@ -237,6 +237,14 @@ def test_a_model_shows_its_scores_and_leads_to_its_job(console: Console, data: C
     page.get_by_role("textbox", name="Alias").fill("champion")
     page.get_by_role("button", name="Set the alias").click()
     expect(page.get_by_role("region", name="Aliases")).to_contain_text("champion is version 1")
+    page.get_by_role("button", name="Model card").click()
+    expect(page.get_by_label("Model card of version 1")).to_have_text(f"# classifier {CANARY}")
+    assert console.faults() == []
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="Download as Markdown").click()
+    assert downloading.value.suggested_filename == "classifier-1.md"
+    assert downloading.value.path().read_text() == f"# classifier {CANARY}\n"
+    console.require_safe()
     lineage = page.get_by_role("list", name="Lineage")
     expect(lineage).to_contain_text("hostile@1")
     lineage.get_by_role("link", name=data.jobs["succeeded"]).click()

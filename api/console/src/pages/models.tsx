@@ -2,7 +2,8 @@ import { Button, Group, Select, Table } from "@mantine/core";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
-import { client, unwrap, type Schemas } from "../api";
+import { client, unwrap, unwrapAs, type Schemas } from "../api";
+import { saveText } from "../files";
 import { bytes, metric, words } from "../format";
 import { Items } from "../items";
 import { ReportFrame } from "../report";
@@ -160,6 +161,7 @@ function Scores({ versions, aliases }: { versions: Version[]; aliases: Record<st
 /** Where a version comes from: dataset, base model, job. */
 function VersionPanel({ project, version, endpoints }: { project: string; version: Version; endpoints: string[] }) {
   const [reading, setReading] = useState(false);
+  const [card, setCard] = useState(false);
   return (
     <Section title={`Version ${version.number}`} extra={<State value={version.decision} />}>
       {version.reason ? (
@@ -217,9 +219,57 @@ function VersionPanel({ project, version, endpoints }: { project: string; versio
         <Button variant="default" aria-expanded={reading} onClick={() => { setReading(!reading); }}>
           {reading ? "Close the report" : "Read the report"}
         </Button>
+        <Button variant="default" aria-expanded={card} onClick={() => { setCard(!card); }}>
+          {card ? "Close the model card" : "Model card"}
+        </Button>
         <Downloads project={project} version={version} />
       </Group>
+      {card ? <ModelCard project={project} version={version} /> : null}
       {reading ? <ReportFrame project={project} model={version.model} number={version.number} /> : null}
+    </Section>
+  );
+}
+
+/** What the version was trained on and how, its scores and its limits: Markdown that training wrote, shown as text. */
+function ModelCard({ project, version }: { project: string; version: Version }) {
+  const path = { project, model: version.model, number: version.number, path: "README.md" };
+  const card = useQuery({
+    queryKey: ["model card", version.id],
+    queryFn: ({ signal }) =>
+      unwrapAs<string>(
+        client.GET("/v1/projects/{project}/models/{model}/versions/{number}/files/{path}", {
+          params: { path },
+          parseAs: "text",
+          signal,
+        }),
+      ),
+    staleTime: Infinity,
+  });
+  return (
+    <Section
+      title="Model card"
+      extra={
+        card.data === undefined ? null : (
+          <Button
+            size="xs"
+            variant="default"
+            onClick={() => {
+              saveText(card.data, `${version.model}-${version.number}.md`, "text/markdown");
+            }}
+          >
+            Download as Markdown
+          </Button>
+        )
+      }
+    >
+      {version.purposes.length > 0 ? <p>Its data may be used for: {version.purposes.join(", ")}.</p> : null}
+      <Show query={card}>
+        {(text) => (
+          <pre className="code wrapped" tabIndex={0} aria-label={`Model card of version ${version.number}`}>
+            {text}
+          </pre>
+        )}
+      </Show>
     </Section>
   );
 }
