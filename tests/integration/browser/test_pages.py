@@ -224,6 +224,8 @@ def test_rows_of_a_dataset_are_filtered_and_its_report_shown(console: Console, d
     page.get_by_role("tab", name="Report").click()
     expect(page.get_by_role("region", name="Findings")).to_contain_text(CANARY)
     expect(page.get_by_role("region", name="Personal data")).to_contain_text("2 rows")
+    lengths = page.get_by_role("list", name="Tokens of the rows of train").get_by_role("listitem")
+    expect(lengths).to_have_text(["0 to 8 tokens: 3 rows", "8 to 16 tokens: 1 row"])
     assert console.faults() == []
     console.picture("report-wide")
     console.require_safe()

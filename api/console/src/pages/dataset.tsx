@@ -1,4 +1,4 @@
-import { Button, SegmentedControl, Select, Table, Tabs, TextInput } from "@mantine/core";
+import { Button, SegmentedControl, Select, Table, Tabs, TextInput, VisuallyHidden } from "@mantine/core";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
@@ -330,6 +330,7 @@ function Report({ project, version }: { project: string; version: Version }) {
                   ["Tokens, most", count(stats.tokens_max)],
                 ]}
               />
+              {stats.tokens ? <TokenLengths histogram={stats.tokens} split={split} /> : null}
               <Labels counts={stats.labels ?? {}} />
             </Section>
           ))}
@@ -343,6 +344,33 @@ function Report({ project, version }: { project: string; version: Version }) {
         </>
       )}
     </Show>
+  );
+}
+
+/** Rows by their number of tokens. */
+function TokenLengths({ histogram, split }: { histogram: Schemas["Histogram"]; split: string }) {
+  const { counts, edges } = histogram;
+  const most = Math.max(1, ...counts);
+  const bins = counts.map((rows, index) => ({ rows, from: edges[index] ?? 0, to: edges[index + 1] ?? 0 }));
+  return (
+    <figure className="histogram">
+      <figcaption className="sub">Rows by number of tokens</figcaption>
+      <ol aria-label={`Tokens of the rows of ${split}`}>
+        {bins.map(({ rows, from, to }) => {
+          const text = `${count(from)} to ${count(to)} tokens: ${plural(rows, "row")}`;
+          return (
+            <li key={from} title={text}>
+              <VisuallyHidden>{text}</VisuallyHidden>
+              <span aria-hidden className="column" style={{ height: `${rows === 0 ? 0 : Math.max(2, (rows / most) * 100)}%` }} />
+            </li>
+          );
+        })}
+      </ol>
+      <div className="ends sub" aria-hidden>
+        <span>{count(edges[0] ?? 0)}</span>
+        <span>{count(edges.at(-1) ?? 0)}</span>
+      </div>
+    </figure>
   );
 }
 
