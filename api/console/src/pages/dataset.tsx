@@ -356,10 +356,10 @@ function TokenLengths({ histogram, split }: { histogram: Schemas["Histogram"]; s
     <figure className="histogram">
       <figcaption className="sub">Rows by number of tokens</figcaption>
       <ol aria-label={`Tokens of the rows of ${split}`}>
-        {bins.map(({ rows, from, to }) => {
+        {bins.map(({ rows, from, to }, index) => {
           const text = `${count(from)} to ${count(to)} tokens: ${plural(rows, "row")}`;
           return (
-            <li key={from} title={text}>
+            <li key={index} title={text}>
               <VisuallyHidden>{text}</VisuallyHidden>
               <span aria-hidden className="column" style={{ height: `${rows === 0 ? 0 : Math.max(2, (rows / most) * 100)}%` }} />
             </li>

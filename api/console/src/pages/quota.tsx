@@ -1,5 +1,6 @@
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
+import { useState } from "react";
 import { client, unwrap, type Schemas } from "../api";
 import { duration } from "../format";
 import { useMay, whoamiQuery } from "../session";
@@ -24,16 +25,15 @@ async function readQuotas(all: boolean, projects: string[], signal: AbortSignal)
   return (await Promise.all(pages)).flatMap((page) => page.items);
 }
 
-/** The names of waiting jobs by id, as far as the user may read the jobs and they have names. */
-function useNames(quota: Quota): Map<string, string> {
+/** The names of waiting jobs by id, as far as the user may read the jobs. Names do not change: only new jobs are looked up. */
+function useNames(quota: Quota): Map<string, string | null> {
   const { project } = quota;
-  const ids = quota.waiting.map((each) => each.job);
-  const mayRead = useMay(project, "jobs:read");
-  const names = useQuery({
-    queryKey: ["names of waiting jobs", project, ids.toSorted()],
+  const [names] = useState(() => new Map<string, string | null>());
+  const ids = quota.waiting.map((each) => each.job).filter((id) => !isWorkload(id));
+  useQuery({
+    queryKey: ["names of waiting jobs", project, quota.pool, ids],
     queryFn: async ({ signal }) => {
-      const names = new Map<string, string>();
-      const missing = new Set(ids);
+      const missing = new Set(ids.filter((id) => !names.has(id)));
       let cursor: string | null = null;
       for (let page = 0; page < NAME_PAGES && missing.size > 0; page++) {
         const query: { state: "queued"; limit: number; cursor?: string } = { state: "queued", limit: 200 };
@@ -42,18 +42,22 @@ function useNames(quota: Quota): Map<string, string> {
           client.GET("/v1/projects/{project}/jobs", { params: { path: { project }, query }, signal }),
         );
         for (const job of jobs.items) {
-          if (missing.delete(job.id) && job.name) names.set(job.id, job.name);
+          if (missing.delete(job.id)) names.set(job.id, job.name ?? null);
         }
         cursor = jobs.next_cursor ?? null;
         if (cursor === null) break;
       }
-      return names;
+      return names.size;
     },
-    enabled: mayRead && ids.length > 0,
-    placeholderData: keepPreviousData,
-    staleTime: Infinity,
+    enabled: useMay(project, "jobs:read") && ids.length > 0,
+    gcTime: 0,
   });
-  return names.data ?? new Map<string, string>();
+  return names;
+}
+
+/** Whether a waiting job was not created by Windlass: namespace and name instead of an id. */
+function isWorkload(id: string): boolean {
+  return id.includes("/");
 }
 
 export function QuotaPage() {
@@ -152,11 +156,11 @@ function QuotaView({ quota, widest }: { quota: Quota; widest: number }) {
         <ol className="waiting" aria-label={`Waiting jobs of ${quota.project}`}>
           {quota.waiting.map((job) => (
             <li key={job.job}>
-              {job.job.includes("/") ? (
+              {isWorkload(job.job) ? (
                 <span>{job.job}</span>
               ) : (
                 <Link to="/projects/$project/jobs/$job" params={{ project: quota.project, job: job.job }}>
-                  {jobNames.has(job.job) ? <strong className="breakable">{jobNames.get(job.job)}</strong> : null} {job.job}
+                  {jobNames.get(job.job) ? <strong className="breakable">{jobNames.get(job.job)}</strong> : null} {job.job}
                 </Link>
               )}
               <span className="sub">{job.reason ? job.reason.message : `needs ${job.gpus}`}</span>
