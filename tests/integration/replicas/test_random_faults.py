@@ -32,7 +32,7 @@ SEEDS = [int(seed) for seed in os.environ.get("FAULT_SEEDS", "1").split()]
 pytestmark = [pytest.mark.processes, pytest.mark.s3, pytest.mark.timeout(300 + 10 * JOBS)]
 PROJECT = "/v1/projects/ours"
 CANCELLED_SHARE, REPEATED_SHARE = 0.1, 0.3
-CLIENTS = 16
+CLIENTS = 32
 _SECONDS = 200.0 + 5 * JOBS
 """In which everything must be done after the last fault."""
 _REQUEST_SECONDS = 6.0
