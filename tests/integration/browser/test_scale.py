@@ -114,8 +114,10 @@ def test_a_list_of_10000_jobs_has_few_rows_in_the_document(console: Console, dat
         oldest = _JOBS - 5 * _PAGE
         page.wait_for_function(
             """(name) => {
-              window.scrollTo(0, document.body.scrollHeight);
-              return [...document.querySelectorAll("main strong")].some((each) => each.textContent === name);
+              const row = [...document.querySelectorAll("main strong")].find((each) => each.textContent === name);
+              if (row) row.scrollIntoView({ block: "center" });
+              else window.scrollTo(0, document.body.scrollHeight);
+              return Boolean(row);
             }""",
             arg=f"number {oldest}",
         )
