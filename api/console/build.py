@@ -103,6 +103,8 @@ def _build(cached: Path, key: str) -> None:
     with tempfile.TemporaryDirectory(dir=cached.parent, prefix=".draft-") as draft:
         _npm("run", "build", "--", "--emptyOutDir", "--outDir", draft)
         (Path(draft) / _KEY_FILE).write_text(key, "utf-8")
+        for path in (Path(draft), *Path(draft).rglob("*")):  # in the image another user reads them
+            path.chmod(0o755 if path.is_dir() else 0o644)
         shutil.copytree(draft, cached)
     builds = sorted(
         (path for path in cached.parent.iterdir() if not path.name.startswith(".")),

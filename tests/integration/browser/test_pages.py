@@ -319,6 +319,13 @@ def test_the_first_page_loads_at_most_350_kb(console: Console, data: ConsoleData
     assert sum(sizes.values()) <= _FIRST_LOAD_BYTES, json.dumps(sizes, indent=1)
 
 
+def test_every_user_of_a_machine_reads_the_built_files(data: ConsoleData) -> None:
+    """In the image the server is another user than the one that has built them."""
+    built = [FOLDER, *FOLDER.rglob("*")]
+    assert len(built) > 10
+    assert [path for path in built if path.stat().st_mode & 0o777 != (0o755 if path.is_dir() else 0o644)] == []
+
+
 def test_no_file_is_loaded_from_another_host(browser: Browser, data: ConsoleData) -> None:
     hosts = set()
     with open_console(browser, data, data.admin_key) as console:
