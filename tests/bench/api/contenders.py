@@ -1,5 +1,6 @@
 """The servers that are compared: each starts, and builds the same kinds of requests in its own protocol."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -72,9 +73,12 @@ class Contender(ABC):
         return [each for root in self.roots for each in (root, *root.children(recursive=True))]
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that they have used."""
-        times = [each.cpu_times() for each in self.processes()]
-        return sum(each.user + each.system for each in times)
+        """Return the CPU time that they have used, with those that have ended, whose parents have it."""
+        times = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):  # as of PostgreSQL's autovacuum
+                times.append(process.cpu_times())
+        return sum(each.user + each.system + each.children_user + each.children_system for each in times)
 
     def resident_bytes(self) -> int:
         """Return the memory of the server, without that of a database server."""
