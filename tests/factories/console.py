@@ -20,7 +20,7 @@ from windlass.services.keys import Keys
 CANARY = '<img src=x onerror="window.attacked=1"><script>window.attacked=1</script>'
 """A text of a user that runs as a script if a page handles it as HTML."""
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-SECONDS = 20.0
+SECONDS = 60.0
 """How long a page may take on a busy machine."""
 
 

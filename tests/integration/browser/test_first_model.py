@@ -11,7 +11,8 @@ from tests.e2e.servers import ServerProcess, server
 from tests.factories.console import PHONE, SECONDS, WIDE, Console, open_window
 from tests.factories.tiny_models import tiny_encoder
 
-_TRAINED_SECONDS = 240
+pytestmark = pytest.mark.timeout(900)
+_TRAINED_SECONDS = 400
 _PART_BYTES = 2 << 20
 """What the page sends in one request."""
 
@@ -109,7 +110,7 @@ def upload(page: Page, file: Path) -> None:
     check(page, "first-upload")
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("heading", name="tickets")).to_be_visible()
-    expect(page.get_by_role("region", name="Rows")).to_contain_text("the motor is good 0", timeout=60_000)
+    expect(page.get_by_role("region", name="Rows")).to_contain_text("the motor is good 0", timeout=120_000)
 
 
 def clean_and_split(page: Page) -> None:
@@ -125,7 +126,7 @@ def clean_and_split(page: Page) -> None:
     check(page, "first-clean")
     page.get_by_role("button", name="Make the new version").click()
     expect(page.get_by_role("combobox", name="Version")).to_have_value("Version 2")
-    page.get_by_role("tab", name="Report").click(timeout=60_000)
+    page.get_by_role("tab", name="Report").click(timeout=120_000)
     steps = page.get_by_role("region", name="Cleaning steps").get_by_role("listitem")
     expect(steps).to_have_count(3)
     expect(steps.nth(0)).to_contain_text("drops 3 rows, 490 remain")
@@ -231,7 +232,7 @@ def test_an_upload_goes_on_after_a_lost_server(page: Page, running: ServerProces
 
     page.route("**/uploads/*/files/*", send)
     begin_upload(page, running, large)
-    expect(page.get_by_role("heading", name="large")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name="large")).to_be_visible(timeout=120_000)
     assert offsets[:3] == [0, _PART_BYTES, _PART_BYTES], "the lost part is sent again"
     assert len(offsets) == len(set(offsets)) + 1, "no other part is sent twice"
 
@@ -250,9 +251,9 @@ def test_an_upload_goes_on_after_the_page_was_loaded_again(page: Page, running: 
 
     page.route("**/uploads/*/files/*", send)
     begin_upload(page, running, large)
-    expect(page.get_by_text("The upload goes on when it does.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("The upload goes on when it does.")).to_be_visible(timeout=120_000)
     lost = False
     page.reload()
     begin_upload(page, running, large)
-    expect(page.get_by_role("heading", name="large")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name="large")).to_be_visible(timeout=120_000)
     assert offsets[:2] == [0, _PART_BYTES], "the first part is not sent again"
