@@ -1,4 +1,4 @@
-"""How much the fuzz tests try: a fixed sample in CI, and random inputs for as long as ``make fuzz`` is told to."""
+"""How much the fuzz tests try: a fixed sample in CI, and random inputs for as long as ``make fuzz`` asks for."""
 
 import os
 

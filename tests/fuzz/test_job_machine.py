@@ -8,6 +8,7 @@ audit entry for each accepted change. I9: a registered model has the files of it
 import shutil
 import tempfile
 from collections import Counter
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ class JobMachine(RuleBasedStateMachine):
         self.attempts: dict[str, int] = {}
         """Number of the newest attempt, by job."""
         self.verified: set[str] = set()
+        self.sequences = count(10, 10)
+        """First numbers of reports: each step of a test is another process of a trainer, which counts its own."""
 
     def teardown(self) -> None:
         try:
@@ -161,7 +164,9 @@ class JobMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.pipelines.contexts)
     @rule(number=numbers, trainer=st.sampled_from(["one", "two"]))
     def acquire(self, number: int, trainer: str) -> None:
-        run = self._run(number)
+        self._acquire(self._run(number), trainer)
+
+    def _acquire(self, run: SimulatedRun, trainer: str) -> None:
         reply = run.acquire_attempt(trainer)
         if reply.status_code == 200:
             job = self._job_of(run)
@@ -171,7 +176,8 @@ class JobMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.pipelines.contexts)
     @rule(number=numbers, older=older, step=st.integers(1, 100))
     def report(self, number: int, older: int, step: int) -> None:
-        run, attempt = self._run(number), self._attempt(number, older)
+        run = self._run(number)
+        attempt = self._attempt(run, older)
         reply = run.report(attempt, {"type": "metric", "name": "train_loss", "step": step, "value": 0.5})
         if reply.status_code == 200:
             assert attempt == self.attempts[self._job_of(run)], "an older attempt is fenced"
@@ -179,7 +185,8 @@ class JobMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.pipelines.contexts)
     @rule(number=numbers, older=older, registers=st.booleans())
     def finish(self, number: int, older: int, registers: bool) -> None:
-        run, attempt = self._run(number), self._attempt(number, older)
+        run = self._run(number)
+        attempt = self._attempt(run, older)
         reply = run.report_success(attempt)
         if reply.status_code == 200:
             assert attempt == self.attempts[self._job_of(run)], "an older attempt is fenced"
@@ -190,11 +197,12 @@ class JobMachine(RuleBasedStateMachine):
     @rule(number=numbers, trainer=st.sampled_from(["three", "four"]))
     def replace_trainer(self, number: int, trainer: str) -> None:
         """A trainer is silent until another one takes its place, and then reports after all."""
-        run, before = self._run(number), self._attempt(number, 0)
+        run = self._run(number)  # the number means another one when the worker has submitted more
+        before = self._attempt(run, 0)
         self.harness.clock.advance(200)
         self.work(1)
-        self.acquire(number, trainer)
-        if self._attempt(number, 0) > before:
+        self._acquire(run, trainer)
+        if self._attempt(run, 0) > before:
             loss = {"type": "metric", "name": "train_loss", "step": 1, "value": 0.5}
             assert run.report(before, loss).status_code == 409, "an older attempt is fenced"
             assert run.report_success(before).status_code == 409, "an older attempt is fenced"
@@ -255,18 +263,13 @@ class JobMachine(RuleBasedStateMachine):
         name = sorted(self.pipelines.contexts)[-1 - number % len(self.pipelines.contexts)]
         return self._run_named(name)
 
-    def _attempt(self, number: int, older: int) -> int:
-        return max(1, self.attempts.get(self._job_of(self._run(number)), 1) - older)
+    def _attempt(self, run: SimulatedRun, older: int) -> int:
+        return max(1, self.attempts.get(self._job_of(run), 1) - older)
 
     def _run_named(self, name: str) -> SimulatedRun:
         context = self.pipelines.contexts[name]
         client = self.harness.client_for_key(context.run_token)
-        # each process of a trainer counts its own reports; one per test step is enough here
-        return SimulatedRun(self.harness, context.identity.run, name, client, sequence=self._next_sequence())
-
-    def _next_sequence(self) -> int:
-        self._sequence = getattr(self, "_sequence", 0) + 10
-        return self._sequence
+        return SimulatedRun(self.harness, context.identity.run, name, client, sequence=next(self.sequences))
 
     def _job_of(self, run: SimulatedRun) -> str:
         return self.pipelines.contexts[run.name].identity.job

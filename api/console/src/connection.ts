@@ -1,4 +1,4 @@
-/** Whether the server answers: told by every request, shown by the shell. */
+/** Whether the server answers: reported by every request, shown by the shell. */
 
 import { useSyncExternalStore } from "react";
 

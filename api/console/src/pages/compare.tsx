@@ -1,6 +1,6 @@
 /** Several jobs side by side: curves over each other, what differs in their specs, and their scores. */
 
-import { MultiSelect, Slider, Table } from "@mantine/core";
+import { MultiSelect, Table } from "@mantine/core";
 import { keepPreviousData, useQueries, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { lazy, Suspense, useMemo, useState } from "react";
@@ -8,6 +8,7 @@ import { client, unwrap, type Schemas } from "../api";
 import type { NamedSeries } from "../curves";
 import { metric, words } from "../format";
 import { compareRoute } from "../router";
+import { SmoothingSlider } from "../smoothingSlider";
 import { Empty, Loading, PageHead, Section, Show, State } from "../widgets";
 
 type Job = Schemas["JobDetailOut"];
@@ -215,18 +216,7 @@ function Overlaid({ project, jobs }: { project: string; jobs: Job[] }) {
   if (joined.length === 0) return null;
   return (
     <Section title="Curves">
-      <div className="smoothing">
-        <span id="smoothing">Smoothing</span>
-        <Slider
-          min={0}
-          max={0.95}
-          step={0.05}
-          value={smoothing}
-          onChange={setSmoothing}
-          label={(value) => value.toFixed(2)}
-          thumbProps={{ "aria-labelledby": "smoothing" }}
-        />
-      </div>
+      <SmoothingSlider value={smoothing} onChange={setSmoothing} />
       <Suspense fallback={<Loading />}>
         <div className="curves">
           {joined.map(([name, series]) => (

@@ -1,4 +1,4 @@
-import { Button, Group, Modal, Slider, Tabs } from "@mantine/core";
+import { Button, Group, Modal, Tabs } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { notifications } from "@mantine/notifications";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
@@ -11,6 +11,7 @@ import { jobRoute } from "../router";
 import { newKey } from "../random";
 import { ReportFrame } from "../report";
 import { useMay } from "../session";
+import { SmoothingSlider } from "../smoothingSlider";
 import { timeline } from "../timeline";
 import { Ago, Bar, Empty, Facts, Failure, Loading, PageHead, Section, Show, State, useNow } from "../widgets";
 
@@ -280,18 +281,7 @@ function Curves({ project, job, live }: { project: string; job: string; live: bo
           </Empty>
         ) : (
           <>
-            <div className="smoothing">
-              <span id="smoothing">Smoothing</span>
-              <Slider
-                min={0}
-                max={0.95}
-                step={0.05}
-                value={smoothing}
-                onChange={setSmoothing}
-                label={(value) => value.toFixed(2)}
-                thumbProps={{ "aria-labelledby": "smoothing" }}
-              />
-            </div>
+            <SmoothingSlider value={smoothing} onChange={setSmoothing} />
             <p className="sub">Drag over a curve to zoom; double-click to see all of it.</p>
             <Suspense fallback={<Loading />}>
               <div className="curves">
