@@ -1,6 +1,7 @@
 """Statements that SQLAlchemy has per dialect."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Table
@@ -18,3 +19,10 @@ def insert_or_update(connection: ScopedConnection, table: Table) -> Any:
     it fails with a serialization failure for a row of a concurrent transaction, which the snapshot does not contain.
     """
     return _INSERTS[connection.dialect.name](table)
+
+
+@cache
+def insert_unless_stored(dialect: str, table: Table) -> Any:
+    """Return an INSERT that returns the last key of the row, or no row if its key is taken."""
+    key = list(table.primary_key.columns)[-1]
+    return _INSERTS[dialect](table).on_conflict_do_nothing().returning(key)

@@ -1,13 +1,14 @@
 """What a request reads before its project is known, or of all projects."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, MetaData, Select, String, Table, and_, func, or_, select
+from sqlalchemy import Column, ColumnElement, MetaData, Select, String, Table, and_, bindparam, func, or_, select
 
 from windlass.db.identity_tables import MemberTable
 from windlass.db.repository import SqlRepository, table_of
 from windlass.db.row_scope import GROUP_SEPARATOR, UNTIL_COMMIT, ScopedConnection, Setting
+from windlass.db.statements import Form, conditions
 from windlass.db.tables import ProjectTable, RunTable
 from windlass.domain.jobs import Run
 from windlass.domain.projects import Member, SubjectKind
@@ -17,8 +18,25 @@ from windlass.ports.filters import MemberFilter, RunFilter
 COHORT_VIEW = "project_cohort"
 """The view that shows all roles the cohorts of all projects; SQLite has none."""
 
+_USER, _GROUPS = "own_user", "own_groups"
+"""Parameters of the memberships."""
 _PROJECTS, _RUNS, _MEMBERS = table_of(ProjectTable), table_of(RunTable), table_of(MemberTable)
 _COHORTS = Table(COHORT_VIEW, MetaData(), Column("name", String), Column("cohort", String))
+
+
+def _is_user(table: Table) -> ColumnElement[bool]:
+    return and_(table.c.kind == SubjectKind.USER, table.c.name == bindparam(_USER))
+
+
+def _of_user(table: Table, form: Form) -> list[ColumnElement[bool]]:
+    """Return the conditions of the memberships of a user."""
+    return [*conditions(table, form), _is_user(table)]
+
+
+def _of_user_and_groups(table: Table, form: Form) -> list[ColumnElement[bool]]:
+    """Return the conditions of the memberships of a user and of the user's groups."""
+    is_group = and_(table.c.kind == SubjectKind.GROUP, table.c.name.in_(bindparam(_GROUPS, expanding=True)))
+    return [*conditions(table, form), or_(_is_user(table), is_group)]
 
 
 class SqlMemberships(SqlRepository[Member, MemberFilter]):
@@ -27,12 +45,16 @@ class SqlMemberships(SqlRepository[Member, MemberFilter]):
     def __init__(self, connection: ScopedConnection, changes: Changes, user: str, groups: Collection[str]) -> None:
         settings = {Setting.USER: user} | ({Setting.GROUPS: GROUP_SEPARATOR.join(groups)} if groups else {})
         super().__init__(connection.narrowed(settings), _MEMBERS, Member, "member", changes, scope={})
-        is_user = and_(_MEMBERS.c.kind == SubjectKind.USER, _MEMBERS.c.name == user)
-        is_group = and_(_MEMBERS.c.kind == SubjectKind.GROUP, _MEMBERS.c.name.in_(groups))
-        self._own = or_(is_user, is_group) if groups else is_user
+        self._where = _of_user_and_groups if groups else _of_user
+        self._own = {_USER: user} | ({_GROUPS: list(groups)} if groups else {})
 
-    def _conditions(self, where: Mapping[str, object] | None) -> list[ColumnElement[bool]]:
-        return [*super()._conditions(where), self._own]
+    def _values(self) -> dict[str, object]:
+        return dict(self._own)
+
+
+def _run_and_scope(table: Table) -> Select[Any]:
+    """Return a SELECT that lets the transaction see the project of the run that it finds."""
+    return select(table, func.set_config(Setting.PROJECT.variable, table.c.project, UNTIL_COMMIT))
 
 
 class SqlRunLookup(SqlRepository[Run, RunFilter]):
@@ -41,11 +63,8 @@ class SqlRunLookup(SqlRepository[Run, RunFilter]):
     def __init__(self, connection: ScopedConnection, changes: Changes) -> None:
         lookups = {"id": Setting.FIND_RUN, "warm_trainer": Setting.FIND_WARM_TRAINER}
         super().__init__(connection, _RUNS, Run, "run", changes, scope={}, lookups=lookups)
-
-    def _query(self) -> Select[Any]:
-        if not self._connection.has_row_security:
-            return super()._query()
-        return select(_RUNS, func.set_config(Setting.PROJECT.variable, _RUNS.c.project, UNTIL_COMMIT))
+        if connection.has_row_security:
+            self._rows = _run_and_scope
 
     def find(self, where: RunFilter) -> Run | None:
         run = super().find(where)
