@@ -9,7 +9,7 @@ from typing import get_type_hints
 from tests.architecture.tree import parsed, python_files
 
 from windlass.db.repository import SqlRepository
-from windlass.db.session import SqlAllProjectsData, SqlProjectData
+from windlass.db.project_data import SqlAllProjectsData, SqlProjectData
 from windlass.ports import Database, ReadUnitOfWork, UnitOfWork, WorkerDatabase
 from windlass.services.base import ServiceDependencies, WorkerDependencies
 from windlass_api.dependencies import AppContext
