@@ -8,8 +8,8 @@ from typing import get_type_hints
 
 from tests.architecture.tree import parsed, python_files
 
-from windlass.db.repository import SqlRepository
 from windlass.db.project_data import SqlAllProjectsData, SqlProjectData
+from windlass.db.repository import SqlRepository
 from windlass.ports import Database, ReadUnitOfWork, UnitOfWork, WorkerDatabase
 from windlass.services.base import ServiceDependencies, WorkerDependencies
 from windlass_api.dependencies import AppContext

@@ -12,6 +12,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Dialect, func, select
 
 _OPTION: Final = "windlass_transaction"
+NO_SCOPE: Final[Mapping[str, Any]] = {_OPTION: None}
+"""Options of a connection whose statements are in no transaction."""
 UNTIL_COMMIT: Final = True
 """Argument of PostgreSQL's ``set_config``."""
 GROUP_SEPARATOR: Final = "\n"

@@ -1,11 +1,13 @@
 """Transactions. On PostgreSQL, writers are serializable and readers have one snapshot; SQLite has one writer."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from hashlib import blake2b
 from typing import Any, Final
 
 from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from windlass.db import audit_tables as a
 from windlass.db import cluster_tables as c
@@ -21,7 +23,7 @@ from windlass.db.outbox import SqlOutbox
 from windlass.db.project_data import Rows, SqlAllProjectsData, SqlPlatformData, SqlProjectData
 from windlass.db.request_loads import SqlRequestLoadStore
 from windlass.db.request_usage import SqlRequestUsageStore
-from windlass.db.row_scope import RowScope, ScopedConnection, Setting, in_scope
+from windlass.db.row_scope import NO_SCOPE, RowScope, ScopedConnection, Setting, in_scope
 from windlass.db.tombstones import SqlTombstoneStore
 from windlass.db.uptime import SqlUptimeStore
 from windlass.domain.audit import AuditEntry
@@ -31,7 +33,7 @@ from windlass.domain.jobs import Run
 from windlass.domain.models import CatalogueModel
 from windlass.domain.projects import ApiKey, Member, Pool, Project
 from windlass.domain.usage import PoolPrice
-from windlass.kit.fair_lock import FairLock
+from windlass.kit.fair_lock import FairLock, FairLocks
 from windlass.ports import (
     AdmissionStore,
     AllProjectsData,
@@ -121,6 +123,36 @@ class SqlUnitOfWork:
         return SqlAllProjectsData(self.connection, self.changes)
 
 
+@contextmanager
+def _advisory(connection: Connection, lock: str | None) -> Iterator[None]:
+    """Hold an advisory lock of the session: its transaction must get its snapshot after the lock.
+
+    It ends with the connection, so a process that dies holds no lock.
+    """
+    if lock is None or connection.dialect.name == "sqlite":
+        yield
+        return
+    key = int.from_bytes(blake2b(lock.encode(), digest_size=8).digest(), "big", signed=True)
+    connection.exec_driver_sql("SELECT pg_advisory_lock(%s)", (key,))
+    connection.commit()
+    try:
+        yield
+    finally:
+        _unlock(connection, key)
+
+
+def _unlock(connection: Connection, key: int) -> None:
+    """Release an advisory lock. A connection that cannot is closed, and the server releases the lock with it."""
+    if connection.invalidated or connection.closed:
+        return
+    try:
+        connection.rollback()  # no effect after a commit
+        connection.execution_options(**NO_SCOPE).exec_driver_sql("SELECT pg_advisory_unlock(%s)", (key,))
+        connection.commit()
+    except DBAPIError:
+        connection.invalidate()
+
+
 class SqlDatabase:
     """``ports.WorkerDatabase`` over one engine."""
 
@@ -132,7 +164,8 @@ class SqlDatabase:
         self._hooks: list[CommitHook] = []
         self._feed = change_feed(engine)
         # SQLite has one writer, and its busy handler is not fair: writers of this process wait for this lock instead.
-        self._write_lock: Any = FairLock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._write_lock = FairLock()
+        self._locks = FairLocks()
 
     @contextmanager
     def read(self) -> Iterator[WorkerReadUnitOfWork]:
@@ -141,8 +174,13 @@ class SqlDatabase:
             yield uow
 
     @contextmanager
-    def write(self) -> Iterator[WorkerUnitOfWork]:
-        with self._write_lock, translate_errors(), self._writer.connect() as connection:
+    def write(self, lock: str | None = None) -> Iterator[WorkerUnitOfWork]:
+        with (
+            self._exclusion(lock),
+            translate_errors(),
+            self._writer.connect() as connection,
+            _advisory(connection, lock),
+        ):
             uow = SqlUnitOfWork(self._scoped(connection, _BEGIN_WRITE), self._clock)
             yield uow
             hooks = self._hooks if uow.changes.kinds else ()
@@ -153,9 +191,15 @@ class SqlDatabase:
                 call()
             self._feed.committed(uow.changes.kinds)
 
+    def _exclusion(self, lock: str | None) -> AbstractContextManager[None]:
+        """Return the lock of this process: a thread that waits for it uses no connection."""
+        if self._engine.dialect.name == "sqlite":
+            return self._write_lock
+        return nullcontext() if lock is None else self._locks.held(lock)
+
     @contextmanager
     def audit_chain(self) -> Iterator[AuditChain]:
-        with self._write_lock, translate_errors(), self._writer.connect() as connection:
+        with self._exclusion(None), translate_errors(), self._writer.connect() as connection:
             yield SqlAuditChain(self._scoped(connection, _BEGIN_SEAL))
             connection.commit()  # as in ``write``
 

@@ -1,7 +1,9 @@
-"""A lock that threads acquire in the order in which they asked for it."""
+"""Locks that threads acquire in the order in which they asked for them."""
 
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 
@@ -47,3 +49,26 @@ class FairLock:
             self._waiting.popleft().release()
         else:
             self._held = False
+
+
+class FairLocks:
+    """A ``FairLock`` for each name, which exists while a thread holds it or waits for it."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._locks: dict[str, tuple[FairLock, int]] = {}
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Hold the lock of a name."""
+        with self._mutex:
+            lock, users = self._locks.get(name) or (FairLock(), 0)
+            self._locks[name] = lock, users + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._mutex:
+                _, users = self._locks.pop(name)
+                if users > 1:
+                    self._locks[name] = lock, users - 1

@@ -290,15 +290,20 @@ class Database(Protocol):
         """Begin a read-only transaction with a consistent snapshot."""
         ...
 
-    def write(self) -> AbstractContextManager[UnitOfWork]:
+    def write(self, lock: str | None = None) -> AbstractContextManager[UnitOfWork]:
         """Begin a read-write transaction. Transactions are serializable: each sees and leaves what it would alone.
 
         SQLite lets one writer in at a time. PostgreSQL runs them at the same time, and refuses one of two whose result
-        depends on their order; ``windlass.services.transactions`` repeats the operation.
+        depends on their order; ``windlass.services.transactions`` repeats the operation. Writers with the same ``lock``
+        wait for each other instead of conflicting. No result depends on the lock, which costs two short statements.
+
+        Args:
+            lock: the id of what many transactions change at the same time, such as a project or a run.
 
         Raises:
             TransactionConflictError: a concurrent transaction was committed first; nothing was written.
             StorageFullError: the disk is full; nothing was written.
+            UnavailableError: the lock was held for longer than the database lets a statement wait.
         """
         ...
 
@@ -339,6 +344,6 @@ class WorkerDatabase(Database, Protocol):
         """Begin a read-only transaction. As of ``Database``."""
         ...
 
-    def write(self) -> AbstractContextManager[WorkerUnitOfWork]:
+    def write(self, lock: str | None = None) -> AbstractContextManager[WorkerUnitOfWork]:
         """Begin a read-write transaction. As of ``Database``."""
         ...

@@ -62,7 +62,7 @@ class Datasets(ProjectService):
             created_at=self.deps.clock.now(),
         )
         limit = self.deps.limits.datasets
-        with self.deps.database.write() as uow:
+        with self.deps.database.write(self.project) as uow:
             datasets = uow.project(self.project).datasets
             datasets.add(dataset)
             require_below_limit("datasets", "the project", datasets.count() - 1, limit, "WINDLASS_LIMIT_MAX_DATASETS")

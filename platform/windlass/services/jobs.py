@@ -107,7 +107,7 @@ class Jobs(ProjectService):
             CapabilityMissingError: this server runs no jobs.
         """
         self.deps.require(Capability.TRAINING)
-        with self.deps.database.write() as uow:
+        with self.deps.database.write(self.project) as uow:
             repos = uow.project(self.project)
             if existing_id := idempotency_key.find_subject(repos):
                 return repos.jobs.get({"id": existing_id})

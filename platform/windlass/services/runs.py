@@ -91,7 +91,7 @@ class Runs:
         """
         self._require_space()
         now = self.deps.clock.now()
-        with self.deps.database.write() as uow:
+        with self.deps.database.write(self.run) as uow:
             run, job = run_and_job(uow, self.run)
             repos = uow.project(job.project)
             if job.state not in _TRAINABLE_STATES or run.state.ended or run.stop:
@@ -139,7 +139,7 @@ class Runs:
             _, job = run_and_job(uow, self.run)
         if job.attempt or not (excess := excess_bytes(self.deps, job.project)):
             return
-        with self.deps.database.write() as uow:
+        with self.deps.database.write(self.run) as uow:
             _, job = run_and_job(uow, self.run)
             fail_for_storage(
                 uow.project(job.project), job, excess, self.deps.limits.stored_bytes, self.deps.clock.now()
@@ -169,7 +169,7 @@ class Runs:
         """
         text = self._store_log_text(number, batch)
         now = self.deps.clock.now()
-        with self.deps.database.write() as uow:
+        with self.deps.database.write(self.run) as uow:
             run, job = run_and_job(uow, self.run)
             repos = uow.project(job.project)
             attempt = _attempt_of_run(repos, run, job, number)
@@ -284,7 +284,7 @@ class Runs:
     def report_attempt_lost(self, number: int) -> None:
         """Close an attempt whose trainer exited without a result; no-op when it has ended."""
         now = self.deps.clock.now()
-        with self.deps.database.write() as uow:
+        with self.deps.database.write(self.run) as uow:
             run, job = run_and_job(uow, self.run)
             repos = uow.project(job.project)
             attempt = repos.attempts.find({"job": job.id, "number": number})
@@ -294,7 +294,7 @@ class Runs:
     def report_step(self, name: str, state: str, message: str) -> None:
         """Record the state of a pipeline step."""
         now = self.deps.clock.now()
-        with self.deps.database.write() as uow:
+        with self.deps.database.write(self.run) as uow:
             run, job = run_and_job(uow, self.run)
             repos = uow.project(job.project)
             if run.steps.get(name) == state or run.state.ended:
@@ -317,7 +317,7 @@ class Runs:
             if repos.telemetry.newest_batch(job.id, -run.number, stream) >= sequence:
                 return
         stored = store_log_text(self.deps.store, job, -run.number, step, items)
-        with self.deps.database.write() as uow:
+        with self.deps.database.write(self.run) as uow:
             run, job = run_and_job(uow, self.run)
             repos = uow.project(job.project)
             _require_not_ended(run)

@@ -1,6 +1,7 @@
 """Two transactions that run at the same time on PostgreSQL leave what one after the other would leave.
 
-Both have read and written before either commits, so each decided on a state that the other one changes.
+Both have read and written before either commits, so each decided on a state that the other one changes. They have no
+locks, on which no result depends (test_writer_locks.py).
 """
 
 import threading
@@ -14,6 +15,7 @@ import pytest
 from sqlalchemy import text
 from tests.fakes.harness import ADMIN, ControlPlaneHarness
 
+from windlass.db.session import SqlDatabase
 from windlass.domain.errors import TransactionConflictError
 from windlass.domain.jobs import AttemptState, JobState
 from windlass.domain.projects import Permission, Role, SubjectKind
@@ -57,7 +59,9 @@ def at_once(harness: ControlPlaneHarness, *operations: Operation) -> list[Any]:
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[ControlPlaneHarness]:
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ControlPlaneHarness]:
+    write = SqlDatabase.write
+    monkeypatch.setattr(SqlDatabase, "write", lambda self, _lock=None: write(self))
     limits = LimitSettings(key_cache_seconds=0, max_active_jobs=1, max_endpoints=1)
     built = ControlPlaneHarness(tmp_path, limits=limits)
     with built.client:

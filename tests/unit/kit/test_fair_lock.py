@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from windlass.kit.fair_lock import FairLock
+from windlass.kit.fair_lock import FairLock, FairLocks
 
 
 def test_threads_acquire_the_lock_in_the_order_of_their_requests() -> None:
@@ -33,3 +33,23 @@ def test_the_lock_is_free_after_an_exception() -> None:
         raise ValueError("inside")
     with lock:
         pass
+
+
+def test_locks_of_other_names_are_free_and_unused_ones_are_forgotten() -> None:
+    locks, order = FairLocks(), list[str]()
+
+    def enter() -> None:
+        with locks.held("one"):
+            order.append("second")
+
+    with locks.held("one"):
+        with locks.held("two"):
+            order.append("other")
+        thread = threading.Thread(target=enter)
+        thread.start()
+        while locks._locks["one"][1] < 2:
+            pass
+        order.append("first")
+    thread.join()
+    assert order == ["other", "first", "second"]
+    assert locks._locks == {}
