@@ -25,7 +25,7 @@ class SqlAdmissionStore:
         return self._connection.scalar(select(_SEQUENCE.c.value).where(_SEQUENCE.c.id == _ONLY_ROW)) or 0
 
     def advance(self) -> int:
-        first = insert_or_update(self._connection, _SEQUENCE).values(id=_ONLY_ROW, value=1)
+        first = insert_or_update(self._connection.dialect.name, _SEQUENCE).values(id=_ONLY_ROW, value=1)
         upsert = first.on_conflict_do_update(index_elements=[_SEQUENCE.c.id], set_={"value": _SEQUENCE.c.value + 1})
         value: int = self._connection.execute(upsert.returning(_SEQUENCE.c.value)).scalar_one()
         return value

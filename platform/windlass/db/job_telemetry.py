@@ -1,8 +1,10 @@
 """Events, metrics and log chunks of jobs: append-mostly tables with a high write rate."""
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, insert, select
 
 from windlass.db.dialect import insert_or_update
 from windlass.db.metric_chunks import MetricChunks
@@ -14,6 +16,24 @@ from windlass.domain.records import Event, MetricSample, StoredLogChunk
 from windlass.domain.series import MetricSeries
 
 _JOBS, _EVENTS, _LOGS, _CURSORS = (table_of(kind) for kind in (JobTable, EventTable, LogChunkTable, ReportCursorTable))
+
+
+_FIND_JOB = select(_JOBS.c.id).where(_JOBS.c.id == bindparam("of_job"), _JOBS.c.deleted_at.is_(None))
+_FIND_JOB_OF_PROJECT = _FIND_JOB.where(_JOBS.c.project == bindparam("of_project"))
+_LAST_EVENT = select(func.coalesce(func.max(_EVENTS.c.sequence), 0)).where(_EVENTS.c.job == bindparam("of_job"))
+_APPEND_EVENT = insert(_EVENTS).values(sequence=_LAST_EVENT.scalar_subquery() + 1).returning(_EVENTS.c.sequence)
+
+
+@cache
+def _advance_cursor(dialect: str) -> Any:
+    """Return the statement that stores the sequence of a batch; it returns a row if the stored one was lower."""
+    statement = insert_or_update(dialect, _CURSORS)
+    upsert = statement.on_conflict_do_update(
+        index_elements=["job", "attempt", "source"],
+        set_={"sequence": statement.excluded.sequence},
+        where=_CURSORS.c.sequence < statement.excluded.sequence,
+    )
+    return upsert.returning(_CURSORS.c.sequence)
 
 
 class SqlJobTelemetry:
@@ -30,20 +50,18 @@ class SqlJobTelemetry:
 
     def _check_scope(self, *jobs: str) -> None:
         """Raise NotFoundError for a job out of scope. A checked job is cached for this transaction."""
+        query = _FIND_JOB if self._project is None else _FIND_JOB_OF_PROJECT
         for job in set(jobs) - self._checked_jobs:
-            query = select(_JOBS.c.id).where(_JOBS.c.id == job, _JOBS.c.deleted_at.is_(None))
-            if self._project is not None:
-                query = query.where(_JOBS.c.project == self._project)
-            if self._connection.execute(query).first() is None:
+            if self._connection.execute(query, {"of_job": job, "of_project": self._project}).first() is None:
                 raise NotFoundError(f"no job {job}")
             self._checked_jobs.add(job)
 
     def append_event(self, event: Event) -> Event:
         self._check_scope(event.job)
-        last = select(func.max(_EVENTS.c.sequence)).where(_EVENTS.c.job == event.job)
-        numbered = event.model_copy(update={"sequence": (self._connection.scalar(last) or 0) + 1})
-        self._connection.execute(insert(_EVENTS).values(to_row(numbered, _EVENTS)))
-        return numbered
+        row = to_row(event, _EVENTS)
+        del row["sequence"]
+        sequence = self._connection.execute(_APPEND_EVENT, row | {"of_job": event.job}).scalar_one()
+        return event.model_copy(update={"sequence": sequence})
 
     def newest_event(self, job: str) -> Event | None:
         self._check_scope(job)
@@ -102,12 +120,5 @@ class SqlJobTelemetry:
 
     def accept_batch(self, job: str, attempt: int, source: str, sequence: int) -> bool:
         self._check_scope(job)
-        statement = insert_or_update(self._connection, _CURSORS).values(
-            job=job, attempt=attempt, source=source, sequence=sequence
-        )
-        upsert = statement.on_conflict_do_update(
-            index_elements=["job", "attempt", "source"],
-            set_={"sequence": statement.excluded.sequence},
-            where=_CURSORS.c.sequence < statement.excluded.sequence,
-        )
-        return self._connection.execute(upsert.returning(_CURSORS.c.sequence)).first() is not None
+        batch = {"job": job, "attempt": attempt, "source": source, "sequence": sequence}
+        return self._connection.execute(_advance_cursor(self._connection.dialect.name), batch).first() is not None

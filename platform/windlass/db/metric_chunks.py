@@ -11,12 +11,14 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, insert, select
+from sqlalchemy import Integer, and_, bindparam, case, delete, func, select
 from sqlalchemy.engine import RowMapping
 
+from windlass.db.dialect import insert_or_update
 from windlass.db.repository import table_of
 from windlass.db.row_scope import ScopedConnection
 from windlass.db.tables import MetricChunkTable
@@ -28,6 +30,29 @@ _CHUNK_POINTS = 512
 _EXTREMES = 34
 """Points of a whole chunk that are its extremes: two ends, and two of each 32 points."""
 _READ_CHUNKS = 32
+
+
+_SERIES = (_CHUNKS.c.job == bindparam("of_job"), _CHUNKS.c.name == bindparam("of_name"))
+_PRECEDING = select(func.max(_CHUNKS.c.first_step)).where(*_SERIES, _CHUNKS.c.first_step <= bindparam("first"))
+_START = func.coalesce(_PRECEDING.scalar_subquery(), bindparam("first", type_=Integer))
+"""The first step of the chunk that contains or precedes a step; the step without such a chunk."""
+_COVERING = select(_CHUNKS).where(*_SERIES, _CHUNKS.c.first_step >= _START, _CHUNKS.c.first_step <= bindparam("last"))
+_CHUNKS_FROM = (
+    select(_CHUNKS)
+    .where(*_SERIES, _CHUNKS.c.first_step >= bindparam("position"))
+    .order_by(_CHUNKS.c.first_step)
+    .limit(_READ_CHUNKS)
+)
+_DELETE = delete(_CHUNKS).where(*_SERIES, _CHUNKS.c.first_step.in_(bindparam("first_steps", expanding=True)))
+
+
+@cache
+def _upsert(dialect: str) -> Any:
+    """Return the statement that stores chunks in place of those with the same first step."""
+    statement = insert_or_update(dialect, _CHUNKS)
+    keys = {column.name for column in _CHUNKS.primary_key.columns}
+    values = {column.name: column for column in statement.excluded if column.name not in keys}
+    return statement.on_conflict_do_update(index_elements=sorted(keys), set_=values)
 
 
 class _Point(NamedTuple):
@@ -53,25 +78,21 @@ class MetricChunks:
 
     def _merge(self, job: str, name: str, points: Mapping[int, _Point]) -> None:
         """Merge points into the chunks that cover their steps, or into the chunk before them."""
-        first, last = min(points), max(points)
-        series = (_CHUNKS.c.job == job, _CHUNKS.c.name == name)
-        covering = (*series, _CHUNKS.c.first_step >= self._start(series, first), _CHUNKS.c.first_step <= last)
+        series = {"of_job": job, "of_name": name}
         merged: dict[int, _Point] = {}
-        for row in self._connection.execute(select(_CHUNKS).where(*covering)).mappings():
+        stored: set[int] = set()
+        covering = series | {"first": min(points), "last": max(points)}
+        for row in self._connection.execute(_COVERING, covering).mappings():
+            stored.add(row["first_step"])
             merged.update((point.step, point) for point in _unpack(row))
-        if merged:
-            self._connection.execute(delete(_CHUNKS).where(*covering))
         for point in points.values():
             _put_newest(merged, point)
-        self._insert(job, name, [merged[step] for step in sorted(merged)])
+        kept = self._put(job, name, [merged[step] for step in sorted(merged)])
+        if replaced := stored - kept:
+            self._connection.execute(_DELETE, series | {"first_steps": sorted(replaced)})
 
-    def _start(self, series: Sequence[ColumnElement[bool]], step: int) -> int:
-        """Return the first step of the chunk that contains or precedes ``step``; ``step`` without such a chunk."""
-        query = select(func.max(_CHUNKS.c.first_step)).where(*series, _CHUNKS.c.first_step <= step)
-        start = self._connection.scalar(query)
-        return step if start is None else start
-
-    def _insert(self, job: str, name: str, points: Sequence[_Point]) -> None:
+    def _put(self, job: str, name: str, points: Sequence[_Point]) -> set[int]:
+        """Store chunks, and return their first steps; a chunk replaces the one with the same first step."""
         rows = [
             _pack(job, name, run[start : start + _CHUNK_POINTS])
             for _, of_attempt in groupby(points, lambda point: point.attempt)
@@ -79,7 +100,8 @@ class MetricChunks:
             for start in range(0, len(run), _CHUNK_POINTS)
         ]
         if rows:
-            self._connection.execute(insert(_CHUNKS), rows)
+            self._connection.execute(_upsert(self._connection.dialect.name), rows)
+        return {row["first_step"] for row in rows}
 
     def drop_above(self, job: str, step: int) -> None:
         """Delete the points of all series after a step."""
@@ -87,7 +109,7 @@ class MetricChunks:
         partly = self._connection.execute(select(_CHUNKS).where(*above, _CHUNKS.c.first_step <= step)).mappings().all()
         self._connection.execute(delete(_CHUNKS).where(*above))
         for row in partly:
-            self._insert(job, row["name"], [point for point in _unpack(row) if point.step <= step])
+            self._put(job, row["name"], [point for point in _unpack(row) if point.step <= step])
 
     def series(self, job: str, names: Sequence[str], after: int, points: int) -> list[MetricSeries]:
         """Return the series of a job after a step, each downsampled to ``points`` points."""
@@ -112,11 +134,10 @@ class MetricChunks:
     def points(self, job: str, name: str, after: int, limit: int) -> list[MetricSample]:
         """Return at most ``limit`` points of a series after a step."""
         samples: list[MetricSample] = []
-        series: tuple[ColumnElement[bool], ...] = (_CHUNKS.c.job == job, _CHUNKS.c.name == name)
-        position = self._start(series, after)
+        series = {"of_job": job, "of_name": name}
+        position = self._connection.execute(select(_START), series | {"first": after}).scalar_one()
         while len(samples) < limit:
-            query = select(_CHUNKS).where(*series, _CHUNKS.c.first_step >= position).order_by(_CHUNKS.c.first_step)
-            rows = self._connection.execute(query.limit(_READ_CHUNKS)).mappings().all()
+            rows = self._connection.execute(_CHUNKS_FROM, series | {"position": position}).mappings().all()
             samples += [
                 MetricSample(job=job, name=name, step=point.step, attempt=point.attempt, value=point.value)
                 for row in rows

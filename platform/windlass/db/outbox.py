@@ -34,7 +34,7 @@ class SqlOutbox:
             "put_at": now,
             "due_at": now + after if after else None,
         }
-        statement = insert_or_update(self._connection, _OUTBOX).values(
+        statement = insert_or_update(self._connection.dialect.name, _OUTBOX).values(
             **row, tries=0, fence=0, generation=0, renewals=0
         )
         again = {"generation": _OUTBOX.c.generation + 1}

@@ -26,7 +26,9 @@ class SqlRequestLoadStore:
         return [to_model(RequestLoad, row) for row in self._connection.execute(query).mappings()]
 
     def record(self, instance: str, ongoing: Mapping[str, float]) -> None:
-        first = insert_or_update(self._connection, _LOADS).values(instance=instance, sequence=1, ongoing=dict(ongoing))
+        first = insert_or_update(self._connection.dialect.name, _LOADS).values(
+            instance=instance, sequence=1, ongoing=dict(ongoing)
+        )
         again = {"sequence": _LOADS.c.sequence + 1, "ongoing": first.excluded.ongoing}
         self._connection.execute(first.on_conflict_do_update(index_elements=[_LOADS.c.instance], set_=again))
         self._changes.kinds.add(RequestLoad)

@@ -43,7 +43,7 @@ class SqlRequestUsageStore:
             {**usage.model_dump(exclude={"counts"}), **usage.counts.model_dump(), "instance": instance, "hour": hour}
             for usage in usages
         ]
-        insert = insert_or_update(self._connection, _USAGE)
+        insert = insert_or_update(self._connection.dialect.name, _USAGE)
         update = {name: insert.excluded[name] for name in _COUNTS}
         keys = [column.name for column in _USAGE.primary_key.columns]
         self._connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=update), rows)

@@ -16,6 +16,6 @@ class SqlUptimeStore:
         self._connection = connection
 
     def refresh(self) -> None:
-        first = insert_or_update(self._connection, _UPTIME).values(id=_ONLY_ROW, refreshes=1)
+        first = insert_or_update(self._connection.dialect.name, _UPTIME).values(id=_ONLY_ROW, refreshes=1)
         again = {"refreshes": _UPTIME.c.refreshes + 1}
         self._connection.execute(first.on_conflict_do_update(index_elements=[_UPTIME.c.id], set_=again))

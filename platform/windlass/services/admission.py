@@ -10,6 +10,9 @@ from windlass.domain.quota import PoolState, QueueDecision, Quota, ResourceDeman
 from windlass.ports import ReadUnitOfWork
 from windlass.services.admission_queue import AdmissionQueue, pool_state, read_snapshot
 
+ADMISSION_LOCK = "admission"
+"""Lock of the transactions that queue, admit and cancel jobs: each advances the sequence of the scheduler's inputs."""
+
 
 def _synced_limits(uow: ReadUnitOfWork) -> Snapshot:
     """Read the synced queues of a cluster.

@@ -11,6 +11,7 @@ from windlass.domain.jobs import Attempt, AttemptState, Job, JobState, Run, RunS
 from windlass.domain.projects import QueueTimeSample
 from windlass.domain.quota import Decisions
 from windlass.ports import ReadUnitOfWork, UnitOfWork, WorkerUnitOfWork
+from windlass.services.admission import ADMISSION_LOCK
 from windlass.services.admission_queue import AdmissionQueue
 from windlass.services.attempts import close_attempt, newest_attempt
 from windlass.services.base import ServiceDependencies, WorkerDependencies
@@ -49,7 +50,7 @@ class QuotaAdmission:
     def admit(self) -> None:
         """Run scheduling cycles until one decides nothing, and store the decisions of each."""
         while self._has_decisions():
-            with self.deps.database.write() as uow:
+            with self.deps.database.write(ADMISSION_LOCK) as uow:
                 self._apply(uow, self.queue.decide(uow))
 
     def _has_decisions(self) -> bool:
@@ -116,7 +117,7 @@ class KueueAdmission:
         with self.deps.database.read() as uow:
             waiting = self._without_run(uow)
         for job_id in waiting:
-            with self.deps.database.write() as uow:
+            with self.deps.database.write(ADMISSION_LOCK) as uow:
                 job = uow.all_projects().jobs.find({"id": job_id})
                 if job is None or job.state is not JobState.QUEUED:
                     continue
@@ -139,7 +140,7 @@ class KueueAdmission:
             runs = [run for run in uow.all_projects().runs.all({"ended_at": None}) if run.stop is None]
             changed = [run for run in runs if self._decided_state(uow, run) is not None]
         for run in changed:
-            with self.deps.database.write() as uow:
+            with self.deps.database.write(ADMISSION_LOCK) as uow:
                 state = self._decided_state(uow, run)
                 if state is not None:
                     self._move(uow, run, state)

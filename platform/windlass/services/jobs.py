@@ -7,6 +7,8 @@ from windlass.domain.capabilities import Capability
 from windlass.domain.datasets import Split
 from windlass.domain.errors import ConflictError, FieldProblem, InvalidError, QuotaExceededError
 from windlass.domain.jobs import Attempt, Job, JobState, Run, move
+from windlass.domain.models import Model
+from windlass.domain.projects import Project
 from windlass.domain.quota import Simulation
 from windlass.domain.records import Checkpoint, Deletion, Event, LineageEdge, MetricSample, Tombstone
 from windlass.domain.reports import JobWarning
@@ -17,6 +19,7 @@ from windlass.domain.training_defaults import TrainingPlan, plan_training
 from windlass.kit.failpoints import failpoint
 from windlass.ports import ReadProjectData, ReadUnitOfWork
 from windlass.ports.filters import JobFilter
+from windlass.services.admission import ADMISSION_LOCK
 from windlass.services.base import ProjectService, stored_bytes
 from windlass.services.budgets import check_budget
 from windlass.services.datasets import training_warnings
@@ -84,6 +87,8 @@ class JobPreview:
 class _Draft:
     job: Job
     plan: TrainingPlan
+    model: Model | None
+    """The model that gets the result; None: it is new."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +112,18 @@ class Jobs(ProjectService):
             CapabilityMissingError: this server runs no jobs.
         """
         self.deps.require(Capability.TRAINING)
-        with self.deps.database.write(self.project) as uow:
+        with self.deps.database.write(ADMISSION_LOCK) as uow:
             repos = uow.project(self.project)
             if existing_id := idempotency_key.find_subject(repos):
                 return repos.jobs.get({"id": existing_id})
             require_active_below(self.deps.limits.active_jobs, self.deps.admission.unfinished_jobs(uow, self.project))
-            checked = self._build_job(uow, spec, retried)
-            draft, plan = checked.job, checked.plan
             project = uow.projects.get({"id": self.project})
+            checked = self._build_job(uow, project, spec, retried)
+            draft, plan = checked.job, checked.plan
             budget_warnings = check_budget(uow, project, spec, draft.created_at)
             draft = draft.model_copy(update={"warnings": (*draft.warnings, *budget_warnings)})
-            require_room_for_model(repos, spec.model, self.deps.limits.models)
+            if checked.model is None:
+                require_room_for_model(repos, self.deps.limits.models)
             verdict = self.deps.admission.check(uow, draft, project)
             if verdict.verdict == "never" and verdict.reason is not None:
                 message = verdict.reason.message
@@ -151,16 +157,16 @@ class Jobs(ProjectService):
     def preview(self, spec: JobSpec) -> JobPreview:
         """Return what the scheduler would do with the job now; write nothing. Raises InvalidError as ``submit``."""
         with self.deps.database.read() as uow:
-            draft = self._build_job(uow, spec, None)
             project = uow.projects.get({"id": self.project})
+            draft = self._build_job(uow, project, spec, None)
             budget = check_budget(uow, project, spec, draft.job.created_at)
             simulation = self.deps.admission.simulate(uow, draft.job, project)
             placement = placement_warnings(uow.pools.all(), draft.job.spec, simulation)
             return JobPreview(simulation, draft.plan, draft.job.world_size, (*draft.job.warnings, *budget, *placement))
 
-    def _build_job(self, uow: ReadUnitOfWork, spec: JobSpec, retried: Job | None) -> _Draft:
+    def _build_job(self, uow: ReadUnitOfWork, project: Project, spec: JobSpec, retried: Job | None) -> _Draft:
         repos = uow.project(self.project)
-        require_below_ceiling(uow.projects.get({"id": self.project}), spec)
+        require_below_ceiling(project, spec)
         version = usable_version(repos, spec, self.deps.clock.now())
         base = usable_base(uow, spec)
         pools = uow.pools.all()
@@ -195,7 +201,7 @@ class Jobs(ProjectService):
             changed_at=now,
             queued_at=now,
         )
-        return _Draft(job, plan)
+        return _Draft(job, plan, model)
 
     def retry(self, job_id: str, idempotency_key: Idempotency) -> Job:
         """Submit the spec of an ended job again, as a new job on the same dataset version and base model.
@@ -219,7 +225,7 @@ class Jobs(ProjectService):
             InvalidTransitionError: the job has already ended in another state.
         """
         now = self.deps.clock.now()
-        with self.deps.database.write() as uow:
+        with self.deps.database.write(ADMISSION_LOCK) as uow:
             repos = uow.project(self.project)
             before = repos.jobs.get({"id": job_id})
             if before.state is JobState.CANCELLED:
@@ -300,12 +306,11 @@ class Jobs(ProjectService):
         with self.deps.database.read() as uow:
             return {job.id for job in uow.project(self.project).jobs.all({"id": list(job_ids)})}
 
-    def runs_and_attempts(self, job_id: str) -> tuple[list[Run], list[Attempt]]:
-        """Return the runs and attempts of a job, in order."""
+    def with_runs(self, job_id: str) -> tuple[Job, list[Run], list[Attempt]]:
+        """Return one job with its runs and attempts, in order."""
         with self.deps.database.read() as uow:
-            repos = uow.project(self.project)
-            repos.jobs.get({"id": job_id})
-            return repos.runs.all({"job": job_id}), repos.attempts.all({"job": job_id})
+            repos, job = uow.project(self.project), self._get(uow, job_id)
+            return job, repos.runs.all({"job": job_id}), repos.attempts.all({"job": job_id})
 
     def poll_updates(self, job_id: str, events_after: int, cursor: MetricsCursor) -> JobUpdate:
         """Return the updates of a job after an event sequence number and a metrics cursor, from one transaction."""

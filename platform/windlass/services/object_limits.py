@@ -55,12 +55,10 @@ def check_pending_limit(repos: ReadProjectData, max_pending_versions: int) -> No
         )
 
 
-def require_room_for_model(repos: ReadProjectData, name: str, limit: int) -> None:
-    """Require that the project may have the model of a job. A result is registered beyond the limit rather than lost.
+def require_room_for_model(repos: ReadProjectData, limit: int) -> None:
+    """Require that the project may have the new model of a job. A result is registered beyond the limit, not lost.
 
     Raises:
-        LimitReachedError: the model is new, and the project has too many.
+        LimitReachedError: the project has too many.
     """
-    if repos.models.find({"name": name}) is None:
-        number = repos.models.count()
-        require_below_limit("models", "the project", number, limit, "WINDLASS_LIMIT_MAX_MODELS")
+    require_below_limit("models", "the project", repos.models.count(), limit, "WINDLASS_LIMIT_MAX_MODELS")

@@ -94,9 +94,7 @@ def list_jobs(
 @router.get(_JOBS + "/{job}", operation_id="getJob", tags=["jobs"])
 def get_job(project: ProjectName, job: JobId, ctx: Read) -> JobDetailOut:
     """Get a job with its runs, attempts and evaluation."""
-    jobs = ctx.project_service(Jobs)
-    item = jobs.get(job)
-    runs, attempts = jobs.runs_and_attempts(job)
+    item, runs, attempts = ctx.project_service(Jobs).with_runs(job)
     numbers = {run.id: run.number for run in runs}
     results = [attempt.result for attempt in attempts if attempt.result and attempt.result.evaluation]
     return JobDetailOut(
