@@ -49,9 +49,7 @@ def stub_model_server() -> Iterator[StubModelServer]:
             failure = stub.failures.pop(0) if stub.failures else 0
             status = failure or stub.status
             if stub.events:
-                self.send_response(200)
-                self.send_header("content-type", "text/event-stream")
-                self.end_headers()
+                self.begin(200, "text/event-stream")
             if stub.stuck or stub.events:
                 self.close_connection = True
                 # The peer may close before the first event is written.
@@ -62,22 +60,22 @@ def stub_model_server() -> Iterator[StubModelServer]:
                 stub.disconnected.release()
                 return
             if stub.stream:
-                self.send_response(200)
-                self.send_header("content-type", "text/event-stream")
-                self.send_header("content-length", str(len(stub.stream)))
-                self.end_headers()
+                self.begin(200, "text/event-stream", len(stub.stream))
                 self.wfile.write(stub.stream)
                 return
             answer = stub.respond(json.loads(body)) if stub.respond and status == 200 else stub.answer
             if failure:
                 answer = {"type": "t", "title": "t", "status": failure, "code": "c", "detail": "it fails"}
             content = json.dumps(answer).encode()
-            kind = "application/json" if status == 200 else "application/problem+json"
+            self.begin(status, "application/json" if status == 200 else "application/problem+json", len(content))
+            self.wfile.write(content)
+
+        def begin(self, status: int, kind: str, length: int | None = None) -> None:
             self.send_response(status)
             self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(content)))
+            if length is not None:
+                self.send_header("content-length", str(length))
             self.end_headers()
-            self.wfile.write(content)
 
         do_GET = do_POST  # noqa: N815 - the name that the base class calls
 

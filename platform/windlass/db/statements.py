@@ -18,7 +18,7 @@ BEYOND: str = "beyond"
 """Parameter of the key after which a page begins."""
 
 
-class Operator(StrEnum):
+class Comparison(StrEnum):
     """How a condition compares a column."""
 
     EQUAL = "equal"
@@ -29,8 +29,8 @@ class Operator(StrEnum):
     BELOW = "below"
 
 
-Form = tuple[tuple[str, Operator], ...]
-"""The columns and operators of a filter; a statement is built once for each."""
+Form = tuple[tuple[str, Comparison], ...]
+"""The columns and comparisons of a filter; a statement is built once for each."""
 ConditionBuilder = Callable[[Table, Form], Sequence[ColumnElement[bool]]]
 """Builds the conditions of a form."""
 SelectBuilder = Callable[[Table], Select[Any]]
@@ -47,26 +47,26 @@ class Order(StrEnum):
 
 def form_of(where: Mapping[str, object]) -> tuple[Form, dict[str, object]]:
     """Return the form of a filter and the values of its parameters. None in a list matches NULL, unlike in SQL."""
-    form: list[tuple[str, Operator]] = []
+    form: list[tuple[str, Comparison]] = []
     values: dict[str, object] = {}
 
-    def add(name: str, operator: Operator, value: object) -> None:
-        form.append((name, operator))
-        values[_parameter(name, operator)] = value
+    def add(name: str, comparison: Comparison, value: object) -> None:
+        form.append((name, comparison))
+        values[_parameter(name, comparison)] = value
 
     for name, value in where.items():
         if value is None:
-            form.append((name, Operator.NULL))
+            form.append((name, Comparison.NULL))
         elif isinstance(value, ValueRange):
             if value.first is not None:
-                add(name, Operator.FROM, value.first)
+                add(name, Comparison.FROM, value.first)
             if value.end is not None:
-                add(name, Operator.BELOW, value.end)
+                add(name, Comparison.BELOW, value.end)
         elif is_collection(value):
             stored = [each for each in value if each is not None]
-            add(name, Operator.IN_OR_NULL if None in value else Operator.IN, stored)
+            add(name, Comparison.IN_OR_NULL if None in value else Comparison.IN, stored)
         else:
-            add(name, Operator.EQUAL, value)
+            add(name, Comparison.EQUAL, value)
     return tuple(form), values
 
 
@@ -75,32 +75,32 @@ def is_collection(value: object) -> TypeGuard[Collection[Any]]:
     return isinstance(value, Collection) and not isinstance(value, str)
 
 
-def _parameter(name: str, operator: Operator) -> str:
+def _parameter(name: str, comparison: Comparison) -> str:
     """Return a name that is not the one of a column: an UPDATE has parameters with those."""
-    return f"where_{operator}_{name}"
+    return f"where_{comparison}_{name}"
 
 
 @cache
 def conditions(table: Table, form: Form) -> tuple[ColumnElement[bool], ...]:
     """Return the conditions of a form."""
-    return tuple(_condition(table.c[name], name, operator) for name, operator in form)
+    return tuple(_condition(table.c[name], name, comparison) for name, comparison in form)
 
 
-def _condition(column: ColumnElement[Any], name: str, operator: Operator) -> ColumnElement[bool]:
-    is_list = operator in (Operator.IN, Operator.IN_OR_NULL)
-    value = bindparam(_parameter(name, operator), type_=column.type, expanding=is_list)
-    match operator:
-        case Operator.EQUAL:
+def _condition(column: ColumnElement[Any], name: str, comparison: Comparison) -> ColumnElement[bool]:
+    is_list = comparison in (Comparison.IN, Comparison.IN_OR_NULL)
+    value = bindparam(_parameter(name, comparison), type_=column.type, expanding=is_list)
+    match comparison:
+        case Comparison.EQUAL:
             return column == value
-        case Operator.NULL:
+        case Comparison.NULL:
             return column.is_(None)
-        case Operator.IN:
+        case Comparison.IN:
             return column.in_(value)
-        case Operator.IN_OR_NULL:
+        case Comparison.IN_OR_NULL:
             return or_(column.is_(None), column.in_(value))
-        case Operator.FROM:
+        case Comparison.FROM:
             return column >= value
-        case Operator.BELOW:
+        case Comparison.BELOW:
             return column < value
 
 
@@ -126,7 +126,7 @@ def select_rows(
         rows: builds the SELECT.
         where: builds the conditions.
         table: the table.
-        form: columns and operators of the filter.
+        form: columns and comparisons of the filter.
         order: the order.
         limited: at most ``ROWS`` rows.
         beyond: only rows after the key ``BEYOND`` in this order.
