@@ -57,6 +57,7 @@ PLAIN = {
         "offset",
         "points",
         "split",
+        "step",
         "state",
         "tail",
         "return_to",

@@ -21,6 +21,7 @@ const LINES: [string, string][] = [
 
 export interface Series {
   name: string;
+  /** Training steps, or seconds since 1970. */
   steps: number[];
   values: (number | null)[];
 }
@@ -53,6 +54,11 @@ function columns(series: Series[], weight: number): [number[], ...Column[]] {
   return UPlot.join(tables) as unknown as [number[], ...Column[]];
 }
 
+/** The range of counts and times, which are never negative. */
+function fromZero(_: UPlot, __: number | null, most: number | null): [number, number] {
+  return [0, (most ?? 0) > 0 ? (most ?? 0) * 1.05 : 1];
+}
+
 function colour(index: number, dark: boolean): string {
   const pair = LINES[index % LINES.length] as [string, string];
   return pair[dark ? 1 : 0];
@@ -63,13 +69,16 @@ interface CurveProps {
   /** At least one; their number does not change. */
   series: Series[];
   weight: number;
+  /** What the horizontal axis has. Values over time start at 0. */
+  kind?: "step" | "time";
 }
 
-export function Curve({ name, series, weight }: CurveProps) {
+export function Curve({ name, series, weight, kind = "step" }: CurveProps) {
   const element = useRef<HTMLDivElement>(null);
   const plot = useRef<UPlot | null>(null);
   const dark = useComputedColorScheme("light") === "dark";
   const size = series.length;
+  const time = kind === "time";
 
   useEffect(() => {
     const target = element.current;
@@ -84,7 +93,7 @@ export function Curve({ name, series, weight }: CurveProps) {
       {
         width: target.clientWidth,
         height: HEIGHT,
-        scales: { x: { time: false } },
+        scales: { x: { time }, ...(time ? { y: { range: fromZero } } : {}) },
         legend: { show: false },
         cursor: { y: false },
         axes: [{ ...axis, size: 30 }, { ...axis, size: 56, values: (_, ticks) => ticks.map(metric) }],
@@ -103,7 +112,7 @@ export function Curve({ name, series, weight }: CurveProps) {
       created.destroy();
       plot.current = null;
     };
-  }, [dark, size]);
+  }, [dark, size, time]);
 
   useEffect(() => {
     const chart = plot.current;
@@ -113,7 +122,7 @@ export function Curve({ name, series, weight }: CurveProps) {
     const zoomed = before.length > 0 && (min !== before[0] || max !== before.at(-1));
     chart.setData(columns(series, weight), !zoomed);
     if (zoomed) chart.redraw();
-  }, [series, weight, dark]);
+  }, [series, weight, dark, time]);
 
   const newest = (each: Series) => {
     const value = each.values.at(-1);
@@ -127,7 +136,8 @@ export function Curve({ name, series, weight }: CurveProps) {
         <strong>{name}</strong>
         {size === 1 && first ? (
           <span>
-            {newest(first)} at step {first.steps.at(-1) ?? 0}
+            {newest(first)}
+            {time ? "" : ` at step ${first.steps.at(-1) ?? 0}`}
           </span>
         ) : null}
       </figcaption>

@@ -16,6 +16,7 @@ from windlass.db import tables as t
 from windlass.db.admission import SqlAdmissionStore
 from windlass.db.audit_chain import SqlAuditChain
 from windlass.db.change_feed import change_feed
+from windlass.db.endpoint_traffic import SqlEndpointTrafficStore
 from windlass.db.errors import translate_errors
 from windlass.db.job_telemetry import SqlJobTelemetry
 from windlass.db.lookups import SqlMemberships, SqlRunLookup, read_cohorts
@@ -48,6 +49,7 @@ from windlass.ports import (
     Changes,
     Clock,
     CommitHook,
+    EndpointTrafficStore,
     JobTelemetryStore,
     Outbox,
     PlatformData,
@@ -207,6 +209,7 @@ class SqlUnitOfWork:
         self.tombstones: TombstoneStore = SqlTombstoneStore(connection, self.changes)
         self.request_loads: RequestLoadStore = SqlRequestLoadStore(connection, self.changes)
         self.request_usage: RequestUsageStore = SqlRequestUsageStore(connection)
+        self.endpoint_traffic: EndpointTrafficStore = SqlEndpointTrafficStore(connection)
         self.uptime: UptimeStore = SqlUptimeStore(connection)
         self._runs: ReadRepository[Run, f.RunFilter] = SqlRunLookup(connection, self.changes)
 

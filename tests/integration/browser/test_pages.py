@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 from tests.factories.console import CANARY, Console, ConsoleData, open_console
 
+from windlass.domain.usage import RequestGroup
 from windlass_api.console import FOLDER
 
 PAGES = {
@@ -271,6 +272,31 @@ def test_the_playground_classifies_and_shows_the_request(console: Console, data:
     page.get_by_role("button", name="Classify").click()
     expect(page.get_by_role("alert")).to_contain_text("Request")
     data.model.status = 200
+    console.require_safe()
+
+
+def test_an_endpoint_shows_requests_errors_and_latencies_over_time(console: Console, data: ConsoleData) -> None:
+    usage = data.harness.app_context.request_usage
+    group = RequestGroup(data.project, "key_1", "texts", "m", 1)
+    for outcome, seconds in (("succeeded", 0.045), ("succeeded", 4.9), ("failed", 1), ("rejected", 1)):
+        usage.count(group, outcome, seconds=seconds)  # type: ignore[arg-type]  # mypy infers str
+    usage.flush()
+    console.open(PAGES["endpoint"])
+    region = console.page.get_by_role("region", name="Requests over time")
+    expect(region).to_contain_text("Failed (5xx)1")
+    expect(region).to_contain_text("Refused (4xx)1")
+    for name in ("Requests", "Errors", "Latency in milliseconds"):
+        figure = region.get_by_role("figure").filter(has_text=name)
+        expect(figure.locator("canvas")).to_be_visible()
+    assert console.faults() == []
+    console.picture("endpoint-traffic-wide")
+    with console.page.expect_response(lambda reply: "/traffic" in reply.url) as answered:
+        region.get_by_text("Week", exact=True).click()
+    assert answered.value.json()["step_seconds"] == 3600
+    expect(region.get_by_role("figure").filter(has_text="Errors")).to_be_visible()
+    usage.count(group, "failed")
+    usage.flush()
+    expect(region).to_contain_text("Failed (5xx)2")
     console.require_safe()
 
 
