@@ -59,6 +59,28 @@ function fromZero(_: UPlot, __: number | null, most: number | null): [number, nu
   return [0, (most ?? 0) > 0 ? (most ?? 0) * 1.05 : 1];
 }
 
+/** The part of the horizontal axis to which the user has zoomed; null: all is shown. */
+function shownPart(chart: UPlot): Range | null {
+  const { min, max } = chart.scales.x ?? {};
+  const [first, last] = [chart.data[0][0], chart.data[0].at(-1)];
+  if (first === undefined || last === undefined || min === undefined || max === undefined) return null;
+  return min === first && max === last ? null : [min, max];
+}
+
+/** A series with the points of a part of it replaced by more detailed ones. */
+export function withDetail(series: Series, detail: Series): Series {
+  const [first, last] = [detail.steps[0], detail.steps.at(-1)];
+  if (first === undefined || last === undefined) return series;
+  const end = series.steps.findIndex((step) => step >= first);
+  const rest = series.steps.findIndex((step) => step > last);
+  const [head, tail] = [end < 0 ? series.steps.length : end, rest < 0 ? series.steps.length : rest];
+  return {
+    name: series.name,
+    steps: [...series.steps.slice(0, head), ...detail.steps, ...series.steps.slice(tail)],
+    values: [...series.values.slice(0, head), ...detail.values, ...series.values.slice(tail)],
+  };
+}
+
 function colour(index: number, dark: boolean): string {
   const pair = LINES[index % LINES.length] as [string, string];
   return pair[dark ? 1 : 0];
@@ -71,11 +93,19 @@ interface CurveProps {
   weight: number;
   /** What the horizontal axis has. Values over time start at 0. */
   kind?: "step" | "time";
+  /** Called with the shown part of the horizontal axis when the user zooms, and with null when all is shown again. */
+  onZoom?: (range: Range | null) => void;
 }
 
-export function Curve({ name, series, weight, kind = "step" }: CurveProps) {
+export type Range = [from: number, to: number];
+
+export function Curve({ name, series, weight, kind = "step", onZoom }: CurveProps) {
   const element = useRef<HTMLDivElement>(null);
   const plot = useRef<UPlot | null>(null);
+  const zoomed = useRef(onZoom);
+  useEffect(() => {
+    zoomed.current = onZoom;
+  }, [onZoom]);
   const dark = useComputedColorScheme("light") === "dark";
   const size = series.length;
   const time = kind === "time";
@@ -98,6 +128,13 @@ export function Curve({ name, series, weight, kind = "step" }: CurveProps) {
         cursor: { y: false },
         axes: [{ ...axis, size: 30 }, { ...axis, size: 56, values: (_, ticks) => ticks.map(metric) }],
         series: [{ label: "step" }, ...(lines as UPlot.Series[])],
+        hooks: {
+          setScale: [
+            (chart, key) => {
+              if (key === "x") zoomed.current?.(shownPart(chart));
+            },
+          ],
+        },
       },
       [[], ...lines.map(() => [])],
       target,
@@ -117,11 +154,9 @@ export function Curve({ name, series, weight, kind = "step" }: CurveProps) {
   useEffect(() => {
     const chart = plot.current;
     if (!chart) return;
-    const { min, max } = chart.scales.x ?? {};
-    const before = chart.data[0];
-    const zoomed = before.length > 0 && (min !== before[0] || max !== before.at(-1));
-    chart.setData(columns(series, weight), !zoomed);
-    if (zoomed) chart.redraw();
+    const part = shownPart(chart);
+    chart.setData(columns(series, weight), part === null);
+    if (part) chart.redraw();
   }, [series, weight, dark, time]);
 
   const newest = (each: Series) => {

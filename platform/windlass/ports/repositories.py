@@ -10,7 +10,7 @@ from windlass.domain.autoscaling import RequestLoad
 from windlass.domain.endpoint_traffic import EndpointMinute, TrafficPoint
 from windlass.domain.projects import StoredQuota
 from windlass.domain.records import Event, Intent, MetricSample, StoredLogChunk, Tombstone
-from windlass.domain.series import MetricSeries
+from windlass.domain.series import MetricSeries, StepRange
 from windlass.domain.usage import Interval, RequestUsage
 
 T = TypeVar("T")
@@ -228,8 +228,8 @@ class ReadJobTelemetryStore(Protocol):
         """Return events after a sequence number, oldest first."""
         ...
 
-    def series(self, job: str, names: Sequence[str], after: int, points: int) -> list[MetricSeries]:
-        """Return the series by name, each with at most ``points`` points after a step; an empty ``names`` means all."""
+    def series(self, job: str, names: Sequence[str], steps: StepRange, points: int) -> list[MetricSeries]:
+        """Return the series by name, each with at most ``points`` points of the steps; an empty ``names`` means all."""
         ...
 
     def metric_points(self, job: str, name: str, after: int, limit: int) -> list[MetricSample]:

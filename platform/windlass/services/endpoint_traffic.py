@@ -32,9 +32,9 @@ class EndpointTraffic(ProjectService):
             InvalidError: as ``traffic_steps``.
         """
         end = until or self.deps.clock.now() + timedelta.resolution  # with the step that has just begun
-        wanted, step = traffic_steps(Interval(since or end - _DEFAULT_TIME, end), step)
         with self.deps.database.read() as uow:
             created_at = uow.project(self.project).endpoints.get({"name": name}).created_at
+            wanted, step = traffic_steps(Interval(since or end - _DEFAULT_TIME, end), step)
             start = max(wanted.start, floor_time(created_at, step))
             found = uow.endpoint_traffic.points(self.project, name, Interval(start, wanted.end), step)
         counts = {point.at: point.counts for point in found}

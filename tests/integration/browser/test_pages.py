@@ -220,6 +220,7 @@ def test_rows_of_a_dataset_are_filtered_and_its_report_shown(console: Console, d
     page.get_by_role("combobox", name="Label").click()
     page.get_by_role("option", name="b", exact=True).click()
     expect(rows).to_have_count(2)
+    expect(page.get_by_text("2 matching rows are shown; the split has")).to_be_visible()
     page.get_by_text("validation", exact=True).click()
     expect(rows).to_have_count(2)
     page.get_by_role("tab", name="Report").click()

@@ -45,5 +45,6 @@ def test_a_time_without_requests_and_wrong_times(served: Windlass) -> None:
     shown = served("endpoint", "traffic", "texts", "--since", "1h", "--until", "1s")
     assert (shown.code, shown.err.splitlines()) == (0, ["no results", "0 requests, 0 failed, 0 rejected"])
     assert served("endpoint", "traffic", "texts", "--since", "yesterday").code == 2
-    assert "multiple of 60" in served("endpoint", "traffic", "texts", "--step", "90s").err
+    wrong = served("endpoint", "traffic", "texts", "--since", "1h", "--until", "1s", "--step", "90s")
+    assert "multiple of 60" in wrong.err
     assert served("endpoint", "traffic", "absent").code == 4

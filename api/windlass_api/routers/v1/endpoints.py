@@ -33,7 +33,7 @@ Since = Annotated[AwareDatetime | None, Query(description="start; default: a day
 Until = Annotated[AwareDatetime | None, Query(description="end; default: now")]
 Step = Annotated[
     int | None,
-    Query(ge=60, le=604_800, description="seconds of each point, a multiple of 60; default: few hundred points"),
+    Query(ge=60, le=604_800, description="seconds of each point, a multiple of 60; default: by the length of the time"),
 ]
 
 
