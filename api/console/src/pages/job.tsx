@@ -12,7 +12,7 @@ import { newKey } from "../random";
 import { ReportFrame } from "../report";
 import { useMay } from "../session";
 import { timeline } from "../timeline";
-import { Ago, Bar, Empty, Facts, Failure, Loading, PageHead, Section, Show, State, useNow } from "../widgets";
+import { Ago, Bar, Facts, Failure, Loading, PageHead, Section, Show, State, useNow } from "../widgets";
 
 type Job = Schemas["JobDetailOut"];
 
