@@ -7,6 +7,8 @@ import "uplot/dist/uPlot.min.css";
 import { metric } from "./format";
 
 const HEIGHT = 180;
+const DAYS = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 /** For light and for dark: with a contrast of 3 to the ground, and different for the colour-blind. */
 const LINES: [string, string][] = [
   ["#1864ab", "#74c0fc"],
@@ -54,6 +56,12 @@ function columns(series: Series[], weight: number): [number[], ...Column[]] {
   return UPlot.join(tables) as unknown as [number[], ...Column[]];
 }
 
+/** The times of an axis: days where it has some, else times of the day. */
+function times(_: UPlot, ticks: number[]): string[] {
+  const format = (ticks.at(-1) ?? 0) - (ticks[0] ?? 0) >= 2 * 86_400 ? DAYS : CLOCK;
+  return ticks.map((tick) => format.format(tick * 1000));
+}
+
 /** The range of counts and times, which are never negative. */
 function fromZero(_: UPlot, __: number | null, most: number | null): [number, number] {
   return [0, (most ?? 0) > 0 ? (most ?? 0) * 1.05 : 1];
@@ -63,7 +71,8 @@ function fromZero(_: UPlot, __: number | null, most: number | null): [number, nu
 function shownPart(chart: UPlot): Range | null {
   const { min, max } = chart.scales.x ?? {};
   const [first, last] = [chart.data[0][0], chart.data[0].at(-1)];
-  if (first === undefined || last === undefined || min === undefined || max === undefined) return null;
+  // The axis of a single point is wider than the point.
+  if (first === undefined || last === first || last === undefined || min === undefined || max === undefined) return null;
   return min === first && max === last ? null : [min, max];
 }
 
@@ -115,9 +124,11 @@ export function Curve({ name, series, weight, kind = "step", onZoom }: CurveProp
     if (!target) return;
     const ink = dark ? "#c9c9c9" : "#495057";
     const axis = { stroke: ink, grid: { stroke: dark ? "#373a40" : "#e9ecef", width: 1 }, ticks: { show: false } };
+    // Between times without a value a point has no line.
+    const points = time ? { show: true, size: 4 } : { show: size === 1 ? undefined : false };
     const lines = Array.from({ length: size }, (_, index) => [
       { label: "raw", stroke: `${colour(index, dark)}55`, width: 1, points: { show: false }, spanGaps: false },
-      { label: "smoothed", stroke: colour(index, dark), width: 2, points: { show: size === 1 ? undefined : false } },
+      { label: "smoothed", stroke: colour(index, dark), width: 2, points },
     ]).flat();
     const created = new UPlot(
       {
@@ -126,7 +137,7 @@ export function Curve({ name, series, weight, kind = "step", onZoom }: CurveProp
         scales: { x: { time }, ...(time ? { y: { range: fromZero } } : {}) },
         legend: { show: false },
         cursor: { y: false },
-        axes: [{ ...axis, size: 30 }, { ...axis, size: 56, values: (_, ticks) => ticks.map(metric) }],
+        axes: [{ ...axis, size: 30, ...(time ? { values: times } : {}) }, { ...axis, size: 56, values: (_, ticks) => ticks.map(metric) }],
         series: [{ label: "step" }, ...(lines as UPlot.Series[])],
         hooks: {
           setScale: [

@@ -256,7 +256,7 @@ def test_a_filter_of_rows_has_pages_of_its_own(harness: ControlPlaneHarness) -> 
     harness.create_project("ours")
     harness.create_dataset("ours")
     url = "/v1/projects/ours/datasets/reviews/versions/1/rows"
-    query = {"label": "b", "text": "TEXT", "limit": 1}
+    query: dict[str, str | int] = {"label": "b", "text": "TEXT", "limit": 1}
     first = harness.client.get(url, params=query).json()
     assert [row["text"] for row in first["items"]] == ["text 1"]
     second = harness.client.get(url, params={**query, "cursor": first["next_cursor"]}).json()

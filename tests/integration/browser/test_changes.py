@@ -5,7 +5,7 @@ import hashlib
 import json
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, FilePayload, expect
 from tests.factories.console import CANARY, Console, ConsoleData, open_console
 from tests.factories.live_endpoints import add_live_endpoint
 
@@ -243,10 +243,11 @@ def test_several_files_become_one_version_with_a_split_each(console: Console, da
     console.open("/projects/ours/upload")
     contents = (b"text,label\na,1\nb,2\n", b"text,label\nc,1\n", b"text,label\nd,2\n")
     names = ("many.csv", "held out.csv", "held-out.csv")
-    chosen = zip(names, contents, strict=True)
-    page.get_by_label("Files", exact=True).set_input_files(
-        [{"name": name, "mimeType": "text/csv", "buffer": content} for name, content in chosen]
-    )
+    chosen = [
+        FilePayload(name=name, mimeType="text/csv", buffer=content)
+        for name, content in zip(names, contents, strict=True)
+    ]
+    page.get_by_label("Files", exact=True).set_input_files(chosen)
     listed = page.get_by_role("region", name="Files", exact=True).get_by_role("listitem")
     expect(listed).to_have_count(3)
     page.get_by_role("combobox", name="Split of held out.csv").click()

@@ -8,7 +8,9 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, expect
 from tests.factories.console import CANARY, Console, ConsoleData, open_console
+from tests.factories.live_endpoints import add_live_endpoint
 
+from windlass.domain.specs import Task
 from windlass.domain.usage import RequestGroup
 from windlass_api.console import FOLDER
 
@@ -278,11 +280,12 @@ def test_the_playground_classifies_and_shows_the_request(console: Console, data:
 
 def test_an_endpoint_shows_requests_errors_and_latencies_over_time(console: Console, data: ConsoleData) -> None:
     usage = data.harness.app_context.request_usage
-    group = RequestGroup(data.project, "key_1", "texts", "m", 1)
+    add_live_endpoint(data.harness, data.project, "watched", Task.TEXT_CLASSIFICATION)
+    group = RequestGroup(data.project, "key_1", "watched", "m", 1)
     for outcome, seconds in (("succeeded", 0.045), ("succeeded", 4.9), ("failed", 1), ("rejected", 1)):
         usage.count(group, outcome, seconds=seconds)  # type: ignore[arg-type]  # mypy infers str
     usage.flush()
-    console.open(PAGES["endpoint"])
+    console.open("/projects/ours/endpoints/watched")
     region = console.page.get_by_role("region", name="Requests over time")
     expect(region).to_contain_text("Failed (5xx)1")
     expect(region).to_contain_text("Refused (4xx)1")

@@ -42,7 +42,7 @@ export function EndpointTraffic({ project, endpoint }: { project: string; endpoi
           data.total.requests === 0 ? (
             <Empty title={`No requests in the last ${HOURS[hours as keyof typeof HOURS].toLowerCase()}`} />
           ) : (
-            <Charts traffic={data} />
+            <Charts key={hours} traffic={data} />
           )
         }
       </Show>

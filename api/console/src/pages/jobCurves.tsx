@@ -1,4 +1,4 @@
-/** The curves of a job. To zoom loads the points of the range. */
+/** The curves of a job. Zooming loads the points of the range. */
 
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { useCallback, useMemo, useState } from "react";
