@@ -176,6 +176,11 @@ margins: dev ## Measure how far the results of the learning tests are from their
 bench-flood: dev ## Benchmark the requests of a tenant while another one floods the server; writes build/bench-flood.md
 	@$(BIN)/python -m tests.bench.flood $(BENCH)
 
+# BENCH='--loads 3' is short, see --help. Needs Chromium and Node.
+.PHONY: bench-console
+bench-console: dev ## Benchmark first loads of the console, alone and while a job trains; writes build/bench-console.md
+	@$(BIN)/python -m tests.bench.console $(BENCH)
+
 # Uses a separate cluster and stops it afterwards: BENCH='--projects 50 --workloads 100' is small, see --help.
 .PHONY: bench-cluster
 bench-cluster: dev ## Benchmark the operators and Kueue's admissions; writes build/bench-cluster.md
@@ -199,6 +204,10 @@ docs: dev ## Generate pages of docs/reference, the CRDs, the blocking SDK and th
 	@$(BIN)/python -m windlass.kube helm/windlass-crds/templates
 	@$(BIN)/python -m windlass_pipelines.compile --on-server --image IMAGE platform/windlass/orchestration/kfp/fine_tune.yaml
 	@$(BIN)/python -m windlass_pipelines.compile --for-users --image IMAGE platform/windlass/orchestration/kfp/submit_job.yaml
+
+.PHONY: docs-images
+docs-images: dev ## Take the screenshots of the console in docs/images again, in a run of its test (Chromium and Node)
+	@GUIDE_IMAGES=1 $(BIN)/pytest -q -n0 tests/integration/browser/test_first_model.py -k in_the_browser_alone
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)

@@ -302,6 +302,7 @@ def _worker(
             history_retention=timedelta(days=worker.job_history_days),
             idempotency_ttl=timedelta(hours=worker.idempotency_ttl_hours),
             audit_retention=worker.audit_retention,
+            traffic_retention=timedelta(days=worker.endpoint_traffic_days),
         ),
         training=ports.training,
         queue=queue,

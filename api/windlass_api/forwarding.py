@@ -64,6 +64,8 @@ class MeteredRequest:
     usage: RequestUsageCounter
     group: RequestGroup
     ongoing: OngoingRequest
+    arrived_at: float
+    """Monotonic time, from which its latency counts."""
     _is_open: bool = True
 
     def move(self, target: LiveTarget) -> None:
@@ -76,7 +78,8 @@ class MeteredRequest:
         if self._is_open:
             self._is_open = False
             self.ongoing.close()
-            self.usage.count(self.group, outcome, *tokens)
+            seconds = time.monotonic() - self.arrived_at
+            self.usage.count(self.group, outcome, *tokens, seconds=seconds)
 
     def end_with_status(self, status: int, tokens: tuple[int, int] = (0, 0)) -> None:
         """End it with the status of a complete reply."""
@@ -128,10 +131,17 @@ class PredictionForwarder:
             ClientDisconnect: the client disconnected.
         """
         request = prediction.request
-        selected = await run_in_threadpool(prediction.predictions.select_target, prediction.endpoint, prediction.task)
+        arrived_at = time.monotonic()
+        predictions = prediction.predictions
+        try:
+            selected = await run_in_threadpool(predictions.select_target, prediction.endpoint, prediction.task)
+        except EndpointNotReadyError:
+            # it has no version that could be charged, but its callers see that it fails
+            self.usage.count_failure(predictions.project, prediction.endpoint)
+            raise
         release_slot(request.scope)
         started_at = time.monotonic()
-        metered = self._metered(prediction, selected.target)
+        metered = self._metered(prediction, selected.target, arrived_at)
         try:
             while True:
                 if not selected.url:
@@ -151,11 +161,11 @@ class PredictionForwarder:
             metered.fail(error)
             raise
 
-    def _metered(self, prediction: PredictionRequest, target: LiveTarget) -> MeteredRequest:
+    def _metered(self, prediction: PredictionRequest, target: LiveTarget, arrived_at: float) -> MeteredRequest:
         predictions = prediction.predictions
         key = predictions.caller.principal.usage_key
         group = RequestGroup(predictions.project, key, prediction.endpoint, target.model, target.number)
-        return MeteredRequest(self.usage, group, self.loads.request(target.app))
+        return MeteredRequest(self.usage, group, self.loads.request(target.app), arrived_at)
 
     async def _hold(
         self, prediction: PredictionRequest, selected: PredictionTarget, metered: MeteredRequest, started_at: float

@@ -8,6 +8,7 @@ from fastapi import Response
 
 from windlass.domain.cluster_sync import QuotaChange, QuotaSpec
 from windlass.domain.datasets import Dataset, DatasetVersion, Upload
+from windlass.domain.endpoint_traffic import TrafficCounts, TrafficSeries
 from windlass.domain.endpoints import Endpoint, prediction_path
 from windlass.domain.jobs import Attempt, Job, Reason, Run
 from windlass.domain.models import CatalogueModel, Model
@@ -21,7 +22,14 @@ from windlass.services.quotas import ChangePreview, LedgerEntry
 from windlass.wire.base import DeletionOut, JobWarningOut, ReasonOut
 from windlass.wire.datasets import DatasetOut, DatasetVersionOut, UploadFileOut, UploadOut
 from windlass.wire.jobs import AttemptOut, BaseModelFileOut, BaseModelOut, DefaultOut, JobOut, RunOut, SimulationOut
-from windlass.wire.models import EndpointOut, LiveTargetOut, ModelOut
+from windlass.wire.models import (
+    EndpointOut,
+    EndpointTrafficOut,
+    LiveTargetOut,
+    ModelOut,
+    TrafficCountsOut,
+    TrafficPointOut,
+)
 from windlass.wire.projects import (
     JobImpactOut,
     KeyOut,
@@ -261,6 +269,26 @@ def model_out(model: Model, response: Response | None = None, *, erasures: Seque
         latest=model.last_number or None,
         **model.model_dump(exclude={"project", "last_number"}),
     )
+
+
+def endpoint_traffic_out(series: TrafficSeries) -> EndpointTrafficOut:
+    """Map the requests to an endpoint over time."""
+    return EndpointTrafficOut(
+        since=series.interval.start,
+        until=series.interval.end,
+        step_seconds=round(series.step.total_seconds()),
+        total=TrafficCountsOut(**_traffic_values(series.total)),
+        points=[TrafficPointOut(at=point.at, **_traffic_values(point.counts)) for point in series.points],
+    )
+
+
+def _traffic_values(counts: TrafficCounts) -> dict[str, Any]:
+    return {
+        **counts.model_dump(exclude={"latencies"}),
+        "requests": counts.requests,
+        "p50_milliseconds": counts.percentile(0.5),
+        "p95_milliseconds": counts.percentile(0.95),
+    }
 
 
 def endpoint_out(

@@ -205,6 +205,9 @@ class WorkerSettings(BaseSettings):
     audit_days: float | None = Field(
         default=None, ge=1, description="time for which audit entries are kept; default: without limit"
     )
+    endpoint_traffic_days: float = Field(
+        default=7.0, ge=1, le=90, description="time for which the requests to endpoints are kept by minute"
+    )
     idempotency_ttl_hours: float = Field(
         default=168.0, ge=24, description="time for which an idempotency key is stored"
     )

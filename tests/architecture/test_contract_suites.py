@@ -32,6 +32,7 @@ PART_OF = {
     "ReadAdmissionStore": "AdmissionStore",
     "ReadJobTelemetryStore": "JobTelemetryStore",
     "ReadRequestLoadStore": "RequestLoadStore",
+    "ReadEndpointTrafficStore": "EndpointTrafficStore",
     "ReadRequestUsageStore": "RequestUsageStore",
     "ReadTombstoneStore": "TombstoneStore",
 }
@@ -51,6 +52,7 @@ WITHOUT_SUITE = {
     "RayCluster": "the adapter needs Ray: tests/integration/orchestration/test_ray_head.py; the fakes hold an address",
     "Repository": "one adapter and no fake: tests/integration/db/test_repository.py",
     "RunFolders": "one adapter and no fake: tests/integration/api/test_retention.py",
+    "EndpointTrafficStore": "one adapter and no fake: tests/integration/api/test_endpoint_traffic.py",
     "RequestUsageStore": "one adapter and no fake: tests/integration/api/test_request_usage.py",
     "TombstoneStore": "one adapter and no fake: tests/integration/api/test_deletion.py",
     "UrlSigner": "one adapter and no fake: tests/integration/storage/test_presigned_urls.py, on a real S3 server",

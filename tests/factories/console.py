@@ -1,13 +1,14 @@
 """What the tests of the console see: a platform with objects of each kind, and a browser's window on it."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
-from tests.factories.browser import ARTIFACTS, axe
+from tests.factories.browser import ARTIFACTS, REPOSITORY, axe
 from tests.factories.live_endpoints import add_live_endpoint
 from tests.fakes.harness import ADMIN, ControlPlaneHarness
 from tests.fakes.model_server import StubModelServer
@@ -19,6 +20,8 @@ from windlass.services.keys import Keys
 
 CANARY = '<img src=x onerror="window.attacked=1"><script>window.attacked=1</script>'
 """A text of a user that runs as a script if a page handles it as HTML."""
+_GUIDE = {"first-upload-wide": "upload", "first-new-job-wide": "new-job", "first-waiting-wide": "quota"}
+"""The pictures that the guide shows, by their names in the tests."""
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 SECONDS = 60.0
 """How long a page may take on a busy machine."""
@@ -155,7 +158,9 @@ class Console:
         """Store a screenshot of the whole page."""
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
         self.page.evaluate("window.scrollTo(0, 0)")
-        self.page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
+        picture = self.page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
+        if name in _GUIDE and os.environ.get("GUIDE_IMAGES"):
+            (REPOSITORY / "docs" / "images" / f"console-{_GUIDE[name]}.png").write_bytes(picture)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from windlass.db.row_security import TENANT_TABLES
 from windlass.db.session import SqlDatabase
 from windlass.domain.budgets import BudgetAlert
 from windlass.domain.encryption import DataKey
+from windlass.domain.endpoint_traffic import EndpointMinute, TrafficCounts
 from windlass.domain.erasures import Erasure, ErasureDescendant, ErasureState, SearchedVersion
 from windlass.domain.projects import Member, Role, SubjectKind
 from windlass.domain.records import CascadeDeletion
@@ -159,6 +160,8 @@ def _add_usage(harness: ControlPlaneHarness, tenant: Tenant) -> None:
             counts=RequestCounts(),
         )
         uow.request_usage.record("api-1", now, [used])
+        minute = EndpointMinute(project=tenant.uid, endpoint=used.endpoint, minute=now, counts=TrafficCounts(failed=1))
+        uow.endpoint_traffic.record("api-1", [minute])
 
 
 def _add_deletions(harness: ControlPlaneHarness, tenant: Tenant) -> str:

@@ -52,6 +52,12 @@ export function metric(value: number): string {
   return size < 0.001 || size >= 1e6 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
 }
 
+/** A latency: 42 ms, 1.5 s. */
+export function milliseconds(value: number | null): string {
+  if (value === null) return "–";
+  return value < 1000 ? `${Math.round(value)} ms` : duration(value / 1000);
+}
+
 /** A name of the API for people: weighted_f1 becomes "weighted f1". */
 export function words(name: string): string {
   return name.replaceAll(/[_-]/g, " ");

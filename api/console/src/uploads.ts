@@ -1,7 +1,9 @@
-/** Uploads a file in parts: shows progress, goes on after a lost connection, and after the page was loaded again. */
+/** Uploads files in parts: shows progress, goes on after a lost connection, and after the page was loaded again. */
 
+// The browser's own SHA-256 takes only whole buffers, and is missing where a page is served without TLS.
+import { sha256 } from "@noble/hashes/sha2.js";
+import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import { ApiError, client, unwrap, type Schemas } from "./api";
-import { Sha256 } from "./sha256";
 
 const PART_BYTES = 2 << 20;
 const RETRY_MILLISECONDS = 1000;
@@ -12,8 +14,14 @@ const MOST_REPETITIONS = 100;
 
 export interface UploadProgress {
   phase: "hashing" | "sending" | "waiting" | "committing";
-  /** Bytes done of the phase. */
+  /** Bytes of all files that are done in the phase. */
   done: number;
+}
+
+/** A file of an upload, and the split to which its rows belong; null: none yet. */
+export interface UploadItem {
+  file: File;
+  split: Schemas["Split"] | null;
 }
 
 export interface UploadRequest {
@@ -21,7 +29,8 @@ export interface UploadRequest {
   user: string;
   dataset: string;
   task: Schemas["Task"];
-  file: File;
+  /** At least one. */
+  files: UploadItem[];
   options: Partial<Schemas["IngestOptions"]>;
 }
 
@@ -33,20 +42,28 @@ export function fileName(name: string): string {
   return plain === "" ? "data" : plain.slice(-100).replace(/^[^A-Za-z0-9]+/, "");
 }
 
-function sha256Of(text: string): string {
-  const hash = new Sha256();
-  hash.update(new TextEncoder().encode(text));
-  return hash.hex();
+/** The names of files in one upload, in which each is unique. */
+function uniqueNames(files: UploadItem[]): string[] {
+  const names = files.map(({ file }) => fileName(file.name));
+  return names.map((name, index) => (names.indexOf(name) < index ? `${index + 1}-${name.slice(-90)}` : name));
 }
 
-async function hashFile(file: File, report: Report, signal: AbortSignal): Promise<string> {
-  const hash = new Sha256();
+export function totalBytes(files: UploadItem[]): number {
+  return files.reduce((sum, { file }) => sum + file.size, 0);
+}
+
+function sha256Of(text: string): string {
+  return bytesToHex(sha256(utf8ToBytes(text)));
+}
+
+async function hashFile(file: File, before: number, report: Report, signal: AbortSignal): Promise<string> {
+  const hash = sha256.create();
   for (let start = 0; start < file.size; start += PART_BYTES) {
     signal.throwIfAborted();
     hash.update(new Uint8Array(await file.slice(start, start + PART_BYTES).arrayBuffer()));
-    report({ phase: "hashing", done: Math.min(file.size, start + PART_BYTES) });
+    report({ phase: "hashing", done: before + Math.min(file.size, start + PART_BYTES) });
   }
-  return hash.hex();
+  return bytesToHex(hash.digest());
 }
 
 async function ensureDataset({ project, dataset, task }: UploadRequest, signal: AbortSignal): Promise<void> {
@@ -62,14 +79,20 @@ async function ensureDataset({ project, dataset, task }: UploadRequest, signal: 
 }
 
 /**
- * Open an upload, or find the one that was interrupted: its idempotency key is computed from the file and the options,
- * so that the same file, chosen again, continues it. After a commit the next number makes a new one.
+ * Open an upload, or find the one that was interrupted: its idempotency key is computed from the files and the options,
+ * so that the same files, chosen again, continue it. After a commit the next number makes a new one.
  */
-async function open(request: UploadRequest, sha256: string, signal: AbortSignal): Promise<Schemas["UploadOut"]> {
-  const { project, dataset, file } = request;
+async function open(request: UploadRequest, hashes: string[], signal: AbortSignal): Promise<Schemas["UploadOut"]> {
+  const { project, dataset, files } = request;
+  const names = uniqueNames(files);
   const body = {
     dataset,
-    files: [{ name: fileName(file.name), bytes: file.size, sha256, split: null }],
+    files: files.map(({ file, split }, index) => ({
+      name: names[index] ?? "",
+      bytes: file.size,
+      sha256: hashes[index] ?? "",
+      split,
+    })),
     options: request.options as Schemas["IngestOptions"],
   };
   for (let repetition = 0; repetition < MOST_REPETITIONS; repetition++) {
@@ -78,7 +101,7 @@ async function open(request: UploadRequest, sha256: string, signal: AbortSignal)
     const upload = await unwrap(client.POST(url, { params: { path: { project }, header }, body, signal }));
     if (upload.state === "open") return upload;
   }
-  throw new Error("This file was uploaded very often. Use one of its versions, or change it.");
+  throw new Error("These files were uploaded very often. Use one of their versions, or change them.");
 }
 
 function pause(signal: AbortSignal): Promise<void> {
@@ -96,14 +119,23 @@ function isTransient(error: unknown): boolean {
   return error instanceof ApiError && (error.lost || error.status === 409 || error.status === 429);
 }
 
-async function received(project: string, upload: string, signal: AbortSignal): Promise<number> {
-  const path = { project, upload };
-  const state = await unwrap(client.GET("/v1/projects/{project}/uploads/{upload}", { params: { path }, signal }));
-  return state.files[0]?.received ?? 0;
+/** A file of an open upload. */
+interface OpenFile {
+  project: string;
+  upload: string;
+  name: string;
+  file: File;
+  received: number;
 }
 
-async function sendPart(project: string, upload: string, file: File, offset: number, signal: AbortSignal) {
-  const path = { project, upload, name: fileName(file.name) };
+async function received({ project, upload, name }: OpenFile, signal: AbortSignal): Promise<number> {
+  const path = { project, upload };
+  const state = await unwrap(client.GET("/v1/projects/{project}/uploads/{upload}", { params: { path }, signal }));
+  return state.files.find((each) => each.name === name)?.received ?? 0;
+}
+
+async function sendPart({ project, upload, name, file }: OpenFile, offset: number, signal: AbortSignal) {
+  const path = { project, upload, name };
   const sent = await unwrap(
     client.PUT("/v1/projects/{project}/uploads/{upload}/files/{name}", {
       params: { path, header: { "Upload-Offset": offset } },
@@ -116,21 +148,22 @@ async function sendPart(project: string, upload: string, file: File, offset: num
   return sent.received;
 }
 
-/** Send the rest of the file; after a failure ask the server where to go on. */
-async function send(project: string, upload: Schemas["UploadOut"], file: File, report: Report, signal: AbortSignal) {
-  let offset = upload.files[0]?.received ?? 0;
+/** Send the rest of a file, `before` bytes after the first file; after a failure ask the server where to go on. */
+async function send(open: OpenFile, before: number, report: Report, signal: AbortSignal) {
+  const { size } = open.file;
+  let offset = open.received;
   let lost = false;
-  for (let tries = 0; offset < file.size; ) {
-    report({ phase: lost ? "waiting" : "sending", done: offset });
+  for (let tries = 0; offset < size; ) {
+    report({ phase: lost ? "waiting" : "sending", done: before + offset });
     try {
-      if (lost) offset = await received(project, upload.id, signal);
+      if (lost) offset = await received(open, signal);
       lost = false;
-      if (offset < file.size) offset = await sendPart(project, upload.id, file, offset, signal);
+      if (offset < size) offset = await sendPart(open, offset, signal);
       tries = 0;
     } catch (error) {
       if (signal.aborted || !isTransient(error) || ++tries >= MOST_TRIES) throw error;
       lost = true;
-      report({ phase: "waiting", done: offset });
+      report({ phase: "waiting", done: before + offset });
       await pause(signal);
     }
   }
@@ -148,17 +181,27 @@ async function commit(project: string, upload: string, signal: AbortSignal): Pro
   }
 }
 
-/** Upload a file as a new version of a dataset, which is created if needed. */
-export async function uploadFile(
+/** Upload files as a new version of a dataset, which is created if needed. */
+export async function uploadFiles(
   request: UploadRequest,
   report: Report,
   signal: AbortSignal,
 ): Promise<Schemas["DatasetVersionOut"]> {
-  const { project, file } = request;
-  const sha256 = await hashFile(file, report, signal);
+  const { project, files } = request;
+  const hashes: string[] = [];
+  let before = 0;
+  for (const { file } of files) {
+    hashes.push(await hashFile(file, before, report, signal));
+    before += file.size;
+  }
   await ensureDataset(request, signal);
-  const upload = await open(request, sha256, signal);
-  await send(project, upload, file, report, signal);
-  report({ phase: "committing", done: file.size });
+  const upload = await open(request, hashes, signal);
+  before = 0;
+  for (const [index, { file }] of files.entries()) {
+    const { name, received } = upload.files[index] ?? { name: "", received: 0 };
+    await send({ project, upload: upload.id, name, file, received }, before, report, signal);
+    before += file.size;
+  }
+  report({ phase: "committing", done: before });
   return await commit(project, upload.id, signal);
 }

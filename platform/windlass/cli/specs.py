@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,20 @@ def parse_duration(text: str) -> int:
     if match is None:
         raise InvalidError(f"{text!r} is not a duration", hint="write a number with a unit: 90s, 15m, 2h or 1d")
     return int(match[1]) * _UNITS[match[2] or "s"]
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Parse a time of ISO 8601, or a time span before now such as ``7d``.
+
+    Raises:
+        InvalidError: the text has another form.
+    """
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
 
 
 def _put(spec: dict[str, Any], path: list[str], value: Any) -> None:

@@ -13,7 +13,7 @@ from windlass.db.row_scope import ScopedConnection
 from windlass.db.tables import EventTable, JobTable, LogChunkTable, ReportCursorTable
 from windlass.domain.errors import ConflictError, NotFoundError
 from windlass.domain.records import Event, MetricSample, StoredLogChunk
-from windlass.domain.series import MetricSeries
+from windlass.domain.series import MetricSeries, StepRange
 
 _JOBS, _EVENTS, _LOGS, _CURSORS = (table_of(kind) for kind in (JobTable, EventTable, LogChunkTable, ReportCursorTable))
 
@@ -83,9 +83,9 @@ class SqlJobTelemetry:
         self._check_scope(job)
         self._metrics.drop_above(job, step)
 
-    def series(self, job: str, names: Sequence[str], after: int, points: int) -> list[MetricSeries]:
+    def series(self, job: str, names: Sequence[str], steps: StepRange, points: int) -> list[MetricSeries]:
         self._check_scope(job)
-        return self._metrics.series(job, names, after, points)
+        return self._metrics.series(job, names, steps, points)
 
     def metric_points(self, job: str, name: str, after: int, limit: int) -> list[MetricSample]:
         self._check_scope(job)

@@ -6,10 +6,14 @@ Sums do not refer to the rows of projects: the usage of a deleted project stays 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index
+from sqlalchemy import BigInteger, Column, Index, Integer
 from sqlmodel import Field, SQLModel
 
 from windlass.db.columns import Instant, instant, json_value, key, partial_index
+from windlass.domain.endpoint_traffic import LATENCY_BOUNDS
+
+LATENCY_COLUMNS = (*(f"within_{bound}" for bound in LATENCY_BOUNDS), "slower")
+"""Requests by latency in milliseconds: longer than the bound before, and at most this one."""
 
 
 class AttemptTable(SQLModel, table=True):
@@ -86,6 +90,19 @@ class RequestUsageTable(SQLModel, table=True):
     cancelled: int = Field(sa_type=BigInteger)
     prompt_tokens: int = Field(sa_type=BigInteger)
     completion_tokens: int = Field(sa_type=BigInteger)
+
+
+class EndpointTrafficTable(SQLModel, table=True):
+    __tablename__ = "endpoint_traffic"
+    __table_args__ = tuple(Column(name, Integer, nullable=False) for name in LATENCY_COLUMNS)
+    project: str = key()
+    endpoint: str = key()
+    minute: datetime = Field(sa_column=Column(Instant, primary_key=True, index=True))
+    instance: str = key()
+    succeeded: int
+    rejected: int
+    failed: int
+    cancelled: int
 
 
 class BudgetTable(SQLModel, table=True):

@@ -23,7 +23,7 @@ from windlass.db.repository import table_of
 from windlass.db.row_scope import ScopedConnection
 from windlass.db.tables import MetricChunkTable
 from windlass.domain.records import MetricSample
-from windlass.domain.series import MetricSeries, downsample
+from windlass.domain.series import MetricSeries, StepRange, downsample
 
 _CHUNKS = table_of(MetricChunkTable)
 _CHUNK_POINTS = 512
@@ -111,15 +111,16 @@ class MetricChunks:
         for row in partly:
             self._put(job, row["name"], [point for point in _unpack(row) if point.step <= step])
 
-    def series(self, job: str, names: Sequence[str], after: int, points: int) -> list[MetricSeries]:
-        """Return the series of a job after a step, each downsampled to ``points`` points."""
-        conditions = [_CHUNKS.c.job == job, _CHUNKS.c.last_step > after]
+    def series(self, job: str, names: Sequence[str], steps: StepRange, points: int) -> list[MetricSeries]:
+        """Return the series of a job in a range of steps, each downsampled to ``points`` points."""
+        conditions = [_CHUNKS.c.job == job, _CHUNKS.c.last_step > steps.after, _CHUNKS.c.first_step <= steps.through]
         if names:
             conditions.append(_CHUNKS.c.name.in_(names))
         lengths = select(_CHUNKS.c.name, func.sum(_CHUNKS.c.points)).where(*conditions).group_by(_CHUNKS.c.name)
         enough = points * _CHUNK_POINTS // _EXTREMES  # of a series so long, the extremes are as many as wanted
         long = [name for name, length in self._connection.execute(lengths) if length >= enough]
-        by_extremes = and_(_CHUNKS.c.name.in_(long), _CHUNKS.c.first_step > after)
+        inside = (_CHUNKS.c.first_step > steps.after, _CHUNKS.c.last_step <= steps.through)
+        by_extremes = and_(_CHUNKS.c.name.in_(long), *inside)
         query = select(
             _CHUNKS.c.name,
             _CHUNKS.c.attempt,
@@ -129,7 +130,8 @@ class MetricChunks:
         )
         ordered = query.where(*conditions).order_by(_CHUNKS.c.name, _CHUNKS.c.first_step)
         chunks = groupby(self._connection.execute(ordered).mappings(), lambda row: str(row["name"]))
-        return [_series(name, rows, after, points) for name, rows in chunks]
+        found = [_series(name, rows, steps, points) for name, rows in chunks]
+        return [series for series in found if series.total]
 
     def points(self, job: str, name: str, after: int, limit: int) -> list[MetricSample]:
         """Return at most ``limit`` points of a series after a step."""
@@ -156,18 +158,18 @@ def _put_newest(points: dict[int, _Point], point: _Point) -> None:
         points[point.step] = point
 
 
-def _series(name: str, rows: Iterator[RowMapping], after: int, limit: int) -> MetricSeries:
-    """Return the series of chunks, of which the first may begin before ``after``."""
+def _series(name: str, rows: Iterator[RowMapping], wanted: StepRange, limit: int) -> MetricSeries:
+    """Return the series of chunks, of which the first may begin before the range, and the last end after it."""
     steps, values = array("q"), array("d")
     total = 0
     ends: list[int] = []
     attempts: list[int] = []
     for row in rows:
         chunk = _steps(row)
-        skipped = bisect_right(chunk, after)
-        steps += chunk[skipped:]
-        values += _values(row)[skipped:]
-        total += row["points"] - skipped
+        start, end = bisect_right(chunk, wanted.after), bisect_right(chunk, wanted.through)
+        steps += chunk[start:end]
+        values += _values(row)[start:end]
+        total += row["points"] - (len(chunk) - (end - start))
         ends.append(len(steps))
         attempts.append(row["attempt"])
     kept = downsample(values, limit)

@@ -68,6 +68,7 @@ TENANT_TABLES: Final[Mapping[str, TableAccess]] = {
     "demand": TableAccess(_READ, rows="true"),
     "queue_quota": TableAccess(_READ, rows="true"),
     "endpoint": TableAccess(),
+    "endpoint_traffic": TableAccess(("SELECT", "INSERT", "UPDATE")),
     "event": TableAccess(),
     "gpu_reservation": TableAccess(_READ, read=_PLATFORM),
     "gpu_usage": TableAccess(_READ, read=_PLATFORM),

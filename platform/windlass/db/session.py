@@ -17,6 +17,7 @@ from windlass.db import tables as t
 from windlass.db.admission import SqlAdmissionStore
 from windlass.db.audit_chain import SqlAuditChain
 from windlass.db.change_feed import change_feed
+from windlass.db.endpoint_traffic import SqlEndpointTrafficStore
 from windlass.db.errors import translate_errors
 from windlass.db.lookups import SqlMemberships, SqlRunLookup, read_cohorts
 from windlass.db.outbox import SqlOutbox
@@ -41,6 +42,7 @@ from windlass.ports import (
     Changes,
     Clock,
     CommitHook,
+    EndpointTrafficStore,
     Outbox,
     PlatformData,
     ProjectData,
@@ -98,6 +100,7 @@ class SqlUnitOfWork:
         self.tombstones: TombstoneStore = SqlTombstoneStore(connection, self.changes)
         self.request_loads: RequestLoadStore = SqlRequestLoadStore(connection, self.changes)
         self.request_usage: RequestUsageStore = SqlRequestUsageStore(connection)
+        self.endpoint_traffic: EndpointTrafficStore = SqlEndpointTrafficStore(connection)
         self.uptime: UptimeStore = SqlUptimeStore(connection)
         self._runs: ReadRepository[Run, f.RunFilter] = SqlRunLookup(connection, self.changes)
 

@@ -50,6 +50,7 @@ _OF_PROJECT = tuple(
         m.BudgetTable,
         m.BudgetAlertTable,
         m.GpuReservationTable,
+        m.EndpointTrafficTable,
         p.DataKeyTable,
         p.CascadeDeletionTable,
         p.ErasureTable,

@@ -3,9 +3,22 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from windlass.domain.ids import MAX_INTEGER
 
 MIN_POINTS = 10
 """Smallest number of points that a series is reduced to."""
+
+
+class StepRange(NamedTuple):
+    """Training steps after one, through another one."""
+
+    after: int = -1
+    through: int = MAX_INTEGER
+
+
+ALL_STEPS = StepRange()
 
 
 @dataclass(frozen=True)

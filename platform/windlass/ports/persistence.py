@@ -31,10 +31,12 @@ from windlass.ports import filters as f
 from windlass.ports.repositories import (
     AdmissionStore,
     AuditChain,
+    EndpointTrafficStore,
     JobTelemetryStore,
     Outbox,
     ReadAdmissionStore,
     ReadAuditChain,
+    ReadEndpointTrafficStore,
     ReadJobTelemetryStore,
     ReadOutbox,
     ReadRepository,
@@ -207,6 +209,7 @@ class ReadUnitOfWork(Protocol):
     admission: ReadAdmissionStore
     request_loads: ReadRequestLoadStore
     request_usage: ReadRequestUsageStore
+    endpoint_traffic: ReadEndpointTrafficStore
     tombstones: ReadTombstoneStore
 
     def project(self, project: str) -> ReadProjectData:
@@ -259,6 +262,7 @@ class UnitOfWork(ReadUnitOfWork, Protocol):
     admission: AdmissionStore
     request_loads: RequestLoadStore
     request_usage: RequestUsageStore
+    endpoint_traffic: EndpointTrafficStore
     tombstones: TombstoneStore
     uptime: UptimeStore
 

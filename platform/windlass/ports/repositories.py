@@ -1,15 +1,16 @@
 """Stores of one transaction. A read transaction has the ``Read`` form of each, which cannot write."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from windlass.domain.admission import GpuAllocation, GpuRequest
 from windlass.domain.audit import AuditEntry, ChainState, StoredEntry
 from windlass.domain.autoscaling import RequestLoad
+from windlass.domain.endpoint_traffic import EndpointMinute, TrafficPoint
 from windlass.domain.projects import StoredQuota
 from windlass.domain.records import Event, Intent, MetricSample, StoredLogChunk, Tombstone
-from windlass.domain.series import MetricSeries
+from windlass.domain.series import MetricSeries, StepRange
 from windlass.domain.usage import Interval, RequestUsage
 
 T = TypeVar("T")
@@ -227,8 +228,8 @@ class ReadJobTelemetryStore(Protocol):
         """Return events after a sequence number, oldest first."""
         ...
 
-    def series(self, job: str, names: Sequence[str], after: int, points: int) -> list[MetricSeries]:
-        """Return the series by name, each with at most ``points`` points after a step; an empty ``names`` means all."""
+    def series(self, job: str, names: Sequence[str], steps: StepRange, points: int) -> list[MetricSeries]:
+        """Return the series by name, each with at most ``points`` points of the steps; an empty ``names`` means all."""
         ...
 
     def metric_points(self, job: str, name: str, after: int, limit: int) -> list[MetricSample]:
@@ -317,6 +318,26 @@ class RequestUsageStore(ReadRequestUsageStore, Protocol):
 
     def record(self, instance: str, hour: datetime, usages: Sequence[RequestUsage]) -> None:
         """Replace the counts of an instance for an hour and these groups; the same call again changes nothing."""
+        ...
+
+
+class ReadEndpointTrafficStore(Protocol):
+    """The requests to endpoints by minute."""
+
+    def points(self, project: str, endpoint: str, interval: Interval, step: timedelta) -> list[TrafficPoint]:
+        """Return the sums of each step that has requests, in order; steps are counted from 1970."""
+        ...
+
+
+class EndpointTrafficStore(ReadEndpointTrafficStore, Protocol):
+    """The same in a write transaction."""
+
+    def record(self, instance: str, minutes: Iterable[EndpointMinute]) -> None:
+        """Replace the counts of an instance for these minutes; the same call again changes nothing."""
+        ...
+
+    def delete_older(self, before: datetime, limit: int) -> int:
+        """Delete at most ``limit`` rows of the minutes before a time; return their number."""
         ...
 
 

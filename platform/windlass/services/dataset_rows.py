@@ -14,6 +14,8 @@ PAGE_BYTES = 4 << 20
 MAX_CELL_CHARACTERS = 64 << 10
 MAX_LINE_BYTES = 64 << 20
 """A value of 4 MiB of control characters has 24 MiB in the internal form."""
+SCAN_BYTES = 16 << 20
+"""A page ends after the row that reaches this size, also if few rows match its filter, or none."""
 _MAX_OFFSET_DIGITS = 15
 _INVALID_CURSOR = "invalid cursor"
 
@@ -28,6 +30,27 @@ class TruncatedCell:
 
 
 @dataclass(frozen=True)
+class RowFilter:
+    """Which rows are read."""
+
+    label: str | None = None
+    """Rows with exactly this label."""
+    text: str = ""
+    """Rows with a value that contains this, in lower or upper case."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all rows match."""
+        return self.label is None and not self.text
+
+    def matches(self, row: dict[str, Any]) -> bool:
+        """Return whether a complete row matches."""
+        if self.label is not None and row.get("label") != self.label:
+            return False
+        return not self.text or _contains(row, self.text.casefold())
+
+
+@dataclass(frozen=True)
 class RowPage:
     """Some rows, and the cursor of the next ones: an encoded byte offset, None at the end."""
 
@@ -36,10 +59,14 @@ class RowPage:
     next_cursor: str | None
 
 
-def read_page(stream: BinaryIO, limit: int, cursor: str | None) -> RowPage:
-    """Read up to ``limit`` rows of a JSONL file, and fewer when they reach ``PAGE_BYTES``.
+ALL_ROWS = RowFilter()
 
-    Texts longer than ``MAX_CELL_CHARACTERS`` are cut; a row longer than ``MAX_LINE_BYTES`` is empty.
+
+def read_page(stream: BinaryIO, limit: int, cursor: str | None, wanted: RowFilter = ALL_ROWS) -> RowPage:
+    """Read up to ``limit`` rows of a JSONL file that match, and fewer when they reach ``PAGE_BYTES``.
+
+    Texts longer than ``MAX_CELL_CHARACTERS`` are cut after the comparison; a row longer than ``MAX_LINE_BYTES`` is
+    empty, and matches no filter. With a filter a page may have no row and a cursor: the next rows were not searched.
 
     Raises:
         BadRequestError: the cursor does not belong to this file.
@@ -47,20 +74,36 @@ def read_page(stream: BinaryIO, limit: int, cursor: str | None) -> RowPage:
     rows: list[dict[str, Any]] = []
     truncated: list[TruncatedCell] = []
     _seek_row(stream, _decode_offset(cursor))
-    read = 0
-    while len(rows) < limit and read < PAGE_BYTES and (line := stream.readline(MAX_LINE_BYTES)):
-        read += len(line)
+    taken = scanned = 0
+    while len(rows) < limit and taken < PAGE_BYTES and scanned < SCAN_BYTES:
+        line = stream.readline(MAX_LINE_BYTES)
+        if not line:
+            break
+        scanned += len(line)
         if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
             length = len(line) + _skip_line(stream)
-            truncated.append(TruncatedCell(len(rows), "", length))
-            rows.append({})
+            scanned += length - len(line)
+            if wanted.is_empty:
+                taken += len(line)
+                truncated.append(TruncatedCell(len(rows), "", length))
+                rows.append({})
             continue
         row = json.loads(line)
+        if not wanted.matches(row):
+            continue
+        taken += len(line)
         truncated += [TruncatedCell(len(rows), pointer, length) for pointer, length in _truncate(row, "")]
         rows.append(row)
     more = bool(stream.read(1))
     offset = stream.tell() - 1
     return RowPage(rows, truncated, base64.urlsafe_b64encode(b"%d" % offset).decode() if more else None)
+
+
+def _contains(node: Any, text: str) -> bool:
+    """Return whether a value below ``node`` contains a text; numbers are compared as JSON has them."""
+    if isinstance(node, dict | list):
+        return any(_contains(value, text) for value in (node.values() if isinstance(node, dict) else node))
+    return text in (node if isinstance(node, str) else json.dumps(node)).casefold()
 
 
 def _truncate(node: Any, pointer: str) -> Iterator[tuple[str, int]]:

@@ -25,7 +25,7 @@ from windlass.domain.storage_layout import dataset_version_prefix, upload_prefix
 from windlass.kit.numbers import count
 from windlass.ports import ReadProjectData, UnitOfWork
 from windlass.services.base import ProjectService, stored_bytes
-from windlass.services.dataset_rows import RowPage, read_page
+from windlass.services.dataset_rows import ALL_ROWS, RowFilter, RowPage, read_page
 from windlass.services.idempotency import Idempotency
 from windlass.services.object_limits import check_pending_limit, require_below_limit
 from windlass.services.projects import check_version
@@ -157,7 +157,9 @@ class Datasets(ProjectService):
         with self.deps.store.open(self.deps.store.published_file(version.prefix, "report.html")) as stream:
             return stream.read()
 
-    def rows(self, name: str, number: int, split: Split, limit: int, cursor: str | None) -> RowPage:
+    def rows(
+        self, name: str, number: int, split: Split, limit: int, cursor: str | None, wanted: RowFilter = ALL_ROWS
+    ) -> RowPage:
         """Return rows of a split in the internal format; see ``dataset_rows.read_page``.
 
         Raises:
@@ -169,7 +171,7 @@ class Datasets(ProjectService):
                 f"{name}@{number} has no split {split}", hint=f"it has {', '.join(version.rows) or 'none'}"
             )
         with self.deps.store.open(self.deps.store.published_file(version.prefix, f"{split}.jsonl")) as stream:
-            return read_page(stream, limit, cursor)
+            return read_page(stream, limit, cursor, wanted)
 
     def clean(
         self,

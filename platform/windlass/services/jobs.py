@@ -12,7 +12,7 @@ from windlass.domain.projects import Project
 from windlass.domain.quota import Simulation
 from windlass.domain.records import Checkpoint, Deletion, Event, LineageEdge, MetricSample, Tombstone
 from windlass.domain.reports import JobWarning
-from windlass.domain.series import MetricSeries
+from windlass.domain.series import ALL_STEPS, MetricSeries, StepRange
 from windlass.domain.specs import JobSpec, TrainingSpec
 from windlass.domain.storage_layout import job_prefix
 from windlass.domain.training_defaults import TrainingPlan, plan_training
@@ -323,7 +323,7 @@ class Jobs(ProjectService):
                 job=job,
                 finished=_has_ended(repos, job),
                 events=repos.telemetry.events(job.id, events_after, _EVENTS),
-                series=repos.telemetry.series(job.id, [], cursor.step - 1, DEFAULT_POINTS),
+                series=repos.telemetry.series(job.id, [], StepRange(cursor.step - 1), DEFAULT_POINTS),
                 cursor=cursor,
             )
 
@@ -333,10 +333,12 @@ class Jobs(ProjectService):
             repos = uow.project(self.project)
             return repos.telemetry.events(repos.jobs.get({"id": job_id}).id, after, limit)
 
-    def metrics(self, job_id: str, names: list[str], after: int, points: int = DEFAULT_POINTS) -> list[MetricSeries]:
-        """Return the series after a step, each downsampled to at most ``points`` points."""
+    def metrics(
+        self, job_id: str, names: list[str], steps: StepRange = ALL_STEPS, points: int = DEFAULT_POINTS
+    ) -> list[MetricSeries]:
+        """Return the series in a range of steps, each downsampled to at most ``points`` points."""
         with self.deps.database.read() as uow:
-            return uow.project(self.project).telemetry.series(job_id, names, after, points)
+            return uow.project(self.project).telemetry.series(job_id, names, steps, points)
 
     def metric_points(self, job_id: str, name: str, after: int, limit: int) -> list[MetricSample]:
         """Return the stored points of one series after a step."""

@@ -56,6 +56,8 @@ class Retention:
     """How long an idempotency record is kept."""
     audit_retention: timedelta | None = None
     """How long an audit entry is kept; None keeps it."""
+    traffic_retention: timedelta = timedelta(days=7)
+    """How long the requests to endpoints by minute are kept."""
     _next_sweep_at: float = field(default=0.0, init=False)
     _last_cleaned: Job | None = field(default=None, init=False)
     """The last job of the current pass, so that a job whose deletion fails does not block the later ones."""
@@ -157,6 +159,7 @@ class Retention:
             lambda _, repos: repos.queue_times.delete_older({"admitted_at": now - QUEUE_TIME_WINDOW}, CHUNK_ROWS),
             lambda uow, _: uow.sessions.delete_older({"expires_at": now - _SESSION_RETENTION}, CHUNK_ROWS),
             lambda _, repos: repos.quota_changes.delete_older({"ended_at": now - _QUOTA_CHANGE_RETENTION}, CHUNK_ROWS),
+            lambda uow, _: uow.endpoint_traffic.delete_older(now - self.traffic_retention, CHUNK_ROWS),
         ]
         more = False
         if self.audit_retention is not None:

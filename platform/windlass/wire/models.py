@@ -192,6 +192,47 @@ class EndpointOut(Out):
     """Version of this object, for If-Match."""
 
 
+class TrafficCountsOut(Out):
+    """Requests to an endpoint by outcome, and how long those that succeeded took."""
+
+    requests: int
+    """All requests."""
+    succeeded: int
+    """With a complete reply."""
+    rejected: int
+    """Refused with a status of 4xx: the request was wrong, or the model server was busy."""
+    failed: int
+    """Ended with a status of 5xx, or timed out."""
+    cancelled: int
+    """The client disconnected before the end of the reply."""
+    p50_milliseconds: float | None
+    """Half of the successful requests were as fast; estimated from a histogram. Null: none succeeded."""
+    p95_milliseconds: float | None
+    """95 % of the successful requests were as fast."""
+
+
+class TrafficPointOut(TrafficCountsOut):
+    """The requests that ended in one step of time."""
+
+    at: datetime
+    """Start of the step."""
+
+
+class EndpointTrafficOut(Out):
+    """Requests to an endpoint over time."""
+
+    since: datetime
+    """Start of the first step."""
+    until: datetime
+    """End of the last step."""
+    step_seconds: int
+    """Length of a step."""
+    total: TrafficCountsOut
+    """The requests of all steps."""
+    points: list[TrafficPointOut]
+    """One for each step, in order, also without requests."""
+
+
 class PredictIn(In):
     """Texts to classify, 1 to 256 of them."""
 

@@ -250,3 +250,16 @@ def test_uncommitted_upload_expires(with_dataset: ControlPlaneHarness) -> None:
     assert not [path for path in (with_dataset.home / "store").rglob("uploads/*/*") if path.is_file()]
     late = put(with_dataset, upload["files"][0]["url"], content[100:], offset=100)
     assert (late.status_code, late.json()["hint"]) == (409, "open a new upload")
+
+
+def test_a_filter_of_rows_has_pages_of_its_own(harness: ControlPlaneHarness) -> None:
+    harness.create_project("ours")
+    harness.create_dataset("ours")
+    url = "/v1/projects/ours/datasets/reviews/versions/1/rows"
+    query: dict[str, str | int] = {"label": "b", "text": "TEXT", "limit": 1}
+    first = harness.client.get(url, params=query).json()
+    assert [row["text"] for row in first["items"]] == ["text 1"]
+    second = harness.client.get(url, params={**query, "cursor": first["next_cursor"]}).json()
+    assert [row["text"] for row in second["items"]] == ["text 3"]
+    assert harness.client.get(url, params={"label": "c"}).json()["items"] == []
+    assert harness.client.get(url, params={"text": ""}).status_code == 422

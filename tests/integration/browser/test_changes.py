@@ -1,13 +1,16 @@
 """What a user changes in the console: quota, keys, members, budget, endpoints; and the comparison of jobs."""
 
+import gzip
+import hashlib
 import json
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, FilePayload, expect
 from tests.factories.console import CANARY, Console, ConsoleData, open_console
 from tests.factories.live_endpoints import add_live_endpoint
 
 from windlass.domain.specs import Task
+from windlass.domain.storage_layout import upload_key
 
 
 def test_a_quota_change_is_tried_before_it_is_applied(console: Console, data: ConsoleData) -> None:
@@ -200,14 +203,15 @@ def test_a_budget_is_set_and_its_use_shown(console: Console) -> None:
         ("a.csv", f'text,label\r\n"two\r\nlines",\'{CANARY}\r\n', "two\r\nlines"),
         ("a.jsonl", json.dumps({"text": "one", "label": CANARY}) + "\n", "one"),
         ("a.json", json.dumps([{"text": "one", "label": CANARY}]), "one"),
+        ("a.csv.gz", f'text;label\n"one; ""two""";{CANARY}\n', 'one; "two"'),
+        ("a.jsonl.gz", json.dumps({"text": "one", "label": CANARY}) + "\n", "one"),
     ],
 )
 def test_the_first_rows_of_a_file_are_shown_as_text(console: Console, name: str, content: str, shown: str) -> None:
     page = console.page
     console.open("/projects/ours/upload")
-    page.get_by_label("File", exact=True).set_input_files(
-        {"name": name, "mimeType": "text/plain", "buffer": content.encode()}
-    )
+    written = gzip.compress(content.encode()) if name.endswith(".gz") else content.encode()
+    page.get_by_label("Files", exact=True).set_input_files({"name": name, "mimeType": "text/plain", "buffer": written})
     row = page.get_by_role("region", name="First rows").locator("tbody").get_by_role("row")
     expect(row).to_have_count(1)
     expect(row.get_by_role("cell").nth(0)).to_have_text(shown.replace("\r\n", " "))
@@ -216,11 +220,65 @@ def test_the_first_rows_of_a_file_are_shown_as_text(console: Console, name: str,
     console.require_safe()
 
 
+def test_the_first_rows_of_a_large_compressed_file_are_shown(console: Console) -> None:
+    page = console.page
+    console.open("/projects/ours/upload")
+    rows = "".join(f"text \N{SNOWMAN} {number},label\n" for number in range(200_000))
+    written = gzip.compress(f"text,label\n{rows}".encode())
+    files = [
+        {"name": "large.csv.gz", "mimeType": "text/plain", "buffer": written},
+        {"name": "cut.csv.gz", "mimeType": "text/plain", "buffer": gzip.compress(b"text,label\n")[:-9]},
+    ]
+    page.get_by_label("Files", exact=True).set_input_files(files[0])  # type: ignore[arg-type]  # a dictionary with these keys
+    row = page.get_by_role("region", name="First rows").locator("tbody").get_by_role("row")
+    expect(row).to_have_count(5)
+    expect(row.nth(4)).to_contain_text("text \N{SNOWMAN} 4")
+    page.get_by_label("Files", exact=True).set_input_files(files[1])  # type: ignore[arg-type]  # as above
+    expect(page.get_by_role("alert")).to_contain_text("not of this format")
+    console.require_safe()
+
+
+def test_several_files_become_one_version_with_a_split_each(console: Console, data: ConsoleData) -> None:
+    page = console.page
+    console.open("/projects/ours/upload")
+    contents = (b"text,label\na,1\nb,2\n", b"text,label\nc,1\n", b"text,label\nd,2\n")
+    names = ("many.csv", "held out.csv", "held-out.csv")
+    chosen = [
+        FilePayload(name=name, mimeType="text/csv", buffer=content)
+        for name, content in zip(names, contents, strict=True)
+    ]
+    page.get_by_label("Files", exact=True).set_input_files(chosen)
+    listed = page.get_by_role("region", name="Files", exact=True).get_by_role("listitem")
+    expect(listed).to_have_count(3)
+    page.get_by_role("combobox", name="Split of held out.csv").click()
+    page.get_by_role("option", name="validation").click()
+    expect(page.get_by_label("Rows to hold out for validation")).to_be_disabled()
+    page.get_by_role("combobox", name="Split of held-out.csv").click()
+    page.get_by_role("option", name="test").click()
+    assert console.faults() == []
+    console.picture("upload-files-wide")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("heading", name="many")).to_be_visible()
+    with data.harness.database.read() as uow:
+        repos = uow.project(data.project)
+        dataset = repos.datasets.get({"name": "many"})
+        [upload] = repos.uploads.all({"dataset": dataset.id})
+    assert [(file.name, file.split, file.entry.bytes) for file in upload.files] == [
+        ("many.csv", None, 19),
+        ("held-out.csv", "validation", 15),
+        ("3-held-out.csv", "test", 15),
+    ]
+    for file, content in zip(upload.files, contents, strict=True):
+        assert file.entry.sha256 == hashlib.sha256(content).hexdigest()
+        assert (data.harness.store_folder / upload_key(upload, file.name)).read_bytes() == content
+    console.require_safe()
+
+
 def test_hostile_names_of_columns_are_text(console: Console) -> None:
     page = console.page
     console.open("/projects/ours/upload")
     content = f'"{CANARY.replace(chr(34), chr(34) * 2)}",b\n1,2\n'.encode()
-    page.get_by_label("File", exact=True).set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": content})
+    page.get_by_label("Files", exact=True).set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": content})
     page.get_by_role("combobox", name="Column of text").click()
     page.get_by_role("option", name=CANARY).click()
     expect(page.get_by_role("columnheader").first).to_have_text(f"{CANARY} is the text")

@@ -206,7 +206,7 @@ def classify(page: Page) -> None:
 
 def begin_upload(page: Page, running: ServerProcess, file: Path) -> None:
     page.goto(f"{running.clients[-1].connection.url}/projects/default/upload")
-    page.get_by_label("File", exact=True).set_input_files(file)
+    page.get_by_label("Files", exact=True).set_input_files(file)
     choose(page, "Column of text", "body")
     choose(page, "Column of label", "mood")
     page.get_by_role("button", name="Upload").click()

@@ -8,7 +8,10 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, expect
 from tests.factories.console import CANARY, Console, ConsoleData, open_console
+from tests.factories.live_endpoints import add_live_endpoint
 
+from windlass.domain.specs import Task
+from windlass.domain.usage import RequestGroup
 from windlass_api.console import FOLDER
 
 PAGES = {
@@ -219,6 +222,7 @@ def test_rows_of_a_dataset_are_filtered_and_its_report_shown(console: Console, d
     page.get_by_role("combobox", name="Label").click()
     page.get_by_role("option", name="b", exact=True).click()
     expect(rows).to_have_count(2)
+    expect(page.get_by_text("2 matching rows are shown; the split has")).to_be_visible()
     page.get_by_text("validation", exact=True).click()
     expect(rows).to_have_count(2)
     page.get_by_role("tab", name="Report").click()
@@ -271,6 +275,32 @@ def test_the_playground_classifies_and_shows_the_request(console: Console, data:
     page.get_by_role("button", name="Classify").click()
     expect(page.get_by_role("alert")).to_contain_text("Request")
     data.model.status = 200
+    console.require_safe()
+
+
+def test_an_endpoint_shows_requests_errors_and_latencies_over_time(console: Console, data: ConsoleData) -> None:
+    usage = data.harness.app_context.request_usage
+    add_live_endpoint(data.harness, data.project, "watched", Task.TEXT_CLASSIFICATION)
+    group = RequestGroup(data.project, "key_1", "watched", "m", 1)
+    for outcome, seconds in (("succeeded", 0.045), ("succeeded", 4.9), ("failed", 1), ("rejected", 1)):
+        usage.count(group, outcome, seconds=seconds)  # type: ignore[arg-type]  # mypy infers str
+    usage.flush()
+    console.open("/projects/ours/endpoints/watched")
+    region = console.page.get_by_role("region", name="Requests over time")
+    expect(region).to_contain_text("Failed (5xx)1")
+    expect(region).to_contain_text("Refused (4xx)1")
+    for name in ("Requests", "Errors", "Latency in milliseconds"):
+        figure = region.get_by_role("figure").filter(has_text=name)
+        expect(figure.locator("canvas")).to_be_visible()
+    assert console.faults() == []
+    console.picture("endpoint-traffic-wide")
+    with console.page.expect_response(lambda reply: "/traffic" in reply.url) as answered:
+        region.get_by_text("Week", exact=True).click()
+    assert answered.value.json()["step_seconds"] == 3600
+    expect(region.get_by_role("figure").filter(has_text="Errors")).to_be_visible()
+    usage.count(group, "failed")
+    usage.flush()
+    expect(region).to_contain_text("Failed (5xx)2")
     console.require_safe()
 
 

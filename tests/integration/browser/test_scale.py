@@ -166,8 +166,12 @@ def test_a_curve_of_100000_points_is_drawn_from_few(console: Console, data: Cons
         page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 50)
         page.mouse.down()
         page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 60, steps=4)
-        page.mouse.up()
+        with page.expect_response(lambda reply: path in reply.url and "through=" in reply.url) as zoomed:
+            page.mouse.up()
         _expect_picture(page, whole, same=False)
+        [detail] = zoomed.value.json()["series"]
+        assert 0.15 * _POINTS < detail["total"] < 0.25 * _POINTS, "the points of the part that is shown, and no others"
+        assert 100 < len(detail["steps"]) <= _MOST_CURVE_POINTS
         plot.dblclick()
         _expect_picture(page, whole, same=True)
         page.get_by_role("slider", name="Smoothing").press("End")

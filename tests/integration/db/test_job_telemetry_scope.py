@@ -8,6 +8,7 @@ from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.domain.errors import NotFoundError
 from windlass.domain.records import Event, MetricSample, StoredLogChunk
+from windlass.domain.series import ALL_STEPS
 from windlass.ports import JobTelemetryStore
 
 
@@ -31,7 +32,7 @@ def test_telemetry_methods_reject_jobs_of_other_projects(tmp_path: Any) -> None:
         lambda telemetry: telemetry.newest_event(job),
         lambda telemetry: telemetry.events(job, 0, 10),
         lambda telemetry: telemetry.add_metrics([point]),
-        lambda telemetry: telemetry.series(job, [], -1, 10),
+        lambda telemetry: telemetry.series(job, [], ALL_STEPS, 10),
         lambda telemetry: telemetry.metric_points(job, "loss", -1, 10),
         lambda telemetry: telemetry.drop_metrics_above(job, 0),
         lambda telemetry: telemetry.append_log(chunk),

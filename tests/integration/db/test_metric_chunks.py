@@ -11,6 +11,7 @@ from tests.fakes.harness import ControlPlaneHarness
 
 from windlass.domain import series
 from windlass.domain.records import MetricSample
+from windlass.domain.series import StepRange
 from windlass.ports import JobTelemetryStore
 
 
@@ -33,7 +34,7 @@ def samples(
 
 def read(telemetry: JobTelemetryStore, job: str, after: int = -1) -> list[tuple[int, float, int]]:
     """Return step, value and attempt of all points of ``loss``, read both ways."""
-    series = next((item for item in telemetry.series(job, ["loss"], after, 1_000_000)), None)
+    series = next((item for item in telemetry.series(job, ["loss"], StepRange(after), 1_000_000)), None)
     whole = [] if series is None else list(zip(series.steps, series.values, series.attempts, strict=True))
     raw, position = [], after
     while page := telemetry.metric_points(job, "loss", position, 700):
@@ -124,10 +125,58 @@ def test_a_long_series_is_downsampled_from_the_extremes_of_its_chunks(
         telemetry = uow.all_projects().telemetry
         telemetry.add_metrics(points)
         monkeypatch.setattr("windlass.db.metric_chunks.downsample", downsample)
-        [loss] = telemetry.series(key, [], after, limit)
+        [loss] = telemetry.series(key, [], StepRange(after), limit)
     assert max(read_points) < length // 10
     shown = dict(zip(loss.steps, loss.values, strict=True))
     assert (len(shown) <= limit, loss.total) == (True, length - after - 1)
     assert (shown[3_001], shown[4_002]) == (-1.0, 2.0)
     assert math.isnan(shown[5_003])
     assert (loss.steps[0], loss.steps[-1]) == (after + 1, length - 1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "limit"),
+    [
+        (StepRange(999, 1_005), 100),
+        (StepRange(1_000, 1_000), 100),
+        (StepRange(-1, 0), 100),
+        (StepRange(511, 1_023), 1_000),
+        (StepRange(100, 5_900), 10_000),
+        (StepRange(700, 5_300), 40),
+        (StepRange(5_990, 7_000), 100),
+        (StepRange(6_000, 7_000), 100),
+    ],
+)
+def test_a_range_of_steps_has_its_points_and_no_other(
+    job: tuple[ControlPlaneHarness, str], steps: StepRange, limit: int
+) -> None:
+    harness, key = job
+    with harness.database.write() as uow:
+        telemetry = uow.all_projects().telemetry
+        telemetry.add_metrics(samples(key, list(range(6_000))))
+        found = telemetry.series(key, [], steps, limit)
+    expected = range(steps.after + 1, min(steps.through, 5_999) + 1)
+    if not expected:
+        assert found == []
+        return
+    [loss] = found
+    assert loss.total == len(expected)
+    assert loss.values == [step / 2 for step in loss.steps]
+    if len(expected) <= limit:
+        assert loss.steps == list(expected)
+    else:
+        assert len(loss.steps) <= limit
+        assert (loss.steps[0], loss.steps[-1]) == (expected[0], expected[-1])
+
+
+def test_the_steps_between_two_chunks_have_no_series(job: tuple[ControlPlaneHarness, str]) -> None:
+    harness, key = job
+    with harness.database.write() as uow:
+        telemetry = uow.all_projects().telemetry
+        telemetry.add_metrics(samples(key, [0, 100]))
+        assert telemetry.series(key, [], StepRange(10, 20), 100) == []
+    url = f"/v1/projects/ours/jobs/{key}/metrics"
+    assert harness.client.get(url, params={"after": 10, "through": 20}).json() == {"series": []}
+    [loss] = harness.client.get(url, params={"through": 0}).json()["series"]
+    assert (loss["steps"], loss["total"]) == ([0], 1)
+    assert harness.client.get(url, params={"through": -1}).status_code == 422

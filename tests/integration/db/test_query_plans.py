@@ -14,6 +14,7 @@ from tests.fakes.harness import ADMIN, ControlPlaneHarness
 
 from windlass.domain.audit import AuditOutcome, ChainLink
 from windlass.domain.jobs import JobState
+from windlass.domain.usage import Interval
 from windlass.ports import BackendState
 from windlass.services.audit import AuditQuery, AuditTrail
 from windlass.services.usage import Usage
@@ -26,6 +27,7 @@ GROWING = {
     "audit",
     "checkpoint",
     "dataset_version",
+    "endpoint_traffic",
     "event",
     "gpu_reservation",
     "gpu_usage",
@@ -151,6 +153,9 @@ def read_everything(harness: ControlPlaneHarness, job: str) -> None:
         [*trail.export(query)]
     trail.verify(None, ChainLink())
     Usage(harness.deps, ADMIN, project).page(5, None)
+    now = harness.clock.now()
+    with harness.database.read() as uow:
+        uow.endpoint_traffic.points(project, "texts", Interval(now, now + timedelta(hours=1)), timedelta(minutes=5))
 
 
 def test_no_query_reads_all_rows_of_a_growing_table(tmp_path: Path) -> None:

@@ -325,3 +325,15 @@ def test_a_report_of_another_format_is_refused_with_a_way_out(cli: Windlass, har
     assert refused.code == 2
     assert "report.json has format 2; this version of windlass reads format 1" in refused.err
     assert "report.html" in refused.err
+
+
+def test_rows_are_filtered_by_the_server(cli: Windlass) -> None:
+    def texts(*options: str) -> list[str]:
+        printed = cli("dataset", "rows", "reviews", *options)
+        assert printed.code == 0, printed.err
+        return [json.loads(line)["text"] for line in printed.out.splitlines()]
+
+    assert texts("--label", "b") == ["text 1", "text 3"]
+    assert texts("--find", "TEXT 2") == ["text 2"]
+    assert texts("--label", "b", "--find", "2") == []
+    assert texts("--label", "a", "--split", "validation", "--limit", "1") == ["text 0"]

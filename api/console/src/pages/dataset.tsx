@@ -1,5 +1,6 @@
 import { Button, SegmentedControl, Select, Table, Tabs, TextInput, VisuallyHidden } from "@mantine/core";
-import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { useDebouncedValue } from "@mantine/hooks";
+import { keepPreviousData, useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import { client, unwrap, unwrapAs, type Schemas } from "../api";
@@ -12,6 +13,7 @@ import { Clean } from "./clean";
 
 type Version = Schemas["DatasetVersionOut"];
 type Split = "train" | "validation" | "test";
+const TYPING_MILLISECONDS = 300;
 const BUSY = new Set<string>(["processing", "pending"]);
 
 export function DatasetPage() {
@@ -172,26 +174,30 @@ function Rows({ project, version }: { project: string; version: Version }) {
   const [split, setSplit] = useState<Split>(splits[0] ?? "train");
   const [label, setLabel] = useState<string | null>(null);
   const [text, setText] = useState("");
+  const [wanted] = useDebouncedValue(text.trim(), TYPING_MILLISECONDS);
   const path = { project, dataset: version.dataset, number: version.number };
   const rows = useInfiniteQuery({
-    queryKey: ["rows", version.id, split],
-    queryFn: ({ pageParam, signal }) => {
-      const query = { split, limit: 100, ...(pageParam === null ? {} : { cursor: pageParam }) };
+    queryKey: ["rows", version.id, split, label, wanted],
+    queryFn: async ({ pageParam, signal }) => {
       const url = "/v1/projects/{project}/datasets/{dataset}/versions/{number}/rows";
-      return unwrap(client.GET(url, { params: { path, query }, signal }));
+      const filter = { ...(label === null ? {} : { label }), ...(wanted === "" ? {} : { text: wanted }) };
+      let cursor: string | null = pageParam;
+      for (;;) {
+        const query = { split, limit: 100, ...filter, ...(cursor === null ? {} : { cursor }) };
+        const page: Schemas["DatasetRowsPage"] = await unwrap(client.GET(url, { params: { path, query }, signal }));
+        cursor = page.next_cursor ?? null;
+        // A request searches a part of the rows only.
+        if (page.items.length > 0 || cursor === null) return page;
+      }
     },
     initialPageParam: null as string | null,
     getNextPageParam: (page) => page.next_cursor ?? null,
+    placeholderData: keepPreviousData,
     staleTime: Infinity,
   });
-  const loaded = (rows.data?.pages ?? []).flatMap((page) => page.items);
-  const columns = [...new Set(loaded.slice(0, 20).flatMap((row) => Object.keys(row)))];
-  const wanted = text.toLowerCase();
-  const found = loaded.filter(
-    (row) =>
-      (label === null || row.label === label) &&
-      (wanted === "" || columns.some((column) => cell(row[column]).toLowerCase().includes(wanted))),
-  );
+  const found = (rows.data?.pages ?? []).flatMap((page) => page.items);
+  const columns = [...new Set(found.slice(0, 20).flatMap((row) => Object.keys(row)))];
+  const filtered = label !== null || wanted !== "";
   return (
     <>
       <div className="filters">
@@ -215,7 +221,7 @@ function Rows({ project, version }: { project: string; version: Version }) {
           />
         ) : null}
         <TextInput
-          aria-label="Find text in the loaded rows"
+          aria-label="Find text in the rows"
           placeholder="Find text"
           value={text}
           onChange={(event) => {
@@ -227,7 +233,8 @@ function Rows({ project, version }: { project: string; version: Version }) {
         {() => (
           <>
             <p className="sub">
-              {count(found.length)} of {count(loaded.length)} loaded rows; the split has {count(version.rows[split] ?? 0)}
+              {count(found.length)} {filtered ? "matching rows" : "rows"} are shown{rows.hasNextPage ? ", there are more" : ""}; the
+              split has {count(version.rows[split] ?? 0)}
             </p>
             <div className="scroll-x" tabIndex={0} role="region" aria-label="Rows">
               <Table verticalSpacing="xs">

@@ -10,6 +10,7 @@ import { useMay } from "../session";
 import { PredictSnippets } from "../snippets";
 import { Ago, Bar, Command, Empty, Facts, Failure, PageHead, Section, Show, State } from "../widgets";
 import { ChatPlayground } from "./chat";
+import { EndpointTraffic } from "./endpointTraffic";
 import { TablePlayground } from "./predictTable";
 import { Requests } from "./requests";
 import { Rollout } from "./rollout";
@@ -113,6 +114,7 @@ export function EndpointPage() {
           />
           {mayPredict && data.task === "text-classification" ? <Playground project={project} endpoint={data} /> : null}
           {mayPredict && data.task === "chat" ? <ChatPlayground project={project} endpoint={data} /> : null}
+          <EndpointTraffic project={project} endpoint={data.name} />
           <Requests project={project} endpoint={data.name} />
           <Section title="Address">
             <Command text={`${window.location.origin}${data.predict_url}`} />

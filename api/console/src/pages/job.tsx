@@ -3,7 +3,7 @@ import { useDisclosure } from "@mantine/hooks";
 import { notifications } from "@mantine/notifications";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { lazy, Suspense, useMemo, useState } from "react";
+import { lazy, Suspense } from "react";
 import { client, unwrap, unwrapAs, type Schemas } from "../api";
 import { duration, metric, words } from "../format";
 import { LogView } from "../logView";
@@ -11,13 +11,12 @@ import { jobRoute } from "../router";
 import { newKey } from "../random";
 import { ReportFrame } from "../report";
 import { useMay } from "../session";
-import { SmoothingSlider } from "../smoothingSlider";
 import { timeline } from "../timeline";
-import { Ago, Bar, Empty, Facts, Failure, Loading, PageHead, Section, Show, State, useNow } from "../widgets";
+import { Ago, Bar, Facts, Failure, Loading, PageHead, Section, Show, State, useNow } from "../widgets";
 
 type Job = Schemas["JobDetailOut"];
 
-const Curve = lazy(async () => ({ default: (await import("../curves")).Curve }));
+const Curves = lazy(async () => ({ default: (await import("./jobCurves")).Curves }));
 const LIVE_MILLISECONDS = 1500;
 const ENDED = new Set<string>(["succeeded", "failed", "cancelled"]);
 
@@ -117,7 +116,9 @@ function JobView({ project, job }: { project: string; job: Job }) {
           {job.model_version ? <Tabs.Tab value="report">Report</Tabs.Tab> : null}
         </Tabs.List>
         <Tabs.Panel value="curves">
-          <Curves project={project} job={job.id} live={live} />
+          <Suspense fallback={<Loading />}>
+            <Curves project={project} job={job.id} live={live} />
+          </Suspense>
         </Tabs.Panel>
         <Tabs.Panel value="log">
           <LogView project={project} job={job.id} />
@@ -252,48 +253,6 @@ function Timeline({ project, job, live }: { project: string; job: Job; live: boo
         ))}
       </ol>
     </Section>
-  );
-}
-
-/** The curve of one series; the list around it is the same as long as the series is. */
-function SingleCurve({ series, weight }: { series: Schemas["MetricSeriesOut"]; weight: number }) {
-  const list = useMemo(() => [series], [series]);
-  return <Curve name={series.name} series={list} weight={weight} />;
-}
-
-function Curves({ project, job, live }: { project: string; job: string; live: boolean }) {
-  const [smoothing, setSmoothing] = useState(0);
-  const path = { project, job };
-  const metrics = useQuery({
-    queryKey: ["metrics", project, job],
-    queryFn: ({ signal }) =>
-      unwrap(
-        client.GET("/v1/projects/{project}/jobs/{job}/metrics", { params: { path, query: { points: 500 } }, signal }),
-      ),
-    refetchInterval: live ? LIVE_MILLISECONDS : false,
-  });
-  return (
-    <Show query={metrics}>
-      {({ series }) =>
-        series.length === 0 ? (
-          <Empty title="No curves yet">
-            <p>They appear with the first training step.</p>
-          </Empty>
-        ) : (
-          <>
-            <SmoothingSlider value={smoothing} onChange={setSmoothing} />
-            <p className="sub">Drag over a curve to zoom; double-click to see all of it.</p>
-            <Suspense fallback={<Loading />}>
-              <div className="curves">
-                {series.map((each) => (
-                  <SingleCurve key={each.name} series={each} weight={smoothing} />
-                ))}
-              </div>
-            </Suspense>
-          </>
-        )
-      }
-    </Show>
   );
 }
 

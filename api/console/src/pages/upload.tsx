@@ -8,11 +8,11 @@ import { asName, DELIMITER_NAMES, ENCODINGS, ROW_FORMATS, TASKS, type Task } fro
 import { uploadRoute } from "../router";
 import { useMay, whoamiQuery } from "../session";
 import { readPreview, type Preview } from "../tables";
-import { uploadFile, type UploadProgress } from "../uploads";
+import { totalBytes, uploadFiles, type UploadItem, type UploadProgress } from "../uploads";
 import { Bar, Empty, Failure, PageHead, Section } from "../widgets";
 
 const PHASES: Record<UploadProgress["phase"], string> = {
-  hashing: "Reading the file",
+  hashing: "Reading the files",
   sending: "Sending",
   waiting: "The server does not answer. The upload goes on when it does.",
   committing: "Sent. The server checks the rows",
@@ -24,12 +24,11 @@ interface Reading {
   header: boolean;
 }
 
-/** The preview of a file; null without one. */
-function usePreview(file: File | null, reading: Reading) {
+/** The first rows of a file. */
+function usePreview(file: File, reading: Reading) {
   return useQuery({
-    queryKey: ["preview", file?.name, file?.size, file?.lastModified, reading],
-    queryFn: () => (file === null ? null : readPreview(file, reading)),
-    enabled: file !== null,
+    queryKey: ["preview", identity(file), reading],
+    queryFn: () => readPreview(file, reading),
     retry: false,
     gcTime: 0,
   });
@@ -39,7 +38,11 @@ export function UploadPage() {
   const { project } = uploadRoute.useParams();
   const mayWrite = useMay(project, "datasets:write");
   const { example } = uploadRoute.useSearch();
-  const [file, setFile] = useState<File | null>(() => (example ? exampleFile() : null));
+  const [files, setFiles] = useState<UploadItem[]>(() => (example ? [{ file: exampleFile(), split: null }] : []));
+  const choose = (chosen: File[]) => {
+    if (chosen.length > 0) setFiles(chosen.map((file) => ({ file, split: null })));
+  };
+  const [first] = files;
   if (!mayWrite) return <Empty title="You may not upload data to this project" />;
   return (
     <>
@@ -47,30 +50,41 @@ export function UploadPage() {
         title="Upload data"
         lead="CSV, TSV, JSON, JSON Lines or Parquet. Your browser reads the first rows and shows what becomes of them."
       />
-      <DropZone file={file} choose={setFile} />
-      {file ? null : (
+      <DropZone files={files} choose={choose} />
+      {files.length > 1 ? <FileList files={files} change={setFiles} /> : null}
+      {first ? null : (
         <p>
           Or{" "}
-          <Anchor component="button" underline="always" inherit onClick={() => { setFile(exampleFile()); }}>
+          <Anchor component="button" underline="always" inherit onClick={() => { choose([exampleFile()]); }}>
             use the example data
           </Anchor>
           : 300 short tickets of a shop with the team that answers them.
         </p>
       )}
-      {file ? <UploadForm key={`${file.name}/${file.size}/${file.lastModified}`} project={project} file={file} /> : null}
+      {first ? <UploadForm key={identity(first.file)} project={project} files={files} first={first.file} /> : null}
     </>
   );
 }
 
-function DropZone({ file, choose }: { file: File | null; choose: (file: File) => void }) {
+function identity(file: File): string {
+  return `${file.name}/${file.size}/${file.lastModified}`;
+}
+
+interface DropZoneProps {
+  files: UploadItem[];
+  choose: (files: File[]) => void;
+}
+
+function DropZone({ files, choose }: DropZoneProps) {
   const [over, setOver] = useState(false);
   const id = useId();
+  const [first] = files;
   const drop = (event: DragEvent) => {
     event.preventDefault();
     setOver(false);
-    const dropped = event.dataTransfer.files[0];
-    if (dropped) choose(dropped);
+    choose([...event.dataTransfer.files]);
   };
+  const title = files.length > 1 ? `${files.length} files` : (first?.file.name ?? "Drop files here, or choose them");
   return (
     <label
       htmlFor={id}
@@ -84,19 +98,57 @@ function DropZone({ file, choose }: { file: File | null; choose: (file: File) =>
       }}
       onDrop={drop}
     >
-      <strong className="breakable">{file ? file.name : "Drop a file here, or choose one"}</strong>
-      <span className="sub">{file ? `${bytes(file.size)}. Choose another one to replace it.` : "It is not sent yet."}</span>
+      <strong className="breakable">{title}</strong>
+      <span className="sub">{first ? `${bytes(totalBytes(files))}. Choose others to replace them.` : "Nothing is sent yet."}</span>
       <input
         id={id}
         type="file"
+        multiple
         accept=".csv,.tsv,.json,.jsonl,.ndjson,.parquet,.gz"
-        aria-label="File"
+        aria-label="Files"
         onChange={(event) => {
-          const chosen = event.currentTarget.files?.[0];
-          if (chosen) choose(chosen);
+          choose([...(event.currentTarget.files ?? [])]);
         }}
       />
     </label>
+  );
+}
+
+/** The files of an upload, with the split of each. All are read with the same columns. */
+function FileList({ files, change }: { files: UploadItem[]; change: (files: UploadItem[]) => void }) {
+  return (
+    <Section title="Files">
+      <p className="sub">They become one version. All are read as the first one is, whose rows are shown below.</p>
+      <ul className="plain">
+        {files.map(({ file, split }, index) => (
+          <li key={identity(file)} className="filters">
+            <span className="grow breakable">
+              {file.name} <span className="sub">{bytes(file.size)}</span>
+            </span>
+            <Select
+              aria-label={`Split of ${file.name}`}
+              placeholder="Split later"
+              clearable
+              clearButtonProps={{ "aria-label": `No split of ${file.name}` }}
+              data={["train", "validation", "test"]}
+              value={split}
+              onChange={(value) => {
+                change(files.map((each, other) => (other === index ? { file, split: value } : each)));
+              }}
+            />
+            <Button
+              variant="default"
+              aria-label={`Leave out ${file.name}`}
+              onClick={() => {
+                change(files.filter((_, other) => other !== index));
+              }}
+            >
+              Leave out
+            </Button>
+          </li>
+        ))}
+      </ul>
+    </Section>
   );
 }
 
@@ -114,15 +166,22 @@ function defaultFormat(task: Task, columns: string[]): string {
   return (fits ?? formats[0])?.[0] ?? "text-label";
 }
 
-function UploadForm({ project, file }: { project: string; file: File }) {
+interface FormProps {
+  project: string;
+  files: UploadItem[];
+  /** The file whose first rows are shown. */
+  first: File;
+}
+
+function UploadForm({ project, files, first }: FormProps) {
   const search = uploadRoute.useSearch();
-  const [dataset, setDataset] = useState(search.dataset ?? asName(file.name.replace(/\..*$/, "")));
+  const [dataset, setDataset] = useState(search.dataset ?? asName(first.name.replace(/\..*$/, "")));
   const [task, setTask] = useState<Task>(search.task ?? "text-classification");
   const [reading, setReading] = useState<Reading>({ encoding: "", delimiter: null, header: true });
   const [format, setFormat] = useState<string | null>(null);
   const [chosen, setChosen] = useState<Record<string, string | null>>({});
   const [holdOut, setHoldOut] = useState(20);
-  const preview = usePreview(file, reading);
+  const preview = usePreview(first, reading);
   const columns = preview.data?.columns ?? [];
   const delimited = preview.data?.delimiter !== null && preview.data !== undefined;
   const rowFormat = format ?? defaultFormat(task, columns);
@@ -209,7 +268,7 @@ function UploadForm({ project, file }: { project: string; file: File }) {
             {delimited ? (
               <Select
                 label="Delimiter"
-                placeholder={`Detected: ${DELIMITER_NAMES[preview.data?.delimiter ?? ""] ?? "other"}`}
+                placeholder={`Detected: ${DELIMITER_NAMES[preview.data.delimiter ?? ""] ?? "other"}`}
                 clearable
                 clearButtonProps={{ "aria-label": "Detect the delimiter" }}
                 data={Object.entries(DELIMITER_NAMES).map(([value, label]) => ({ value, label }))}
@@ -233,6 +292,7 @@ function UploadForm({ project, file }: { project: string; file: File }) {
       </Section>
       <Section title="Split">
         <NumberInput
+          disabled={files.some(({ split }) => split === "validation")}
           label="Rows to hold out for validation, in per cent"
           description="A model is tested on rows that it was not trained on. 0: you split the rows later."
           value={holdOut}
@@ -247,7 +307,7 @@ function UploadForm({ project, file }: { project: string; file: File }) {
         />
       </Section>
       <Sending
-        request={{ project, dataset, task, file, options }}
+        request={{ project, dataset, task, files, options }}
         disabled={dataset === "" || missing.length > 0 || preview.isPending || (preview.data?.problem ?? "").includes("no rows.")}
       />
     </>
@@ -326,7 +386,7 @@ function FirstRows({ preview, error, mapped }: { preview: Preview | null; error:
   );
 }
 
-type Request = Omit<Parameters<typeof uploadFile>[0], "user">;
+type Request = Omit<Parameters<typeof uploadFiles>[0], "user">;
 
 function Sending({ request, disabled }: { request: Request; disabled: boolean }) {
   const queries = useQueryClient();
@@ -337,7 +397,7 @@ function Sending({ request, disabled }: { request: Request; disabled: boolean })
   const uploading = useMutation({
     mutationFn: () => {
       stopping.current = new AbortController();
-      return uploadFile({ ...request, user }, setProgress, stopping.current.signal);
+      return uploadFiles({ ...request, user }, setProgress, stopping.current.signal);
     },
     onSuccess: async (version) => {
       await queries.invalidateQueries({ queryKey: ["versions", request.project, request.dataset] });
@@ -352,7 +412,7 @@ function Sending({ request, disabled }: { request: Request; disabled: boolean })
     };
   }, []);
   const stopped = uploading.error instanceof DOMException;
-  const share = progress === null ? 0 : progress.done / Math.max(1, request.file.size);
+  const share = progress === null ? 0 : progress.done / Math.max(1, totalBytes(request.files));
   return (
     <div className="panel">
       {uploading.isPending && progress ? (
@@ -365,7 +425,7 @@ function Sending({ request, disabled }: { request: Request; disabled: boolean })
         </div>
       ) : null}
       {uploading.error && !stopped ? <Failure error={uploading.error} /> : null}
-      {stopped ? <p>Stopped. Upload the same file again to go on where it stopped.</p> : null}
+      {stopped ? <p>Stopped. Upload the same files again to go on where it stopped.</p> : null}
       <Group>
         <Button disabled={disabled} loading={uploading.isPending} onClick={() => { uploading.mutate(); }}>
           {stopped || uploading.error ? "Go on" : "Upload"}

@@ -3,14 +3,16 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
 from windlass.domain.artifacts import FileEntry
 from windlass.domain.datasets import Split, UploadFile
 from windlass.domain.projects import Permission
+from windlass.domain.text import TextConstraints
 from windlass.services.cascades import CascadeDeletions
+from windlass.services.dataset_rows import RowFilter
 from windlass.services.datasets import Datasets
 from windlass.services.uploads import Uploads
 from windlass.wire.base import DeletionOut, Page
@@ -53,6 +55,7 @@ router = routing.router(prefix="/v1/projects/{project}")
 
 Read = Annotated[RequestContext, require_project(Permission.DATASETS_READ)]
 Write = Annotated[RequestContext, require_project(Permission.DATASETS_WRITE)]
+RowText = Annotated[str, TextConstraints(max_length=1000, min_length=1, multiline=True)]
 
 
 @router.post("/datasets", status_code=201, operation_id="createDataset", tags=["datasets"])
@@ -152,18 +155,32 @@ def get_dataset_report(
     return DatasetReportOut(ref=f"{dataset}@{number}", state=version.state, report=report)
 
 
+def _row_filter(
+    label: Annotated[RowText | None, Query(description="only rows with exactly this label")] = None,
+    text: Annotated[RowText | None, Query(description="only rows with a value that contains this, in any case")] = None,
+) -> RowFilter:
+    return RowFilter(label, text or "")
+
+
+RowFilterQuery = Annotated[RowFilter, Depends(_row_filter)]
+
+
 @router.get("/datasets/{dataset}/versions/{number}/rows", operation_id="listDatasetRows", tags=["datasets"])
 def list_dataset_rows(
     project: ProjectName,
     dataset: DatasetName,
     number: VersionNumber,
     ctx: Read,
+    wanted: RowFilterQuery,
     split: Annotated[Split, Query(description="split of the rows")] = Split.TRAIN,
     limit: Limit = 50,
     cursor: CursorText = None,
 ) -> DatasetRowsPage:
-    """List the rows of a split in the internal format. A page has a maximum size; long texts are truncated."""
-    page = ctx.project_service(Datasets).rows(dataset, number, split, limit, cursor)
+    """List the rows of a split in the internal format. A page has a maximum size; long texts are truncated.
+
+    With a filter a page may be empty although `next_cursor` leads to more rows: a request reads a part of the rows.
+    """
+    page = ctx.project_service(Datasets).rows(dataset, number, split, limit, cursor, wanted)
     truncated = [
         TruncatedCellOut(item=cell.item, pointer=cell.pointer, characters=cell.characters) for cell in page.truncated
     ]

@@ -1,23 +1,26 @@
 """Routes of endpoints, and the streaming proxy to the model server."""
 
+from datetime import timedelta
 from typing import Annotated
 
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
+from pydantic import AwareDatetime
 
 from windlass.domain.endpoints import Endpoint
 from windlass.domain.errors import UpstreamError, WindlassError
 from windlass.domain.projects import Permission
 from windlass.domain.specs import Task
 from windlass.domain.usage import parse_usage
+from windlass.services.endpoint_traffic import EndpointTraffic
 from windlass.services.endpoints import Endpoints
 from windlass.services.erasures import Erasures
 from windlass.services.predictions import Predictions
 from windlass.wire.base import DeletionOut, Page
-from windlass.wire.models import EndpointIn, EndpointOut, EndpointPatch, PredictIn, PredictOut
+from windlass.wire.models import EndpointIn, EndpointOut, EndpointPatch, EndpointTrafficOut, PredictIn, PredictOut
 from windlass_api import model_server, routing
 from windlass_api.dependencies import IfMatch, RequestContext, require_project
 from windlass_api.forwarding import PredictionRequest
-from windlass_api.mapping import deletion_out, endpoint_out
+from windlass_api.mapping import deletion_out, endpoint_out, endpoint_traffic_out
 from windlass_api.paging import paginate
 from windlass_api.parameters import CursorText, DryRun, EndpointName, Limit, ProjectName
 
@@ -26,6 +29,12 @@ router = routing.router(prefix="/v1/projects/{project}/endpoints", tags=["endpoi
 Read = Annotated[RequestContext, require_project(Permission.ENDPOINTS_READ)]
 Write = Annotated[RequestContext, require_project(Permission.ENDPOINTS_WRITE)]
 Predict = Annotated[RequestContext, require_project(Permission.ENDPOINTS_PREDICT)]
+Since = Annotated[AwareDatetime | None, Query(description="start; default: a day before `until`")]
+Until = Annotated[AwareDatetime | None, Query(description="end; default: now")]
+Step = Annotated[
+    int | None,
+    Query(ge=60, le=604_800, description="seconds of each point, a multiple of 60; default: by the length of the time"),
+]
 
 
 def _endpoint_out(project: str, ctx: RequestContext, endpoint: Endpoint, response: Response) -> EndpointOut:
@@ -57,6 +66,15 @@ def list_endpoints(project: ProjectName, ctx: Read, limit: Limit = 50, cursor: C
 def get_endpoint(project: ProjectName, endpoint: EndpointName, response: Response, ctx: Read) -> EndpointOut:
     """Get an endpoint."""
     return _endpoint_out(project, ctx, ctx.project_service(Endpoints).get(endpoint), response)
+
+
+@router.get("/{endpoint}/traffic", operation_id="getEndpointTraffic")
+def get_endpoint_traffic(
+    endpoint: EndpointName, ctx: Read, since: Since = None, until: Until = None, step: Step = None
+) -> EndpointTrafficOut:
+    """Get the requests to an endpoint over time: outcomes and latencies. Each API replica adds its own every 5 s."""
+    width = None if step is None else timedelta(seconds=step)
+    return endpoint_traffic_out(ctx.project_service(EndpointTraffic).series(endpoint, since, until, width))
 
 
 @router.patch("/{endpoint}", status_code=202, operation_id="updateEndpoint")

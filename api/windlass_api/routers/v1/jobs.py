@@ -11,7 +11,7 @@ from windlass.domain.ids import MAX_INTEGER
 from windlass.domain.jobs import JobState
 from windlass.domain.projects import Permission
 from windlass.domain.records import Event
-from windlass.domain.series import MIN_POINTS
+from windlass.domain.series import MIN_POINTS, StepRange
 from windlass.domain.text import DisplayName, EventCode
 from windlass.services.jobs import DEFAULT_POINTS, Jobs
 from windlass.wire.base import DeletionOut, Page
@@ -174,6 +174,9 @@ def get_job_metrics(
         str, StringConstraints(pattern=r"^[a-z0-9_,]{0,1000}$"), Query(description="comma-separated; default: all")
     ] = "",
     after: Annotated[int, Query(ge=-1, le=MAX_INTEGER, description="only points after this step")] = -1,
+    through: Annotated[
+        int, Query(ge=0, le=MAX_INTEGER, description="only points of this step or before")
+    ] = MAX_INTEGER,
     points: Annotated[
         int, Query(ge=MIN_POINTS, le=_MAX_POINTS, description="maximum number of points per series")
     ] = DEFAULT_POINTS,
@@ -188,7 +191,7 @@ def get_job_metrics(
                 values=[_finite(value) for value in series.values],
                 total=series.total,
             )
-            for series in ctx.project_service(Jobs).metrics(job, selected, after, points)
+            for series in ctx.project_service(Jobs).metrics(job, selected, StepRange(after, through), points)
         ]
     )
 

@@ -1,6 +1,5 @@
 """``windlass audit``: the audit log."""
 
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ from windlass.cli.audit_file import verify_file
 from windlass.cli.output_files import require_folder
 from windlass.cli.render import Column
 from windlass.cli.session import Session, command, command_group
-from windlass.cli.specs import parse_duration
+from windlass.cli.specs import parse_time
 from windlass.domain.audit import AuditOutcome
 from windlass.wire.audit import AuditOut, AuditVerificationOut, ExportFormat
 
@@ -56,8 +55,8 @@ def list_entries(  # noqa: PLR0913 - one for each option
         outcome=None if outcome is None else outcome.value,
         key=key,
         request_id=request,
-        since=_time(since),
-        until=_time(until),
+        since=parse_time(since),
+        until=parse_time(until),
     )
     listed = [*islice(entries, limit or None)]
     names = {} if session.machine else {project.uid: project.name for project in session.client.projects.list()}
@@ -110,8 +109,8 @@ def export(  # noqa: PLR0913 - one for each option
         outcome=None if outcome is None else outcome.value,
         key=key,
         request_id=request,
-        since=_time(since),
-        until=_time(until),
+        since=parse_time(since),
+        until=parse_time(until),
     )
     session.message(f"wrote {out}")
 
@@ -154,13 +153,3 @@ def _outcome(entry: AuditOut) -> str:
         return entry.outcome
     code = f"{entry.outcome} {entry.code}".rstrip()
     return code if entry.count == 1 else f"{code} x{entry.count}"
-
-
-def _time(text: str | None) -> datetime | None:
-    """Return a time of ISO 8601, or that of a time span ago."""
-    if text is None:
-        return None
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except ValueError:
-        return datetime.now(UTC) - timedelta(seconds=parse_duration(text))

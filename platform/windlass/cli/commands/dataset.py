@@ -236,13 +236,15 @@ def rows(
         ),
     ],
     split: Annotated[Split, typer.Option(help="Split to print.")] = Split.TRAIN,
+    label: Annotated[str | None, typer.Option(help="Only rows with exactly this label.")] = None,
+    text: Annotated[str | None, typer.Option("--find", help="Only rows with a value that contains this text.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="Maximum number of rows; 0: all.")] = 20,
 ) -> None:
     """Print rows as JSON lines."""
     if "@" not in reference:
         latest = session.client.datasets.get(reference).latest
         reference = f"{reference}@{latest}" if latest else reference
-    session.lines(session.client.datasets.rows(reference, split=split), limit or None)
+    session.lines(session.client.datasets.rows(reference, split=split, label=label, text=text), limit or None)
 
 
 @app.command("clean")

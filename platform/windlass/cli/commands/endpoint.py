@@ -12,10 +12,10 @@ from windlass.cli.deletion import DryRun, Yes, delete
 from windlass.cli.name_completion import names_of
 from windlass.cli.render import Column, reason_text
 from windlass.cli.session import Session, command, command_group
-from windlass.cli.specs import load_spec, parse_duration
+from windlass.cli.specs import load_spec, parse_duration, parse_time
 from windlass.domain.endpoints import EndpointState
 from windlass.domain.errors import InvalidError
-from windlass.wire.models import EndpointOut
+from windlass.wire.models import EndpointOut, TrafficCountsOut, TrafficPointOut
 
 app = command_group("Serve models.")
 
@@ -57,6 +57,21 @@ _DETAILS = (
     Column[EndpointOut](
         "scaling", lambda endpoint: f"{endpoint.spec.replicas.min} to {endpoint.spec.replicas.max} replicas"
     ),
+)
+
+
+def _latency(milliseconds: float | None) -> str | None:
+    return None if milliseconds is None else f"{milliseconds:.0f} ms"
+
+
+_TRAFFIC_COLUMNS = (
+    Column[TrafficPointOut]("from", lambda point: f"{point.at.astimezone():%Y-%m-%d %H:%M}"),
+    Column[TrafficPointOut]("requests", lambda point: point.requests),
+    Column[TrafficPointOut]("failed", lambda point: point.failed or None),
+    Column[TrafficPointOut]("rejected", lambda point: point.rejected or None),
+    Column[TrafficPointOut]("cancelled", lambda point: point.cancelled or None),
+    Column[TrafficPointOut]("p50", lambda point: _latency(point.p50_milliseconds)),
+    Column[TrafficPointOut]("p95", lambda point: _latency(point.p95_milliseconds)),
 )
 
 Name = Annotated[str, typer.Argument(autocompletion=names_of("endpoint"))]
@@ -120,6 +135,34 @@ def list_endpoints(session: Session) -> None:
 def show(session: Session, name: Name) -> None:
     """Show the desired and the served state of an endpoint."""
     _show(session, session.client.endpoints.get(name))
+
+
+@app.command("traffic")
+@command
+def traffic(
+    session: Session,
+    name: Name,
+    since: Annotated[
+        str, typer.Option(help="Of the last time span, for example 90m, or since a time of ISO 8601.")
+    ] = "1d",
+    until: Annotated[str | None, typer.Option(help="Until a time span ago, or until a time of ISO 8601.")] = None,
+    step: Annotated[str | None, typer.Option(help="Time of a line, for example 15m; default: by the time.")] = None,
+) -> None:
+    """Show requests, errors and latencies of an endpoint over time; times without requests are left out."""
+    width = None if step is None else parse_duration(step)
+    found = session.client.endpoints.traffic(name, since=parse_time(since), until=parse_time(until), step=width)
+    if session.machine:
+        session.document(found)
+        return
+    session.list([point for point in found.points if point.requests], _TRAFFIC_COLUMNS, lambda point: str(point.at))
+    session.message(_summary(found.total))
+
+
+def _summary(total: TrafficCountsOut) -> str:
+    parts = [f"{total.requests:,} requests", f"{total.failed:,} failed", f"{total.rejected:,} rejected"]
+    if total.p50_milliseconds is not None:
+        parts.append(f"p50 {_latency(total.p50_milliseconds)}, p95 {_latency(total.p95_milliseconds)}")
+    return ", ".join(parts)
 
 
 @app.command("update")

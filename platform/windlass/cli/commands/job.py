@@ -219,16 +219,19 @@ def delete_job(session: Session, job: Job, yes: Yes = False, dry_run: DryRun = F
 @command
 def metrics(
     session: Session,
+    *,
     job: Job,
     name: Annotated[list[str] | None, typer.Option(help="Only this metric.")] = None,
     points: Annotated[int | None, typer.Option(help="Maximum number of points per metric. Default: 2000.")] = None,
+    after: Annotated[int | None, typer.Option(min=-1, help="Only points after this step.")] = None,
+    through: Annotated[int | None, typer.Option(min=0, help="Only points of this step or before.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="List every stored point of one metric.")] = False,
 ) -> None:
     """Plot a job's metrics; -o json prints the numbers."""
     job = resolve_job(session, job)
     if raw:
-        if name is None or len(name) != 1 or points is not None:
-            raise typer.BadParameter("give exactly one --name and no --points", param_hint="--raw")
+        if name is None or len(name) != 1 or (points, after, through) != (None, None, None):
+            raise typer.BadParameter("give exactly one --name, and no number of points or steps", param_hint="--raw")
         columns = (
             Column[MetricPointOut]("step", lambda point: point.step),
             Column[MetricPointOut]("value", lambda point: point.value),
@@ -236,7 +239,7 @@ def metrics(
         )
         session.list(session.client.jobs.metric_points(job, name[0]), columns, lambda point: str(point.step))
         return
-    response = session.client.jobs.metrics(job, names=name, points=points)
+    response = session.client.jobs.metrics(job, after=after, through=through, names=name, points=points)
     if session.machine:
         session.document(response)
     else:

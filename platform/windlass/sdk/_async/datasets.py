@@ -95,13 +95,23 @@ class AsyncDatasets(AsyncFileUploads):
         """Get the validation report as HTML."""
         return await self._get_html(f"{await self._version_path(reference)}/report")
 
-    def rows(self, reference: str, *, split: Split | str = Split.TRAIN) -> AsyncPaginator[dict[str, Any]]:
-        """List the rows of a split of a version, given as ``name@number``."""
+    def rows(
+        self,
+        reference: str,
+        *,
+        split: Split | str = Split.TRAIN,
+        label: str | None = None,
+        text: str | None = None,
+    ) -> AsyncPaginator[dict[str, Any]]:
+        """List the rows of a split of a version, given as ``name@number``.
+
+        ``label`` selects the rows with exactly this label, ``text`` those with a value that contains it, in any case.
+        """
         name, number = parse_reference(reference)
         if number is None:
             raise NotFoundError(f"{reference!r} has no version number", hint=f"use {name}@NUMBER")
         url = self._path("datasets", name, "versions", str(number), "rows")
-        return self._list(url, dict[str, Any], {"split": Split(split).value})
+        return self._list(url, dict[str, Any], {"split": Split(split).value, "label": label, "text": text})
 
     async def clean(
         self,

@@ -1,6 +1,7 @@
 """Endpoints: serving, prediction, chat."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from windlass.domain.endpoints import EndpointSpec, EndpointState
@@ -12,7 +13,7 @@ from windlass.sdk.arguments import as_list, to_dict
 from windlass.sdk.chat import ChatDelta, ChatReply, Messages, chat_request, decode_delta, decode_reply, is_done
 from windlass.sdk.predictions import Prediction, decode_predictions, request_batches
 from windlass.wire.base import DeletionOut
-from windlass.wire.models import EndpointIn, EndpointOut, EndpointPatch, PredictIn, PredictOut
+from windlass.wire.models import EndpointIn, EndpointOut, EndpointPatch, EndpointTrafficOut, PredictIn, PredictOut
 
 _FINAL_STATES = frozenset({EndpointState.READY, EndpointState.FAILED, EndpointState.STOPPED})
 _Predictions = list[Prediction]  # in the class, `list` is a method
@@ -44,6 +45,17 @@ class AsyncEndpoints(AsyncResource):
     async def delete(self, name: str, *, if_match: int | None = None, dry_run: bool = False) -> DeletionOut:
         """Delete an endpoint."""
         return await self._delete(self._path("endpoints", name), if_match, dry_run=dry_run)
+
+    async def traffic(
+        self, name: str, *, since: datetime | None = None, until: datetime | None = None, step: int | None = None
+    ) -> EndpointTrafficOut:
+        """Get the requests to an endpoint over time, by outcome, with the latencies; by default of the last day.
+
+        ``since`` and ``until`` are aware times; ``step`` has the seconds of a point, a multiple of 60.
+        """
+        times = {"since": since, "until": until}
+        query = {key: None if time is None else time.isoformat() for key, time in times.items()}
+        return await self._get(self._path("endpoints", name, "traffic"), EndpointTrafficOut, {**query, "step": step})
 
     async def wait(self, name: str, *, timeout: float | None = None) -> EndpointOut:
         """Wait until the newest spec is ready, failed or stopped: see ``state`` and ``reason``.

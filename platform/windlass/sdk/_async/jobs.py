@@ -67,14 +67,20 @@ class AsyncJobs(AsyncResource):
         return self._list(self._path("jobs", job, "events"), EventOut)
 
     async def metrics(
-        self, job: str, *, after: int | None = None, names: Sequence[str] | None = None, points: int | None = None
+        self,
+        job: str,
+        *,
+        after: int | None = None,
+        through: int | None = None,
+        names: Sequence[str] | None = None,
+        points: int | None = None,
     ) -> MetricsOut:
-        """Get a job's metrics: of ``names`` (default: all) at steps greater than ``after``.
+        """Get a job's metrics: of ``names`` (default: all) at steps greater than ``after``, through step ``through``.
 
         A series with more than ``points`` points (default: 2000) is downsampled; it keeps minima and maxima.
         """
         joined = None if names is None else ",".join(as_list("names", names))
-        query = {"after": after, "names": joined or None, "points": points}
+        query = {"after": after, "through": through, "names": joined or None, "points": points}
         return await self._get(self._path("jobs", job, "metrics"), MetricsOut, query)
 
     def metric_points(self, job: str, name: str) -> AsyncPaginator[MetricPointOut]:
