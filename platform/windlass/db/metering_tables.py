@@ -52,6 +52,8 @@ class GpuReservationTable(SQLModel, table=True):
     released_at: datetime | None = instant(null=True)
     api_key: str
     model: str
+    endpoint: str
+    resizes: list[Any] = json_value()
     settlement: list[Any] | None = json_value(null=True)
 
 
@@ -70,6 +72,7 @@ class GpuUsageTable(SQLModel, table=True):
     kind: str = key()
     api_key: str = key()
     model: str = key()
+    endpoint: str = key()
     parts: dict[str, Any] = json_value()
     cost: int = Field(sa_type=BigInteger)
     version: int

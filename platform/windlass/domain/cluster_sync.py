@@ -38,7 +38,7 @@ class ProjectState(DomainModel):
 
 
 class ObservedReservation(DomainModel):
-    """What the Workload of a job shows of its quota: when it was reserved, and when it was released.
+    """What the Workload of a job or model server shows of its quota: when it was reserved, and when it was released.
 
     A Workload that was evicted shows only when it released the last one.
     """
@@ -46,9 +46,11 @@ class ObservedReservation(DomainModel):
     workload: str
     """Uid of the Workload."""
     job: str
-    """Id of the job, or name of the warm trainer."""
+    """Id of the job, name of the warm trainer, or key of the model server (``domain.served_gpus``)."""
     project: str = ""
     """Uid of the project of a warm trainer."""
+    app: str = ""
+    """Key of the application of a model server; empty until it is known."""
     pool: str = ""
     gpus: int = 0
     reserved_at: datetime | None = None
@@ -64,7 +66,7 @@ class ObservedClusterState(DomainModel):
     reasons: Mapping[str, Reason] = Field(default_factory=dict)
     """Why a job does not run, by the demand's ``job``."""
     reservations: tuple[ObservedReservation, ...] = ()
-    """Of the Workloads of jobs that hold quota, or held some."""
+    """Of the Workloads of jobs and model servers that hold quota, or held some."""
     notes: tuple[str, ...] = ()
     """Settings of the cluster that the scheduler does not model, so that predictions may be wrong."""
 

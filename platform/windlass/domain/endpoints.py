@@ -1,5 +1,7 @@
 """Endpoints: the desired and live model versions under a name, and the interface types of serving back ends."""
 
+import hashlib
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Self
@@ -16,6 +18,7 @@ MAX_INPUTS = 256
 """Texts in one classification request."""
 MAX_INPUT_CHARACTERS = 100_000
 MAX_TOP_K = 1000
+_APP_KEY = re.compile(r"^ep-([0-9a-hjkmnp-tv-z]{26})-mv-([0-9a-hjkmnp-tv-z]{26})-[0-9a-f]{8}$")
 
 
 class TrafficTarget(Spec):
@@ -94,6 +97,17 @@ class EndpointSpec(Spec):
         """The replicas of all its applications, each scaled up to its maximum."""
         return 0 if self.stopped else self.replicas.max * len(self.traffic)
 
+    def needs_more_gpus_than(self, before: "EndpointSpec | None") -> bool:
+        """Return whether it may hold GPUs that an endpoint with the spec ``before`` may not; None: a new endpoint.
+
+        Another version needs more only during its rollout, which does not count.
+        """
+        if not self.gpus or self.stopped:
+            return False
+        if before is None or before.pool != self.pool:
+            return True
+        return self.min_gpus > before.min_gpus or self.gpus * self.max_replicas > before.gpus * before.max_replicas
+
 
 class EndpointState(StrEnum):
     """The state of an endpoint."""
@@ -142,6 +156,29 @@ class Endpoint(DomainModel):
     created_at: datetime
     changed_at: datetime
     version: int = 1
+
+
+def app_key(endpoint: str, model_version: str, settings: str) -> str:
+    """Return the key of the application that serves a model version for an endpoint, both by id.
+
+    Other ``settings`` make another application: it starts next to the old one and replaces it when it is healthy.
+    """
+    return f"{app_key_prefix(endpoint)}{_hyphened(model_version)}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
+
+def app_key_prefix(endpoint: str) -> str:
+    """Return what the keys of all applications of an endpoint begin with."""
+    return f"{_hyphened(endpoint)}-"
+
+
+def parse_app_key(key: str) -> tuple[str, str] | None:
+    """Return the ids of the endpoint and the model version of an application; None if it is no key of ``app_key``."""
+    found = _APP_KEY.match(key)
+    return None if found is None else (f"ep_{found[1]}", f"mv_{found[2]}")
+
+
+def _hyphened(identifier: str) -> str:
+    return identifier.replace("_", "-")
 
 
 def prediction_path(project: str, endpoint: Endpoint) -> str:

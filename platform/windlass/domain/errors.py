@@ -159,7 +159,10 @@ class LimitReachedError(ConflictError):
 
 
 class BudgetExceededError(LimitReachedError):
-    """The project has used its budget of this month, so it accepts no new jobs; ``context`` has what is used."""
+    """The project has used its budget of this month, so it accepts no new jobs and no more GPUs of endpoints.
+
+    ``context`` has what is used.
+    """
 
     code = "budget_exceeded"
 

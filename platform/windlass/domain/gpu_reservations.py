@@ -1,16 +1,18 @@
-"""The GPU time of jobs: how long each job, or warm trainer, held GPUs of its project's quota. No I/O."""
+"""GPU time: how long each job, warm trainer or model server held GPUs of its project's quota. No I/O."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Self
 
 from windlass.domain.jobs import Attempt, AttemptState, DomainModel, Job, Run
 from windlass.domain.reports import PhaseSeconds
+from windlass.domain.served_gpus import is_model_server_key
 from windlass.domain.usage import (
     MICRO,
     GpuUsage,
     Interval,
+    Month,
     MonthUsage,
     Prices,
     ReservationKind,
@@ -20,32 +22,47 @@ from windlass.domain.usage import (
 from windlass.domain.warm_trainers import is_warm_trainer_name
 
 
+class GpuResize(DomainModel):
+    """Another number of GPUs, from a moment on."""
+
+    at: datetime
+    gpus: int
+
+
 class GpuReservation(DomainModel):
     """GPUs that a job held of its project's quota, from the admission until the quota was free for others.
 
-    A warm trainer without a run holds GPUs too; ``api_key`` and ``model`` of its reservation are empty.
+    Warm trainers without a run and model servers of endpoints hold GPUs too; their ``api_key`` is empty, and ``model``
+    of a warm trainer.
     """
 
     project: str
     job: str
-    """Id of the job, or name of the warm trainer."""
+    """Id of the job, name of the warm trainer, or key of the model server (``served_gpus``)."""
     holder: str
     """What held them: the uid of a Workload in a cluster, else the id of a run."""
     pool: str
     gpus: int
+    """Their number at first."""
     reserved_at: datetime
     released_at: datetime | None = None
     """None: the job still holds them."""
+    resizes: tuple[GpuResize, ...] = ()
+    """Later numbers of a model server that has got fewer replicas, by time."""
     api_key: str = ""
     """Id of the API key with which the job was submitted."""
     model: str = ""
-    """Name of the model that the job trains."""
+    """Name of the model that the job trains, or that the endpoint serves."""
+    endpoint: str = ""
+    """Name of the endpoint of a model server."""
     settlement: tuple[MonthUsage, ...] | None = None
     """What the sums of the months contain of it; None: nothing yet."""
 
     @property
     def kind(self) -> ReservationKind:
         """What holds them."""
+        if is_model_server_key(self.job):
+            return ReservationKind.ENDPOINT
         return ReservationKind.WARM_TRAINER if is_warm_trainer_name(self.job) else ReservationKind.JOB
 
     @classmethod
@@ -64,9 +81,31 @@ class GpuReservation(DomainModel):
             model=job.spec.model,
         )
 
+    @property
+    def last_gpus(self) -> int:
+        """Their number since the last change."""
+        return self.resizes[-1].gpus if self.resizes else self.gpus
+
+    def resized(self, gpus: int, at: datetime) -> Self:
+        """Return it with a number of GPUs from a moment on; a moment before the last change counts as that of it."""
+        if gpus == self.last_gpus:
+            return self
+        last = self.resizes[-1].at if self.resizes else self.reserved_at
+        resize = GpuResize(at=max(at, last), gpus=gpus)
+        return self.model_copy(update={"resizes": (*self.resizes, resize)})
+
+    def holdings(self, now: datetime) -> Iterator[tuple[Interval, int]]:
+        """Yield the intervals of a constant number of GPUs with it, until ``now`` if it still holds them."""
+        end = self.released_at or now
+        starts = [(self.reserved_at, self.gpus), *((each.at, each.gpus) for each in self.resizes)]
+        ends = [*(start for start, _ in starts[1:]), end]
+        for (start, gpus), until in zip(starts, ends, strict=True):
+            if start < min(until, end):
+                yield Interval(start, min(until, end)), gpus
+
     def gpu_seconds(self, now: datetime) -> float:
         """Return its GPU time, until ``now`` if it still holds the GPUs."""
-        return max(0.0, ((self.released_at or now) - self.reserved_at).total_seconds()) * self.gpus
+        return sum(interval.microseconds * gpus for interval, gpus in self.holdings(now)) / MICRO
 
     def usage_in(self, used: MonthUsage) -> GpuUsage:
         """Return its usage in one month as a part of the sum that it belongs to."""
@@ -77,6 +116,7 @@ class GpuReservation(DomainModel):
             kind=self.kind,
             api_key=self.api_key,
             model=self.model,
+            endpoint=self.endpoint,
             parts=used.parts,
             cost=used.cost,
         )
@@ -127,12 +167,18 @@ def usage_by_month(
 
     The time of a month is exact. What it was used for is divided in proportion to the time of the months.
     """
-    gpus = reservation.gpus
-    held = Interval(reservation.reserved_at, reservation.released_at or now)
-    months = list(split_by_month(held))
-    lengths = [part.microseconds * gpus for _, part in months]
-    parts = measured_parts(attempts).scaled_by(gpus).within(sum(lengths))
+    lengths: dict[Month, int] = {}
+    costs: dict[Month, int] = {}
+    for held, gpus in reservation.holdings(now):
+        for month, interval in split_by_month(held):
+            lengths[month] = lengths.get(month, 0) + interval.microseconds * gpus
+            costs[month] = costs.get(month, 0) + prices.cost(reservation.pool, interval, gpus)
+    total = sum(lengths.values())
+    if reservation.kind is ReservationKind.ENDPOINT:
+        parts = UsageParts(serving=total)
+    else:
+        parts = measured_parts(attempts).scaled_by(reservation.gpus).within(total)
     return [
-        MonthUsage(month=month, parts=share, cost=prices.cost(reservation.pool, interval, gpus))
-        for (month, interval), share in zip(months, parts.split(lengths), strict=True)
+        MonthUsage(month=month, parts=share, cost=costs[month])
+        for month, share in zip(lengths, parts.split(list(lengths.values())), strict=True)
     ]

@@ -63,6 +63,7 @@ class ReservationKind(StrEnum):
 
     JOB = "job"
     WARM_TRAINER = "warm-trainer"
+    ENDPOINT = "endpoint"
 
 
 class UsageParts(DomainModel):
@@ -78,6 +79,8 @@ class UsageParts(DomainModel):
     """Evaluations and checkpoints, and writing the artifact."""
     lost: int = Field(default=0, ge=0)
     """Optimizer steps of a trainer that was preempted or lost, after its last checkpoint."""
+    serving: int = Field(default=0, ge=0)
+    """Replicas of endpoints, whether they answer requests or not."""
     idle: int = Field(default=0, ge=0)
     """Reserved, and no trainer has reported what it did."""
 
@@ -186,18 +189,20 @@ class GpuUsage(DomainModel):
     pool: str
     kind: ReservationKind
     api_key: str
-    """Id of the API key with which the jobs were submitted; empty for a warm trainer, or if it is not known."""
+    """Id of the API key with which the jobs were submitted; empty if it is not known, and for all but jobs."""
     model: str
-    """Name of the model that the jobs train; empty for a warm trainer."""
+    """Name of the model that the jobs train or the endpoint serves; empty for a warm trainer."""
+    endpoint: str = ""
+    """Name of the endpoint; empty for all but endpoints."""
     parts: UsageParts
     cost: int
     """In millionths of the currency unit."""
     version: int = 1
 
     @property
-    def group(self) -> tuple[str, str, str, ReservationKind, str, str]:
+    def group(self) -> tuple[str, str, str, ReservationKind, str, str, str]:
         """What identifies the sum."""
-        return (self.project, self.month, self.pool, self.kind, self.api_key, self.model)
+        return (self.project, self.month, self.pool, self.kind, self.api_key, self.model, self.endpoint)
 
     def plus(self, other: "GpuUsage", sign: int = 1) -> Self:
         """Return the sum with another usage of the same group, or the difference."""

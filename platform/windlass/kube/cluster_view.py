@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from windlass.domain.cluster_sync import ObservedClusterState
@@ -14,7 +14,19 @@ from windlass.kube.cache.polling_cache import PollingCache
 from windlass.kube.cache.store import Change, Store
 from windlass.kube.cache.transform import PODSET_LABEL, transform
 from windlass.kube.client import KubeClient
-from windlass.kube.kinds import CLUSTER_QUEUE, COHORT, EVENT, LOCAL_QUEUE, NODE, POD, POOL, PROJECT, RAY_JOB, WORKLOAD
+from windlass.kube.kinds import (
+    CLUSTER_QUEUE,
+    COHORT,
+    EVENT,
+    LOCAL_QUEUE,
+    NODE,
+    POD,
+    POOL,
+    PROJECT,
+    RAY_JOB,
+    RAY_SERVICE,
+    WORKLOAD,
+)
 from windlass.kube.kueue.cluster_objects import KubeEvent, Node, Pod, RayJob
 from windlass.kube.kueue.parse import parse_cluster_queue, parse_workload
 from windlass.kube.kueue.pods import lacks_image
@@ -22,8 +34,8 @@ from windlass.kube.kueue.queues import Cohort, LocalQueue
 from windlass.kube.kueue.reservations import DeletedWorkload
 from windlass.kube.kueue.snapshot import KueueState
 from windlass.kube.kueue.workload import PendingWorkloads
-from windlass.kube.names import RUN_LABEL
-from windlass.kube.objects import Kind
+from windlass.kube.names import APPLICATION_ANNOTATION, ENDPOINT_LABEL, RUN_LABEL
+from windlass.kube.objects import Kind, Object
 from windlass.kube.projection import (
     ClusterObservation,
     observed_state,
@@ -41,6 +53,7 @@ WATCH_TARGETS: Final = (
     *(WatchTarget(kind) for kind in REQUIRED_KINDS),
     WatchTarget(POD, PODSET_LABEL),
     WatchTarget(RAY_JOB, RUN_LABEL),
+    WatchTarget(RAY_SERVICE, ENDPOINT_LABEL),
     WatchTarget(NODE),
 )
 _PENDING_WORKLOADS_PATH: Final = "/apis/visibility.kueue.x-k8s.io/v1beta2/clusterqueues/{}/pendingworkloads"
@@ -79,6 +92,7 @@ class InformerClusterView:
         self._observe_lock = threading.Lock()
         self._store = Store(transform)
         self._deleted_workloads = DeletedObjects(WORKLOAD, clock)
+        self._deleted_services = DeletedObjects(RAY_SERVICE, clock)
         handlers = InformerHandlers(self._on_change, on_sync=lambda _: self._changed.set())
         self._informer = SharedInformer(client, self._store, WATCH_TARGETS, handlers, timings)
         self._pending_workloads: PollingCache[str, PendingWorkloads] = PollingCache(
@@ -144,6 +158,7 @@ class InformerClusterView:
 
     def _on_change(self, change: Change) -> None:
         self._deleted_workloads.on_change(change)
+        self._deleted_services.on_change(change)
         self._changed.set()
 
     def _require_synced(self, status: dict[Kind, WatchStatus]) -> None:
@@ -197,6 +212,7 @@ class InformerClusterView:
             pods=pods if self._is_readable(status[POD]) else None,
             nodes={node.metadata.name: node for node in nodes} if self._is_readable(status[NODE]) else None,
             ray_jobs={ray_job.metadata.uid: ray_job for ray_job in ray_jobs},
+            apps=_apps([*(each.object for each in self._deleted_services.all()), *store.all(RAY_SERVICE)]),
             events=[event for events in self._events.results().values() for event in events],
             notes=(*self._unavailable_kinds(status), *invalid),
         )
@@ -228,6 +244,16 @@ class InformerClusterView:
         listed = self._client.list(EVENT, pod.namespace, fields=f"involvedObject.uid={pod.uid}")
         events = KubeEvent.parse_all(listed.items)
         return events, any(event.warning for event in events)
+
+
+def _apps(services: Iterable[Object]) -> dict[str, str]:
+    """Return the application of each RayService that the operators have created, by its uid."""
+    keys = ((each["metadata"], each["metadata"].get("annotations") or {}) for each in services)
+    return {
+        metadata["uid"]: annotations[APPLICATION_ANNOTATION]
+        for metadata, annotations in keys
+        if APPLICATION_ANNOTATION in annotations
+    }
 
 
 def _pods_without_image(pods: tuple[Pod, ...]) -> list[_PodName]:

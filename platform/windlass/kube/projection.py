@@ -46,6 +46,8 @@ class ClusterObservation:
     nodes: Mapping[str, Node] | None = field(default_factory=dict)
     ray_jobs: Mapping[str, RayJob] = field(default_factory=dict)
     """By uid."""
+    apps: Mapping[str, str] = field(default_factory=dict)
+    """The application of each RayService, by its uid; also of those that were deleted in the last minutes."""
     events: Sequence[KubeEvent] = ()
     notes: Sequence[str] = ()
 
@@ -148,7 +150,7 @@ def observed_state(observation: ClusterObservation) -> ObservedClusterState:
         projects=tuple(observation.projects),
         snapshot=snapshot,
         reasons=pending_reasons(observation, snapshot, free),
-        reservations=reservations_from_workloads(observation.state, observation.deleted_workloads),
+        reservations=reservations_from_workloads(observation.state, observation.deleted_workloads, observation.apps),
         notes=(*unsupported_settings(observation.state), *observation.notes),
     )
 

@@ -214,6 +214,7 @@ class GpuUsageFilter(TypedDict, total=False):
     kind: ReservationKind
     api_key: str
     model: str
+    endpoint: str
 
 
 class PoolPriceFilter(TypedDict, total=False):

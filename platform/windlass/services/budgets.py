@@ -1,4 +1,4 @@
-"""Budgets of projects: set by platform admins, read by members, checked at the submission of a job."""
+"""Budgets of projects: set by platform admins, read by members, checked for each new job and GPU of an endpoint."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -65,6 +65,17 @@ def check_budget(uow: ReadUnitOfWork, project: Project, spec: JobSpec, now: date
     require_budget(status, project.name)
     pool = uow.pools.find({"name": spec.resources.pool})
     return budget_warnings(status, spec, to_micros(pool.price_per_gpu_hour) if pool is not None else 0)
+
+
+def check_endpoint_budget(uow: ReadUnitOfWork, project: str, now: datetime) -> None:
+    """Check the budget of a project for an endpoint that is to hold more GPUs than before.
+
+    Raises:
+        BudgetExceededError: the project has used its budget of this month.
+    """
+    budget = uow.project(project).budgets.find({})
+    if budget is not None and budget.is_limited:
+        require_budget(read_status(uow, budget, month_of(now), now), uow.projects.get({"id": project}).name)
 
 
 def _view(uow: ReadUnitOfWork, project: Project, budget: ProjectBudget | None, now: datetime) -> BudgetView:

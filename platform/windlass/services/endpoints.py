@@ -13,6 +13,7 @@ from windlass.domain.records import Deletion
 from windlass.domain.specs import Task
 from windlass.ports import ReadProjectData, ReadUnitOfWork, UnitOfWork
 from windlass.services.base import ProjectService, ServiceDependencies
+from windlass.services.budgets import check_endpoint_budget
 from windlass.services.projects import check_version
 
 
@@ -44,6 +45,7 @@ class Endpoints(ProjectService):
             ConflictError: the name is taken.
             InvalidError: it names a version that does not exist or was rejected, mixes tasks, or has too many replicas.
             LimitReachedError: the project has too many endpoints or replicas.
+            BudgetExceededError: it is to hold more GPUs than before, and the project has used its budget.
             CapabilityMissingError: this server serves no endpoints.
         """
         self.deps.require(Capability.SERVING)
@@ -114,6 +116,8 @@ def set_endpoint_spec(
     existing = repos.endpoints.find({"name": name})
     _check_limits(deps.limits, repos, existing, spec)
     _check_gpus(deps, uow, project, spec)
+    if spec.needs_more_gpus_than(existing.spec if existing is not None else None):
+        check_endpoint_budget(uow, project, now)
     if existing is None:
         endpoint = Endpoint(
             id=deps.new_id("ep"),

@@ -1,13 +1,16 @@
 """Keeps the GPU reservations: in a cluster, Kueue's objects show the last one only, and are deleted."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from windlass.domain.cluster_sync import ObservedReservation
+from windlass.domain.endpoints import parse_app_key
 from windlass.domain.gpu_reservations import GpuReservation
 from windlass.domain.jobs import Run
+from windlass.domain.served_gpus import Place, by_model_server, is_model_server_key, replaced_at, without_replaced
 from windlass.ports import AllProjectsData, ReadAllProjectsData
+from windlass.ports.filters import GpuReservationFilter
 from windlass.services.settlement import unsettle
 
 
@@ -43,24 +46,40 @@ def reservation_changes(
 ) -> ReservationChanges:
     """Return what differs between the stored reservations of all projects and the observed ones.
 
-    Times are Kueue's. Of a Workload that was deleted with its quota, the end is ``now``. A Workload has two holders if
-    it began as a warm trainer: that one, and the job that claimed it.
+    Times are Kueue's. It does not show when a Workload with quota was deleted, and when a model server got fewer
+    replicas: those are ``now``. A Workload has two holders if it began as a warm trainer: that one, and the job that
+    claimed it.
     """
-    seen = {(each.workload, each.job): each for each in observed}
+    seen = {(each.workload, each.job): each for each in without_replaced(observed)}
+    servers = by_model_server(seen.values())
     held = {(each.holder, each.job): each for each in repos.gpu_reservations.all({"released_at": None})}
-    ended = [
-        each.model_copy(update={"released_at": _released_at(each, seen.get(key), now)})
-        for key, each in held.items()
-        if not _holds(each, seen.get(key))
-    ]
+    changed = []
+    for key, each in held.items():
+        found = seen.get(key)
+        if found is None or not _holds(each, found):
+            changed.append(each.model_copy(update={"released_at": _released_at(each, found, servers, now)}))
+        elif is_model_server_key(each.job) and found.gpus != each.last_gpus:
+            changed.append(each.resized(found.gpus, now))
     others = [each for key, each in seen.items() if each.gpus and not _is_stored(each, held.get(key))]
     if not others:
-        return ReservationChanges(changed=ended)
-    ids = [each.job for each in others]
-    stored = {(each.holder, each.job, each.reserved_at): each for each in repos.gpu_reservations.all({"job": ids})}
-    jobs = {job.id: job for job in repos.jobs.all({"id": ids})}
+        return ReservationChanges(changed=changed)
+    added, reopened = _new_reservations(repos, others)
+    return ReservationChanges(added=added, changed=[*changed, *reopened])
+
+
+def _new_reservations(
+    repos: ReadAllProjectsData, observed: Sequence[ObservedReservation]
+) -> tuple[list[GpuReservation], list[GpuReservation]]:
+    """Return the reservations that are not stored yet, and those that are stored as released but hold GPUs."""
+    where: GpuReservationFilter = {
+        "job": [each.job for each in observed],
+        "holder": [each.workload for each in observed],
+    }
+    stored = {(each.holder, each.job, each.reserved_at): each for each in repos.gpu_reservations.all(where)}
+    jobs = {job.id: job for job in repos.jobs.all({"id": [each.job for each in observed]})}
     added, reopened = [], []
-    for each in others:
+    unknown = []
+    for each in observed:
         known = stored.get((each.workload, each.job, each.reserved_at)) if each.reserved_at is not None else None
         job = jobs.get(each.job)
         if known is not None and known.released_at is not None and each.released_at is None:
@@ -69,20 +88,47 @@ def reservation_changes(
             added.append(_reservation(each, job.project, api_key=job.created_with, model=job.spec.model))
         elif known is None and each.project:
             added.append(_reservation(each, each.project))
-    return ReservationChanges(added=added, changed=[*ended, *reopened])
+        elif known is None and is_model_server_key(each.job):
+            unknown.append(each)
+    return [*added, *_of_model_servers(repos, unknown)], reopened
+
+
+def _of_model_servers(repos: ReadAllProjectsData, observed: Sequence[ObservedReservation]) -> list[GpuReservation]:
+    """Return the reservations of the model servers of this control plane."""
+    apps = {each.app: ids for each in observed if (ids := parse_app_key(each.app)) is not None}
+    if not apps:
+        return []
+    endpoints = {each.id: each for each in repos.endpoints.all({"id": [endpoint for endpoint, _ in apps.values()]})}
+    versions = repos.model_versions.all({"id": [version for _, version in apps.values()]})
+    names = {each.id: each.name for each in repos.models.all({"id": [version.model for version in versions]})}
+    models = {version.id: names.get(version.model, "") for version in versions}
+    reservations = []
+    for each in observed:
+        endpoint_id, version_id = apps.get(each.app, ("", ""))
+        endpoint = endpoints.get(endpoint_id)
+        if endpoint is not None:
+            model = models.get(version_id, "")
+            reservations.append(_reservation(each, endpoint.project, endpoint=endpoint.name, model=model))
+    return reservations
 
 
 def _is_stored(observed: ObservedReservation, held: GpuReservation | None) -> bool:
     return held is not None and held.reserved_at == observed.reserved_at
 
 
-def _holds(held: GpuReservation, observed: ObservedReservation | None) -> bool:
-    return observed is not None and _is_stored(observed, held) and observed.released_at is None
+def _holds(held: GpuReservation, observed: ObservedReservation) -> bool:
+    return _is_stored(observed, held) and observed.released_at is None
 
 
-def _released_at(held: GpuReservation, observed: ObservedReservation | None, now: datetime) -> datetime:
+def _released_at(
+    held: GpuReservation,
+    observed: ObservedReservation | None,
+    servers: Mapping[str, Sequence[ObservedReservation]],
+    now: datetime,
+) -> datetime:
     if observed is None:
-        end = now
+        place = Place(held.reserved_at, held.last_gpus, held.holder)
+        end = replaced_at(place, servers.get(held.job, ())) or now
     elif observed.reserved_at is not None and observed.reserved_at != held.reserved_at:
         end = observed.reserved_at  # evicted and admitted again since the last observation
     else:
@@ -90,6 +136,6 @@ def _released_at(held: GpuReservation, observed: ObservedReservation | None, now
     return max(held.reserved_at, end)
 
 
-def _reservation(observed: ObservedReservation, project: str, **of_job: str) -> GpuReservation:
-    fields = observed.model_dump(exclude={"workload", "project"})
-    return GpuReservation(project=project, holder=observed.workload, **fields, **of_job)
+def _reservation(observed: ObservedReservation, project: str, **more: str) -> GpuReservation:
+    fields = observed.model_dump(exclude={"workload", "project", "app"})
+    return GpuReservation(project=project, holder=observed.workload, **fields, **more)

@@ -1,6 +1,5 @@
 """Rolls endpoints out: applies the desired applications to the serving back end and updates each endpoint's status."""
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,8 @@ from windlass.domain.endpoints import (
     ServedApp,
     ServingStatus,
     TrafficTarget,
+    app_key,
+    app_key_prefix,
 )
 from windlass.domain.errors import InvalidError, PreconditionFailedError, WindlassError
 from windlass.domain.jobs import ActionOwner, Reason
@@ -180,7 +181,7 @@ class Rollouts:
         statuses = {app.key: app for app in status.apps}
         if endpoint.state is EndpointState.DELETING:
             # A complete status lists every application, also one that was started before this step.
-            if status.complete and not any(key.startswith(_key(endpoint.id)) for key in statuses):
+            if status.complete and not any(key.startswith(app_key_prefix(endpoint.id)) for key in statuses):
                 with self.deps.database.write() as uow:
                     uow.project(endpoint.project).endpoints.delete({"id": endpoint.id})
             return set()
@@ -262,17 +263,11 @@ def _desired_targets(repos: ReadProjectData, endpoint: Endpoint) -> tuple[LiveTa
 
 def _live_target(repos: ReadProjectData, endpoint: Endpoint, target: TrafficTarget) -> LiveTarget:
     version, spec = resolve(repos, target), endpoint.spec
-    # Changed settings make a new application: it starts next to the old one and replaces it when it is healthy.
-    settings_text = f"{spec.replicas.model_dump_json()}{spec.max_batch_size}/{spec.batch_wait_ms}"
-    variant = hashlib.sha256(settings_text.encode()).hexdigest()[:8]
+    settings = f"{spec.replicas.model_dump_json()}{spec.max_batch_size}/{spec.batch_wait_ms}"
     return LiveTarget(
-        app=f"{_key(endpoint.id)}-{_key(version.id)}-{variant}",
+        app=app_key(endpoint.id, version.id, settings),
         model_version=version.id,
         model=target.model,
         number=version.number,
         weight=target.weight,
     )
-
-
-def _key(identifier: str) -> str:
-    return identifier.replace("_", "-")

@@ -135,9 +135,16 @@ def unsettle(repos: AllProjectsData, reservation: GpuReservation) -> GpuReservat
 
 
 def _add(repos: AllProjectsData, usage: GpuUsage, sign: int) -> None:
-    project, month, pool, kind, api_key, model = usage.group
     stored = repos.gpu_usage.find(
-        {"project": project, "month": month, "pool": pool, "kind": kind, "api_key": api_key, "model": model}
+        {
+            "project": usage.project,
+            "month": usage.month,
+            "pool": usage.pool,
+            "kind": usage.kind,
+            "api_key": usage.api_key,
+            "model": usage.model,
+            "endpoint": usage.endpoint,
+        }
     )
     if stored is None:
         repos.gpu_usage.add(usage)

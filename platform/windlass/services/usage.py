@@ -11,6 +11,7 @@ from windlass.domain.usage import (
     Month,
     RequestCounts,
     RequestUsage,
+    ReservationKind,
     UsageParts,
     month_interval,
 )
@@ -146,9 +147,9 @@ def _group(groups: Mapping[UsageKey, UsageGroup], month: Month, key: UsageKey) -
 
 def _gpu_key(used: GpuUsage, names: Mapping[str, str]) -> UsageKey:
     name = names.get(used.project, used.project)
-    return UsageKey(name, used.pool, used.kind.value, used.api_key, used.model)
+    return UsageKey(name, used.pool, used.kind.value, used.api_key, used.model, used.endpoint)
 
 
 def _request_key(counted: RequestUsage, names: Mapping[str, str]) -> UsageKey:
     name = names.get(counted.project, counted.project)
-    return UsageKey(name, "", "endpoint", counted.api_key, counted.model, counted.endpoint)
+    return UsageKey(name, "", ReservationKind.ENDPOINT.value, counted.api_key, counted.model, counted.endpoint)

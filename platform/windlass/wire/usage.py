@@ -24,6 +24,8 @@ class GpuTimeSplitOut(Out):
     """Evaluations, checkpoints, and writing the artifact."""
     lost: float
     """Optimizer steps after the last checkpoint of a trainer that was preempted or lost."""
+    serving: float
+    """Replicas of endpoints, whether they answer requests or not."""
     idle: float
     """Reserved, and no trainer reported what it did."""
 
@@ -79,7 +81,7 @@ class UsageGroupOut(Out):
     key_label: str
     """User and name of the key; empty if it was deleted."""
     model: str
-    """Name of the model that jobs train or requests use."""
+    """Name of the model that jobs train, or that endpoints serve."""
     endpoint: str
     """Name of the endpoint."""
     gpu_seconds: float
@@ -128,7 +130,7 @@ class BudgetOut(Out):
     """Their cost."""
     used_ratio: float | None = Field(description="used part of the limit of which the most is used; null: no limit")
     state: Literal["unlimited", "ok", "warning", "exhausted"]
-    """`warning` from 80 %; `exhausted` from 100 %: new jobs are refused."""
+    """`warning` from 80 %; `exhausted` from 100 %: new jobs, and more GPUs of endpoints, are refused."""
     alerts: list[BudgetAlertOut]
     """Percentages that were reached in this month."""
     resets_at: datetime

@@ -76,7 +76,7 @@ def test_gpu_time_is_split_by_what_the_trainer_reported(ready: ControlPlaneHarne
     report(run, phases(training=40, data_wait=15, loading=20, evaluation=5))
     [item] = ready.client.get("/v1/projects/ours/usage").json()["items"]
     assert (item["job"], item["gpu_seconds"]) == (job, 110)
-    expected = {"productive": 40, "data_wait": 15, "loading": 20, "evaluation": 5, "lost": 0, "idle": 30}
+    expected = {"productive": 40, "data_wait": 15, "loading": 20, "evaluation": 5, "lost": 0, "serving": 0, "idle": 30}
     assert item["split"] == expected
     [group] = month(ready)
     assert (group["split"], group["kind"], group["pool"], group["model"]) == (expected, "", "local", "classifier")
@@ -105,6 +105,7 @@ def test_work_after_the_last_checkpoint_of_a_lost_trainer_is_lost(ready: Control
         "loading": 10,
         "evaluation": 0,
         "lost": 40,
+        "serving": 0,
         "idle": 35,
     }
     before = month(ready)

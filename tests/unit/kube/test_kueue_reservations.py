@@ -34,6 +34,12 @@ def reservations(*workloads: Json) -> tuple[ObservedReservation, ...]:
     return reservations_from_workloads(state([OURS], *(of_run(each) for each in workloads)))
 
 
+def of_service(workload: Json, uid: str = "uid-service") -> Json:
+    """Return the Workload as that of the RayService of a model server."""
+    owner = {"kind": "RayService", "name": "ep-live-0123456789", "uid": uid, "controller": True}
+    return workload | {"metadata": workload["metadata"] | {"ownerReferences": [owner]}}
+
+
 HELD = admitted("ours", "w", 2, at=10)
 EXPECTED = ObservedReservation(workload="uid-w", job=f"job_{JOB}", pool="a100", gpus=2, reserved_at=at(10))
 
@@ -70,3 +76,24 @@ def test_a_workload_that_was_deleted_with_its_quota_released_it_then() -> None:
 
 def test_only_workloads_of_jobs_count() -> None:
     assert reservations_from_workloads(state([OURS], HELD)) == ()
+
+
+def test_a_model_server_holds_the_gpus_of_its_workload() -> None:
+    observed = reservations_from_workloads(state([OURS], of_service(HELD)), apps={"uid-service": "app"})
+    assert observed == (EXPECTED.model_copy(update={"job": "ray-service/uid-service", "app": "app"}),)
+
+
+def test_a_model_server_whose_ray_service_is_not_known_has_no_application() -> None:
+    [observed] = reservations_from_workloads(state([OURS], of_service(HELD)))
+    assert (observed.job, observed.app, observed.gpus) == ("ray-service/uid-service", "", 2)
+
+
+def test_a_model_server_with_fewer_replicas_holds_fewer_gpus() -> None:
+    replicas = admitted("ours", "w", 3, at=10)
+    replicas["spec"]["podSets"][0]["count"] = 3
+    replicas["status"]["admission"]["podSetAssignments"][0]["count"] = 3
+    [observed] = reservations_from_workloads(state([OURS], of_service(replicas)))
+    assert observed.gpus == 3
+    replicas["spec"]["podSets"][0]["count"] = 1
+    [observed] = reservations_from_workloads(state([OURS], of_service(replicas)))
+    assert (observed.gpus, observed.reserved_at) == (1, at(10))

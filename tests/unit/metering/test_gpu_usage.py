@@ -117,7 +117,10 @@ def test_a_month_contains_its_first_moment_and_not_that_of_the_next_one() -> Non
     assert (november[1].microseconds, december[1].microseconds) == (10_000_000, 1)
 
 
-@given(st.integers(0, 10**9), st.lists(st.integers(0, 10**9), min_size=6, max_size=6))
+COUNT = len(UsageParts.model_fields)
+
+
+@given(st.integers(0, 10**9), st.lists(st.integers(0, 10**9), min_size=COUNT, max_size=COUNT))
 def test_what_was_measured_beyond_the_reserved_time_is_cut_off(reserved: int, values: list[int]) -> None:
     parts = UsageParts(**dict(zip(UsageParts.model_fields, values, strict=True))).within(reserved)
     assert parts.total == reserved

@@ -16,7 +16,7 @@ from windlass.wire.usage import GpuTimeSplitOut, UsageGroupOut, UsageOut
 app = typer.Typer(add_completion=False)
 
 _DIMENSIONS = ("project", "pool", "kind", "key", "model", "endpoint")
-_DEFAULT = ("pool", "key", "model")
+_DEFAULT = ("kind", "pool", "key", "model")
 _DEFAULT_OF_ALL = ("project", "pool")
 
 
@@ -30,6 +30,7 @@ def _hours(row: UsageOut | UsageGroupOut) -> str:
 
 _SPLIT: tuple[tuple[str, Callable[[GpuTimeSplitOut], float]], ...] = (
     ("productive", lambda split: split.productive),
+    ("serving", lambda split: split.serving),
     ("idle", lambda split: split.idle),
     ("lost", lambda split: split.lost),
     ("data wait", lambda split: split.data_wait),

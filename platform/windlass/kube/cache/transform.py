@@ -16,10 +16,11 @@ from windlass.kube.kinds import (
     POOL,
     PROJECT,
     RAY_JOB,
+    RAY_SERVICE,
     RESOURCE_QUOTA,
     WORKLOAD,
 )
-from windlass.kube.names import SLICE_REPLACEMENT_ANNOTATION, project_of
+from windlass.kube.names import APPLICATION_ANNOTATION, SLICE_REPLACEMENT_ANNOTATION, project_of
 from windlass.kube.objects import Kind, Object
 
 PODSET_LABEL: Final = "kueue.x-k8s.io/podset"
@@ -166,6 +167,11 @@ def _ray_job(subject: Object) -> tuple[Object, Object]:
     return {}, {"status": {"rayClusterStatus": conditions} if conditions else {}}
 
 
+def _ray_service(subject: Object) -> tuple[Object, Object]:
+    """Keep which application it serves; the rest is read by the serving back end."""
+    return _annotations(subject, APPLICATION_ANNOTATION), {}
+
+
 def _node(subject: Object) -> tuple[Object, Object]:
     status = subject.get("status") or {}
     ready = _conditions(status, "Ready").get("conditions", ())
@@ -186,6 +192,7 @@ _TRANSFORMS: Final[Mapping[Kind, Callable[[Object], tuple[Object, Object]]]] = {
     POOL: _pool,
     PROJECT: _project,
     RAY_JOB: _ray_job,
+    RAY_SERVICE: _ray_service,
     WORKLOAD: _workload,
 }
 """Each returns additional metadata fields, and spec and status."""

@@ -1,14 +1,15 @@
-"""When the Workloads of jobs reserved and released quota, from their conditions; pure.
+"""When the Workloads of jobs and model servers reserved and released quota, from their conditions; pure.
 
 Kueue reserves quota when it sets ``QuotaReserved``, and releases it when a Workload is finished, or was evicted and its
 pods are gone. A Workload that is deleted before that releases its quota with the deletion.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from windlass.domain.cluster_sync import ObservedReservation
+from windlass.domain.served_gpus import model_server_key
 from windlass.kube.kueue.snapshot import KueueState
 from windlass.kube.kueue.workload import Workload
 
@@ -21,22 +22,33 @@ class DeletedWorkload(NamedTuple):
 
 
 def reservations_from_workloads(
-    state: KueueState, deleted: Iterable[DeletedWorkload] = ()
+    state: KueueState, deleted: Iterable[DeletedWorkload] = (), apps: Mapping[str, str] | None = None
 ) -> tuple[ObservedReservation, ...]:
-    """Return the reservations of the Workloads of jobs; a Workload that never had quota has none."""
+    """Return the reservations of the Workloads of jobs and model servers; a Workload that never had quota has none.
+
+    ``apps``: the application of each RayService, by its uid.
+    """
     existing = [(workload, None) for workload in state.workloads]
     return tuple(
         reservation
         for workload, deleted_at in (*deleted, *existing)
-        for reservation in _reservations(state, workload, deleted_at)
+        for reservation in _reservations(state, workload, deleted_at, apps or {})
     )
 
 
-def _reservations(state: KueueState, workload: Workload, deleted_at: datetime | None) -> Iterator[ObservedReservation]:
+def _reservations(
+    state: KueueState, workload: Workload, deleted_at: datetime | None, apps: Mapping[str, str]
+) -> Iterator[ObservedReservation]:
     condition = workload.condition("QuotaReserved")
-    if not workload.of_job or condition is None or condition.last_transition_time is None:
+    if condition is None or condition.last_transition_time is None:
         return
-    subject = ObservedReservation(workload=workload.metadata.uid, job=workload.job)
+    uid, service = workload.metadata.uid, workload.ray_service
+    if service is not None:
+        subject = ObservedReservation(workload=uid, job=model_server_key(service), app=apps.get(service, ""))
+    elif workload.of_job:
+        subject = ObservedReservation(workload=uid, job=workload.job)
+    else:
+        return
     if not workload.quota_reserved:
         yield subject.model_copy(update={"released_at": condition.last_transition_time})
         return

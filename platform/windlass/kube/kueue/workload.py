@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from windlass.domain.warm_trainers import warm_trainer_key
+from windlass.kube.kinds import RAY_SERVICE
 from windlass.kube.kueue.models import KubeCondition, KubeModel, KubeObject, find_condition, parse_quantity
 from windlass.kube.names import SLICE_REPLACEMENT_ANNOTATION, project_of
 
@@ -174,6 +175,12 @@ class Workload(KubeObject):
     def of_job(self) -> bool:
         """Whether it belongs to the RayJob of a Windlass job, or of a warm trainer."""
         return self.metadata.owner is not None and _TRAINER_NAME.match(self.metadata.owner.name) is not None
+
+    @cached_property
+    def ray_service(self) -> str | None:
+        """The uid of its RayService; None if it belongs to something else."""
+        owner = self.metadata.owner
+        return owner.uid if owner is not None and owner.kind == RAY_SERVICE.kind else None
 
     @cached_property
     def job(self) -> str:
