@@ -237,10 +237,11 @@ class SqlRepository(Generic[M, F_contra]):
         query = select(self._table).where(*conditions).order_by(column, key).limit(limit)
         return list(self._readable(self._connection.execute(query).mappings()))
 
-    def delete_older(self, before: F_contra, limit: int) -> int:
+    def delete_older(self, before: F_contra, limit: int, where: F_contra | None = None) -> int:
         self._changes.delete(self._kind, {})
         [(field, time)] = before.items()
-        return delete_rows(self._connection, self._table, [*self._conditions({}), self._table.c[field] < time], limit)
+        conditions = [*self._conditions(where), self._table.c[field] < time]
+        return delete_rows(self._connection, self._table, conditions, limit)
 
 
 def _is_collection(value: object) -> TypeGuard[Collection[Any]]:
