@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from http import HTTPStatus
 
@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from windlass.domain.errors import TooLargeError, UnauthenticatedError, WindlassError
+from windlass.domain.errors import BadRequestError, TooLargeError, UnauthenticatedError, WindlassError
 from windlass.domain.projects import Principal
 from windlass.services.access import AccessControl
 from windlass.services.denials import DenialLog
@@ -59,6 +59,7 @@ _KEY = re.compile(r"^wlk_([0-9a-z]{26})_")
 _MAX_CACHED = 1024
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 """On every response: a browser must not take the texts of users for a page or a script."""
+_CLOSE = (b"connection", b"close")
 
 
 class AuthenticationMiddleware:
@@ -97,12 +98,14 @@ class AuthenticationMiddleware:
                 await self._record_denial(scope)
                 release_further_slots(scope)  # the body of a download may take hours
                 added = [(b"x-request-id", request_id.encode()), _NO_SNIFFING, *rate_limit_headers(scope)]
+                added += [_CLOSE] if _has_two_lengths(headers) else []
                 message["headers"] = [*message["headers"], *added]
             await send(message)
 
         try:
             if scope["type"] != "http":
                 raise UnauthenticatedError("only HTTP requests are supported")
+            _require_one_length(headers)
             caller = await self._authenticate(scope, headers)
             if scope["path"] not in PUBLIC or scope["path"].startswith(_SIGN_IN):
                 principal = scope.get("windlass.principal")
@@ -205,6 +208,23 @@ class AuthenticationMiddleware:
             return message
 
         return receive_limited
+
+
+def _has_two_lengths(headers: Mapping[str, str]) -> bool:
+    """Return whether a proxy and this server could see different ends of the body (RFC 9112, 6.1)."""
+    return "transfer-encoding" in headers and "content-length" in headers
+
+
+def _require_one_length(headers: Mapping[str, str]) -> None:
+    """Refuse a request that could hide another one; its connection is closed, as what follows on it is unknown.
+
+    Raises:
+        BadRequestError: it has both headers.
+    """
+    if _has_two_lengths(headers):
+        raise BadRequestError(
+            "the request has the headers Content-Length and Transfer-Encoding", hint="send one of them"
+        )
 
 
 def _unauthenticated() -> UnauthenticatedError:

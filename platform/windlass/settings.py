@@ -123,6 +123,11 @@ class LimitSettings(BaseSettings):
         ge=1,
         description="maximum number of dataset versions of a project that are not processed yet",
     )
+    max_dataset_versions: int = Field(
+        default=1000,
+        ge=1,
+        description="maximum number of versions of a dataset; erasures create theirs also beyond it",
+    )
     max_datasets: int = Field(default=1000, ge=1, description="maximum number of datasets of a project")
     max_open_uploads: int = Field(
         default=100, ge=1, description="maximum number of uploads of a project that are not committed or aborted"
@@ -134,6 +139,9 @@ class LimitSettings(BaseSettings):
     max_members: int = Field(default=1000, ge=1, description="maximum number of members of a project")
     max_service_accounts: int = Field(default=100, ge=1, description="maximum number of service accounts of a project")
     max_keys_per_user: int = Field(default=100, ge=1, description="maximum number of valid API keys of a user")
+    max_sessions_per_user: int = Field(
+        default=100, ge=2, description="maximum number of sessions of a user; a further one ends the oldest"
+    )
     max_base_models: int = Field(default=1000, ge=1, description="maximum number of base models in the catalogue")
     max_endpoints: int = Field(default=50, ge=1, description="maximum number of endpoints of a project")
     max_endpoint_replicas: int = Field(
@@ -154,6 +162,7 @@ class LimitSettings(BaseSettings):
         return ProjectLimits(
             active_jobs=self.max_active_jobs,
             pending_dataset_versions=self.max_pending_dataset_versions,
+            versions_per_dataset=self.max_dataset_versions,
             upload_bytes=self.upload_bytes,
             upload_ttl=timedelta(hours=self.upload_hours),
             stored_bytes=self.project_bytes,
@@ -164,6 +173,7 @@ class LimitSettings(BaseSettings):
             members=self.max_members,
             service_accounts=self.max_service_accounts,
             keys_per_user=self.max_keys_per_user,
+            sessions_per_user=self.max_sessions_per_user,
             base_models=self.max_base_models,
             endpoints=self.max_endpoints,
             replicas_per_endpoint=self.max_endpoint_replicas,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, seed
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 from tests.factories.example_requests import example_requests, request_parts
 from tests.factories.example_tenants import ExampleTenant, build_tenant
 from tests.fakes.harness import ControlPlaneHarness
-from tests.fuzz.budget import examples
+from tests.fuzz.budget import SCALE, examples
 
 from windlass.settings import LimitSettings
 from windlass_api import forwarding
@@ -142,6 +142,12 @@ def test_only_public_routes_accept_anonymous_requests(operation: Any) -> None:
     check()
 
 
+def first_seed(config: pytest.Config) -> int:
+    """Return the seed of the first sequence: that of ``--hypothesis-seed``, in CI always the same one."""
+    given_seed = config.getoption("--hypothesis-seed")
+    return int(given_seed) if SCALE and given_seed not in (None, "random") else 0
+
+
 class Progress:
     """What a sequence has created, and how often each operation has succeeded."""
 
@@ -168,8 +174,13 @@ class Progress:
                 self._projects.add(response.json()["name"])
 
 
-def test_sequences_of_operations_along_the_links_conform() -> None:
-    """Sequences that create, change and delete: most steps use what an earlier step has created."""
+def test_sequences_of_operations_along_the_links_conform(pytestconfig: pytest.Config) -> None:
+    """Sequences that create, change and delete: most steps use what an earlier step has created.
+
+    Each sequence is a run of Hypothesis with a seed of its own. The replies decide which links can be followed, and
+    depend on what earlier sequences have left on the platform: Hypothesis reports two sequences of one run with the
+    same beginning and another reply as inconsistent data generation. The first example of a run is the shortest one.
+    """
     progress, machine = Progress(), cast("Any", openapi_schema().as_state_machine())
     authorization = {"Authorization": credentials()["platform-admin"]}
 
@@ -187,7 +198,11 @@ def test_sequences_of_operations_along_the_links_conform() -> None:
         def after_call(self, response: Any, case: Any) -> None:
             progress.record(response, case)
 
-    Sequences.run(settings=examples(SEQUENCES, stateful_step_count=STEPS))
+    # without shrinking: a sequence that is repeated finds another platform
+    options = examples(2, max_examples=2, phases=[Phase.generate], stateful_step_count=STEPS)
+    first = first_seed(pytestconfig)
+    for number in range(SEQUENCES * max(1, SCALE)):
+        seed(first + number)(Sequences).run(settings=options)
     targets = {
         link["operationId"]
         for methods in harness().app.openapi()["paths"].values()

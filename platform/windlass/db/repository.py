@@ -266,10 +266,10 @@ class SqlRepository(Generic[M, F_contra]):
         query = select(self._table).where(*conditions).order_by(column, key).limit(limit)
         return list(self._readable(self._connection.execute(query, values)))
 
-    def delete_older(self, before: F_contra, limit: int) -> int:
+    def delete_older(self, before: F_contra, limit: int, where: F_contra | None = None) -> int:
         self._changes.delete(self._kind, {})
         [(field, time)] = before.items()
-        form, values = self._form({})
+        form, values = self._form(where)
         conditions = [*self._where(self._table, form), self._table.c[field] < time]
         return delete_rows(self._connection, self._table, conditions, limit, values)
 

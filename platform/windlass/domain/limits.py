@@ -12,6 +12,7 @@ class ProjectLimits(DomainModel):
     """Jobs that have not ended."""
     pending_dataset_versions: int
     """Dataset versions in state ``processing``."""
+    versions_per_dataset: int
     upload_bytes: int
     """Bytes of one upload."""
     upload_ttl: timedelta
@@ -26,7 +27,9 @@ class ProjectLimits(DomainModel):
     """Users and groups."""
     service_accounts: int
     keys_per_user: int
-    """Keys that are neither revoked nor expired, in all projects."""
+    """Keys that are neither revoked nor expired, in all projects; and how many of the others are kept."""
+    sessions_per_user: int
+    """Sessions that are stored; the oldest ones end for a new one."""
     base_models: int
     """Base models of the catalogue, which all projects share."""
     endpoints: int

@@ -47,6 +47,7 @@ class KeyFilter(TypedDict, total=False):
     service_account: AnyOf[str]
     project: AnyOf[str]
     revoked_at: datetime | None
+    expires_at: datetime
 
 
 class PoolFilter(TypedDict, total=False):

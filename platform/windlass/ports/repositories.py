@@ -82,7 +82,7 @@ class Repository(ReadRepository[T, F_contra], Protocol[T, F_contra]):
         """Delete all matches and return their number."""
         ...
 
-    def delete_older(self, before: F_contra, limit: int) -> int:
+    def delete_older(self, before: F_contra, limit: int, where: F_contra | None = None) -> int:
         """Delete at most ``limit`` entities as of ``older``; return their number."""
         ...
 

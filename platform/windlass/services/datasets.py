@@ -27,7 +27,7 @@ from windlass.ports import ReadProjectData, UnitOfWork
 from windlass.services.base import ProjectService, stored_bytes
 from windlass.services.dataset_rows import ALL_ROWS, RowFilter, RowPage, read_page
 from windlass.services.idempotency import Idempotency
-from windlass.services.object_limits import check_pending_limit, require_below_limit
+from windlass.services.object_limits import require_below_limit, require_room_for_version
 from windlass.services.projects import check_version
 
 _MAX_ANCESTORS = 100
@@ -185,7 +185,7 @@ class Datasets(ProjectService):
         """Create a new version from this one with cleaning steps; it is processed after the reply.
 
         Raises:
-            LimitReachedError: too many versions of the project wait or are being processed.
+            LimitReachedError: the dataset has too many versions, or too many of the project are not processed yet.
             ConflictError: the parent has no rows: it is still processing, or its files could not be read.
         """
         with self.deps.database.write() as uow:
@@ -198,8 +198,8 @@ class Datasets(ProjectService):
                     f"{name}@{number} is {parent.state} and has no rows to clean",
                     hint="wait until it is processed; a version whose files could not be read must be uploaded again",
                 )
-            check_pending_limit(repos, self.deps.limits.pending_dataset_versions)
             dataset = repos.datasets.get({"name": name})
+            require_room_for_version(repos, dataset, self.deps.limits)
             if repos.erasures.find({"dataset": dataset.id, "state": ErasureState.ERASING}) is not None:
                 raise ConflictError(f"rows are being erased from dataset {name}", hint="wait for its new version")
             options = IngestOptions(allow_overlap=allow_overlap)  # the other options concern uploaded files

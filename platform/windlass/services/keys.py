@@ -18,7 +18,7 @@ from windlass.domain.records import Deletion
 from windlass.ports import ReadUnitOfWork, UnitOfWork
 from windlass.ports.filters import KeyFilter
 from windlass.services.base import BaseService
-from windlass.services.object_limits import require_below_limit
+from windlass.services.object_limits import MAX_REMOVED, require_below_limit
 from windlass.services.transactions import repeat_on_conflict
 
 KEY_PREFIX = "wlk"
@@ -135,19 +135,27 @@ class Keys(BaseService):
         return project.id
 
     def _add(self, uow: UnitOfWork, key: ApiKey) -> tuple[ApiKey, str]:
-        self._require_room(uow, key.user)
+        self._make_room(uow, key.user)
         secret = secrets.token_urlsafe(32)
         key = key.model_copy(update={"secret_hash": self.deps.hasher.hash(secret)})
         uow.keys.add(key)
         self.audit(uow, "key.create", key.id, key.label, key.project, after=key)
         return key, _token(key, secret)
 
-    def _require_room(self, uow: ReadUnitOfWork, user: str) -> None:
-        """Require that a user may have one more valid key; a renewed key counts until it expires."""
+    def _make_room(self, uow: UnitOfWork, user: str) -> None:
+        """Require that a user may have one more valid key; a renewed key counts until it expires.
+
+        The oldest of the other keys are deleted, so that the keys that are created and revoked in a loop stay few.
+        """
         now, limit = self.deps.clock.now(), self.deps.limits.keys_per_user
-        keys = uow.keys.all({"user": user, "revoked_at": None})
-        valid = sum(1 for key in keys if key.expires_at is None or key.expires_at > now)
-        require_below_limit("valid keys", f"user {user}", valid, limit, "WINDLASS_LIMIT_MAX_KEYS_PER_USER")
+        keys = uow.keys.all({"user": user})
+        valid = {key.id for key in keys if key.revoked_at is None and (key.expires_at is None or key.expires_at > now)}
+        require_below_limit("valid keys", f"user {user}", len(valid), limit, "WINDLASS_LIMIT_MAX_KEYS_PER_USER")
+        # A key of the settings that was revoked would be created again by the next start.
+        ended = (key for key in keys if key.id not in valid and key.platform_role is None)
+        oldest = sorted(ended, key=lambda key: (key.created_at, key.id))
+        if excess := min(max(0, len(oldest) - limit), MAX_REMOVED):
+            uow.keys.delete({"id": [key.id for key in oldest[:excess]]})
 
     def _require_creatable(self, key: ApiKey) -> None:
         """Require that the caller may create a key. Raises as ``create``."""
@@ -241,7 +249,7 @@ class Keys(BaseService):
             new = old.model_copy(update=update)
             overlap_end = now + RENEWAL_OVERLAP
             old_end = overlap_end if old.expires_at is None else min(old.expires_at, overlap_end)
-            self._require_room(uow, old.user)
+            self._make_room(uow, old.user)
             uow.keys.save(old.model_copy(update={"expires_at": old_end}))
             uow.keys.add(new)
             self.audit(uow, "key.renew", new.id, new.label, new.project, before=old, after=new)

@@ -1,8 +1,14 @@
 """The checks of the limits on numbers of objects."""
 
-from windlass.domain.datasets import VersionState
+from typing import Final
+
+from windlass.domain.datasets import Dataset, VersionState
 from windlass.domain.errors import LimitReachedError
+from windlass.domain.limits import ProjectLimits
 from windlass.ports import ReadProjectData
+
+MAX_REMOVED: Final = 1000
+"""Old keys or sessions that a new one removes at most; the next one removes more."""
 
 
 def require_below_limit(noun: str, owner: str, number: int, limit: int, setting: str) -> None:
@@ -40,18 +46,30 @@ def require_active_below(limit: int, active: int) -> None:
         )
 
 
-def check_pending_limit(repos: ReadProjectData, max_pending_versions: int) -> None:
-    """Check the project's limit of versions in state ``processing``.
+def require_versions_below(repos: ReadProjectData, dataset: Dataset, limit: int) -> None:
+    """Require that a dataset has fewer versions than its limit.
 
     Raises:
-        LimitReachedError: the limit is reached.
+        LimitReachedError: it has as many.
     """
-    pending = repos.dataset_versions.count({"state": VersionState.PROCESSING})
-    if pending >= max_pending_versions:
+    number = repos.dataset_versions.count({"dataset": dataset.id})
+    setting = "WINDLASS_LIMIT_MAX_DATASET_VERSIONS"
+    require_below_limit("versions", f"dataset {dataset.name}", number, limit, setting)
+
+
+def require_room_for_version(repos: ReadProjectData, dataset: Dataset, limits: ProjectLimits) -> None:
+    """Require that a dataset may have one more version, and that the project may have one more to be processed.
+
+    Raises:
+        LimitReachedError: a limit is reached.
+    """
+    require_versions_below(repos, dataset, limits.versions_per_dataset)
+    pending, most = repos.dataset_versions.count({"state": VersionState.PROCESSING}), limits.pending_dataset_versions
+    if pending >= most:
         raise LimitReachedError(
-            f"{pending} dataset versions of the project are being processed, the limit is {max_pending_versions}",
+            f"{pending} dataset versions of the project are being processed, the limit is {most}",
             hint="wait for versions to be processed, or delete some",
-            context={"pending": pending, "limit": max_pending_versions},
+            context={"pending": pending, "limit": most},
         )
 
 

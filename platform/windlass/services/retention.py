@@ -28,6 +28,8 @@ from windlass.services.quotas import QUEUE_TIME_WINDOW
 from windlass.services.settlement import settle
 
 _SESSION_RETENTION = timedelta(days=30)
+_KEY_RETENTION = timedelta(days=365)
+"""How long a key stays listed after it expires or is revoked: the usage of months names it."""
 _QUOTA_CHANGE_RETENTION = timedelta(days=30)
 """How long a quota change stays readable after it is applied or refused."""
 _SWEEP_SECONDS = 60.0
@@ -158,6 +160,13 @@ class Retention:
             ),
             lambda _, repos: repos.queue_times.delete_older({"admitted_at": now - QUEUE_TIME_WINDOW}, CHUNK_ROWS),
             lambda uow, _: uow.sessions.delete_older({"expires_at": now - _SESSION_RETENTION}, CHUNK_ROWS),
+            # A key of the settings that was revoked would be created again by the next start.
+            lambda uow, _: uow.keys.delete_older(
+                {"expires_at": now - _KEY_RETENTION}, CHUNK_ROWS, {"platform_role": None}
+            ),
+            lambda uow, _: uow.keys.delete_older(
+                {"revoked_at": now - _KEY_RETENTION}, CHUNK_ROWS, {"platform_role": None}
+            ),
             lambda _, repos: repos.quota_changes.delete_older({"ended_at": now - _QUOTA_CHANGE_RETENTION}, CHUNK_ROWS),
             lambda uow, _: uow.endpoint_traffic.delete_older(now - self.traffic_retention, CHUNK_ROWS),
         ]

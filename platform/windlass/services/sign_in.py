@@ -20,7 +20,8 @@ from windlass.domain.identity import RESERVED_USERS, IdentityClaims, SessionKind
 from windlass.domain.ids import USER_NAME_PATTERN
 from windlass.domain.projects import PlatformRole, Principal
 from windlass.ports import DeviceClient, IdentityProvider, UnitOfWork
-from windlass.services.base import BaseService, Caller, RequestOrigin, ServiceDependencies, record_audit
+from windlass.services.base import SYSTEM, BaseService, Caller, RequestOrigin, ServiceDependencies, record_audit
+from windlass.services.object_limits import MAX_REMOVED
 
 SESSION_PREFIX = "wls"
 SIGN_IN_LIFETIME = timedelta(minutes=10)
@@ -216,12 +217,28 @@ class SignIn:
             created_at=now,
             expires_at=end,
         )
+        self._make_room(uow, user, now)
         uow.sessions.add(session)
         action = "session.create-link" if kind is SessionKind.LINK else "session.create"
         key = principal.credential if principal is not None else session.id
         caller = Caller(Principal(user=user, credential=key), origin.request_id, origin.address)
         record_audit(self.deps, uow, caller, action, session.id, user, project=None, change=(None, session))
         return NewSession(session, f"{SESSION_PREFIX}_{session.id.removeprefix('ses_')}_{secret}")
+
+    def _make_room(self, uow: UnitOfWork, user: str, now: datetime) -> None:
+        """Remove the oldest sessions of a user beyond the limit, ended ones first, instead of refusing a sign-in."""
+        stored = uow.sessions.all({"user": user})
+        excess = len(stored) + 1 - self.deps.limits.sessions_per_user
+        if excess <= 0:
+            return
+        excess = min(excess, MAX_REMOVED)
+        is_open = {each.id: each.ended_at is None and each.expires_at > now for each in stored}
+        removed = sorted(stored, key=lambda each: (is_open[each.id], each.created_at, each.id))[:excess]
+        for session in removed:
+            if is_open[session.id]:
+                change = (session, session.model_copy(update={"ended_at": now}))
+                record_audit(self.deps, uow, SYSTEM, "session.end", session.id, user, project=None, change=change)
+        uow.sessions.delete({"id": [session.id for session in removed]})
 
     def _store(self, claims: IdentityClaims, origin: RequestOrigin) -> UserAccount:
         """Store the user and the groups of a verified token; return the account.

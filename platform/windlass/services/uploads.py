@@ -22,7 +22,7 @@ from windlass.ports import ReadProjectData
 from windlass.services.base import ProjectService, stored_bytes
 from windlass.services.datasets import new_version
 from windlass.services.idempotency import Idempotency
-from windlass.services.object_limits import check_pending_limit, require_below_limit
+from windlass.services.object_limits import require_below_limit, require_room_for_version, require_versions_below
 
 _PART_BYTES = 32 << 20
 _SIGNED_PARTS = 16
@@ -63,6 +63,8 @@ class Uploads(ProjectService):
             limit, setting = self.deps.limits.open_uploads, "WINDLASS_LIMIT_MAX_OPEN_UPLOADS"
             opened = repos.uploads.count({"state": UploadState.OPEN})
             require_below_limit("open uploads", "the project", opened, limit, setting)
+            target = repos.datasets.get({"name": dataset})
+            require_versions_below(repos, target, self.deps.limits.versions_per_dataset)
             announced = [self._with_lengths(upload) for upload in repos.uploads.all({"state": UploadState.OPEN})]
             missing = sum(file.entry.bytes - file.received for upload in announced for file in upload.files)
             if stored + missing + total > self.deps.limits.stored_bytes:
@@ -76,7 +78,7 @@ class Uploads(ProjectService):
             upload = Upload(
                 id=self.deps.new_id("up"),
                 project=self.project,
-                dataset=repos.datasets.get({"name": dataset}).id,
+                dataset=target.id,
                 files=files,
                 options=options,
                 state=UploadState.OPEN,
@@ -191,8 +193,8 @@ class Uploads(ProjectService):
             if upload.dataset_version:
                 return repos.dataset_versions.get({"id": upload.dataset_version})
             upload = _open_upload(repos, upload_id)
-            check_pending_limit(repos, self.deps.limits.pending_dataset_versions)
             dataset = repos.datasets.get({"id": upload.dataset})
+            require_room_for_version(repos, dataset, self.deps.limits)
             version = new_version(self, uow, dataset, "upload", upload.options, upload=upload)
             update = {"state": UploadState.COMMITTED, "dataset_version": version.id}
             saved = repos.uploads.save(upload.model_copy(update=update))

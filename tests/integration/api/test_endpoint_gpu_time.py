@@ -228,9 +228,6 @@ class Refuse:
         raise AssertionError(f"{uow} writes {changes}")
 
 
-# ---------------------------------------------------------------- any history
-
-
 class Timeline:
     """A RayService in a queue: what Kueue shows of its Workloads, and how many GPUs they hold together over time."""
 
@@ -335,9 +332,6 @@ def test_the_gpu_time_is_the_integral_of_the_replicas_over_time(
         timeline.observe(order)
         timeline.wait(121)
         served.settle()
-
-
-# ---------------------------------------------------------------- budgets
 
 
 def set_budget(harness: ControlPlaneHarness, gpu_hours: float) -> None:

@@ -20,8 +20,8 @@ LIMIT = 2
 @pytest.fixture
 def limited(tmp_path: Path) -> Iterator[ControlPlaneHarness]:
     """A control plane whose limits of objects are 2; the project has its creator as a member, and one dataset."""
-    fields = ("datasets", "open_uploads", "models", "aliases", "members", "keys_per_user", "base_models")
-    limits: dict[str, Any] = {f"max_{name}": LIMIT for name in fields}
+    fields = ("datasets", "dataset_versions", "open_uploads", "models", "aliases", "members", "keys_per_user")
+    limits: dict[str, Any] = {f"max_{name}": LIMIT for name in (*fields, "base_models")}
     harness = ControlPlaneHarness(tmp_path, limits=LimitSettings(key_cache_seconds=0, **limits))
     harness.create_project("ours")
     harness.create_base_model()
@@ -161,3 +161,25 @@ def test_a_model_has_a_limited_number_of_aliases_that_can_be_moved(limited: Cont
     refused = put("three")
     assert (refused.status_code, refused.json()["code"]) == (409, "limit_reached")
     assert refused.json()["hint"].endswith("raise WINDLASS_LIMIT_MAX_ALIASES")
+
+
+def clean(harness: ControlPlaneHarness, key: str) -> Any:
+    body = {"steps": [{"op": "deduplicate"}]}
+    url = "/v1/projects/ours/datasets/reviews/versions/1:clean"
+    return harness.client.post(url, json=body, headers={"Idempotency-Key": key})
+
+
+def test_versions_of_a_dataset_beyond_the_limit_are_refused_until_one_is_deleted(limited: ControlPlaneHarness) -> None:
+    assert limited.client.post("/v1/projects/ours/datasets/reviews/versions/1:clean", json={}).status_code == 422
+    made = clean(limited, "first")
+    assert made.status_code == 202, made.text
+    refused = clean(limited, "second")
+    assert (refused.status_code, refused.json()["code"]) == (409, "limit_reached"), refused.text
+    assert refused.json()["context"] == {"number": LIMIT, "limit": LIMIT}
+    assert refused.json()["hint"].endswith("raise WINDLASS_LIMIT_MAX_DATASET_VERSIONS")
+    refused = create_upload(limited, 1)
+    assert (refused.status_code, refused.json()["code"]) == (409, "limit_reached"), "before its files are sent"
+    assert clean(limited, "first").json()["id"] == made.json()["id"], "a repeated request returns its version"
+    with limited.database.write() as uow:
+        uow.all_projects().dataset_versions.delete({"id": made.json()["id"]})
+    assert clean(limited, "second").status_code == 202

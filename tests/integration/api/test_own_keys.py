@@ -1,10 +1,13 @@
 """Keys of one's own: list, renew, revoke; no key gives access to keys with more rights."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from tests.fakes.harness import ControlPlaneHarness
+
+from windlass.settings import LimitSettings
 
 
 def make_key(harness: ControlPlaneHarness, user: str, **more: Any) -> dict[str, Any]:
@@ -102,3 +105,36 @@ def test_the_audit_log_is_filtered_by_project_name_actor_and_action(ready: Contr
     assert "member.put" in actions(project="ours")
     assert "key.create" not in actions(project="ours")
     assert actions(project="nowhere") == []
+
+
+def test_keys_that_ended_a_year_ago_are_deleted_and_stay_in_the_audit_log(ready: ControlPlaneHarness) -> None:
+    expiring, revoked = make_key(ready, "ada", expires_in_days=1), make_key(ready, "ada", name="laptop")
+    admin = make_key(ready, "root", platform_role="platform-admin")
+    valid = make_key(ready, "ada", expires_in_days=3000)
+    for key in (revoked, admin):
+        assert ready.client.delete(f"/v1/keys/{key['id']}").status_code == 200
+    ready.clock.advance(364 * 24 * 3600)
+    ready.delete_expired()
+    assert {expiring["id"], revoked["id"], admin["id"], valid["id"]} <= listed(ready.client)
+    ready.clock.advance(3 * 24 * 3600)
+    ready.delete_expired()
+    left = listed(ready.client)
+    assert not left & {expiring["id"], revoked["id"]}
+    assert {admin["id"], valid["id"]} <= left, "a key of the settings that was revoked must not be created again"
+    rows = ready.client.get("/v1/audit", params={"action": "key.create"}).json()["items"]
+    assert {expiring["id"], revoked["id"]} <= {row["subject"] for row in rows}
+
+
+def test_keys_that_are_created_and_revoked_in_a_loop_stay_few(tmp_path: Path) -> None:
+    harness = ControlPlaneHarness(tmp_path, limits=LimitSettings(key_cache_seconds=0, max_keys_per_user=3))
+    lasting, created = make_key(harness, "ada"), []
+    for _ in range(8):
+        harness.clock.advance(1)
+        created.append(make_key(harness, "ada"))
+        assert harness.client.delete(f"/v1/keys/{created[-1]['id']}").status_code == 200
+    newest = make_key(harness, "ada")
+    with harness.database.read() as uow:
+        stored = {key.id for key in uow.keys.all({"user": "ada"})}
+    assert stored == {lasting["id"], newest["id"], *(key["id"] for key in created[-3:])}
+    assert works(harness, lasting)
+    harness.close()

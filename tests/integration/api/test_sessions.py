@@ -8,6 +8,7 @@ from tests.fakes.harness import ADMIN, ControlPlaneHarness
 
 from windlass.services.keys import Keys
 from windlass.services.sign_in import SignInPolicy
+from windlass.settings import LimitSettings
 
 
 def key_of(harness: ControlPlaneHarness, user: str = "ada", **more: object) -> str:
@@ -129,6 +130,29 @@ def test_rows_of_old_sessions_are_deleted(ready: ControlPlaneHarness) -> None:
     with ready.database.read() as uow:
         assert uow.sessions.count() == 1
     assert browser.get("/v1/whoami").status_code == 401
+
+
+def test_a_session_beyond_the_limit_ends_the_oldest_one(tmp_path: Path) -> None:
+    limits = LimitSettings(key_cache_seconds=0, max_sessions_per_user=3)
+    harness = ControlPlaneHarness(tmp_path, limits=limits)
+    harness.create_project("ours")
+    key, other = key_of(harness), signed_in(harness, key_of(harness, "bob"))
+    browsers = []
+    for _ in range(4):
+        harness.clock.advance(1)
+        browsers.append(signed_in(harness, key))
+    status = [browser.get("/v1/whoami").status_code for browser in (*browsers, other)]
+    assert status == [401, 200, 200, 200, 200]
+    [entry] = harness.client.get("/v1/audit", params={"action": "session.end"}).json()["items"]
+    assert (entry["actor"], entry["name"]) == ("system", "ada")
+    assert browsers[3].delete("/v1/session").status_code == 204
+    newest = signed_in(harness, key)
+    assert browsers[1].get("/v1/whoami").status_code == 200, "one that has ended makes room first"
+    assert newest.get("/v1/whoami").status_code == 200
+    assert len(harness.client.get("/v1/audit", params={"action": "session.end"}).json()["items"]) == 2
+    with harness.database.read() as uow:
+        assert uow.sessions.count({"user": "ada"}) == 3
+    harness.close()
 
 
 def test_with_https_the_cookie_is_for_this_host_and_https_only(tmp_path: Path) -> None:
