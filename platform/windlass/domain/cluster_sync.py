@@ -51,6 +51,8 @@ class ObservedReservation(DomainModel):
     """Uid of the project of a warm trainer."""
     app: str = ""
     """Key of the application of a model server; empty until it is known."""
+    namespace_project: str = ""
+    """Uid of the project in whose namespace a model server runs."""
     pool: str = ""
     gpus: int = 0
     reserved_at: datetime | None = None

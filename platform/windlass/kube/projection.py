@@ -16,7 +16,7 @@ from windlass.kube.kueue.cluster_objects import KubeEvent, Node, Pod, RayJob
 from windlass.kube.kueue.explain import WorkloadObservation
 from windlass.kube.kueue.models import parse_quantity
 from windlass.kube.kueue.placement import free_gpus
-from windlass.kube.kueue.reservations import DeletedWorkload, reservations_from_workloads
+from windlass.kube.kueue.reservations import DeletedWorkload, ModelServers, reservations_from_workloads
 from windlass.kube.kueue.snapshot import KueueState, snapshot_from_cluster, unsupported_settings
 from windlass.kube.kueue.workload import PendingWorkloads, Workload
 from windlass.kube.names import project_of
@@ -143,6 +143,7 @@ def pending_by_queue(state: KueueState) -> dict[str, frozenset[tuple[str, int]]]
 def observed_state(observation: ClusterObservation) -> ObservedClusterState:
     """Return the domain's view of an observation."""
     snapshot, free = snapshot_from_cluster(observation.state), _free_gpus(observation)
+    projects = {each.project.name: each.project.id for each in observation.projects}
     return ObservedClusterState(
         pools=tuple(
             parsed.pool.model_copy(update={"free_gpus": free.get(parsed.pool.name)}) for parsed in observation.pools
@@ -150,7 +151,9 @@ def observed_state(observation: ClusterObservation) -> ObservedClusterState:
         projects=tuple(observation.projects),
         snapshot=snapshot,
         reasons=pending_reasons(observation, snapshot, free),
-        reservations=reservations_from_workloads(observation.state, observation.deleted_workloads, observation.apps),
+        reservations=reservations_from_workloads(
+            observation.state, observation.deleted_workloads, ModelServers(observation.apps, projects)
+        ),
         notes=(*unsupported_settings(observation.state), *observation.notes),
     )
 

@@ -101,13 +101,14 @@ def _of_model_servers(repos: ReadAllProjectsData, observed: Sequence[ObservedRes
     endpoints = {each.id: each for each in repos.endpoints.all({"id": [endpoint for endpoint, _ in apps.values()]})}
     versions = repos.model_versions.all({"id": [version for _, version in apps.values()]})
     names = {each.id: each.name for each in repos.models.all({"id": [version.model for version in versions]})}
-    models = {version.id: names.get(version.model, "") for version in versions}
+    models = {(version.project, version.id): names.get(version.model, "") for version in versions}
     reservations = []
     for each in observed:
         endpoint_id, version_id = apps.get(each.app, ("", ""))
         endpoint = endpoints.get(endpoint_id)
-        if endpoint is not None:
-            model = models.get(version_id, "")
+        # who may create RayServices in a namespace could name the endpoint of another project
+        if endpoint is not None and endpoint.project == each.namespace_project:
+            model = models.get((endpoint.project, version_id), "")
             reservations.append(_reservation(each, endpoint.project, endpoint=endpoint.name, model=model))
     return reservations
 
@@ -137,5 +138,5 @@ def _released_at(
 
 
 def _reservation(observed: ObservedReservation, project: str, **more: str) -> GpuReservation:
-    fields = observed.model_dump(exclude={"workload", "project", "app"})
+    fields = observed.model_dump(exclude={"workload", "project", "app", "namespace_project"})
     return GpuReservation(project=project, holder=observed.workload, **fields, **more)

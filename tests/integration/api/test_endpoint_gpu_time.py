@@ -69,6 +69,7 @@ class Served:
     ) -> ObservedReservation:
         held = {} if reserved is None else {"pool": "a100", "gpus": gpus, "reserved_at": self.at(reserved)}
         key = {"workload": name, "job": model_server_key("service"), "app": self.app}
+        key |= {"namespace_project": OURS.project.id}
         return ObservedReservation.model_validate({**key, "released_at": self.at(released), **held, **more})
 
     def observe(self, now: float, *reservations: ObservedReservation) -> None:
@@ -191,10 +192,11 @@ def test_a_ray_service_that_is_read_later_than_its_workload_counts_from_the_rese
     assert served.gpu_seconds == 2 * 25
 
 
-def test_a_model_server_of_another_control_plane_is_ignored(served: Served) -> None:
+def test_a_model_server_of_another_control_plane_or_project_is_ignored(served: Served) -> None:
     other = served.app.replace("ep-", "ep-1")[:29] + served.app[29:]
-    for app in ("", "foreign", other):
-        served.observe(10, served.workload("w1", 5, 2, app=app))
+    theirs = make_project("theirs", 12).project.id
+    for more in ({"app": ""}, {"app": "foreign"}, {"app": other}, {"namespace_project": theirs}):
+        served.observe(10, served.workload("w1", 5, 2, **more))
         assert served.gpu_seconds == 0
 
 

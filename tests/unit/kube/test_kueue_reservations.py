@@ -6,7 +6,7 @@ from typing import Any
 from tests.unit.kube.kueue_objects import admitted, condition, pending_workload, project, state
 
 from windlass.domain.cluster_sync import ObservedReservation
-from windlass.kube.kueue.reservations import DeletedWorkload, reservations_from_workloads
+from windlass.kube.kueue.reservations import DeletedWorkload, ModelServers, reservations_from_workloads
 from windlass.kube.kueue.workload import Workload
 
 OURS = project("ours", {"pool": "a100", "nominal": 8})
@@ -79,8 +79,10 @@ def test_only_workloads_of_jobs_count() -> None:
 
 
 def test_a_model_server_holds_the_gpus_of_its_workload() -> None:
-    observed = reservations_from_workloads(state([OURS], of_service(HELD)), apps={"uid-service": "app"})
-    assert observed == (EXPECTED.model_copy(update={"job": "ray-service/uid-service", "app": "app"}),)
+    servers = ModelServers(apps={"uid-service": "app"}, projects={"ours": "prj_1", "theirs": "prj_2"})
+    [observed] = reservations_from_workloads(state([OURS], of_service(HELD)), servers=servers)
+    served = {"job": "ray-service/uid-service", "app": "app", "namespace_project": "prj_1"}
+    assert observed == EXPECTED.model_copy(update=served)
 
 
 def test_a_model_server_whose_ray_service_is_not_known_has_no_application() -> None:

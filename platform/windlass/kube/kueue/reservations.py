@@ -12,6 +12,7 @@ from windlass.domain.cluster_sync import ObservedReservation
 from windlass.domain.served_gpus import model_server_key
 from windlass.kube.kueue.snapshot import KueueState
 from windlass.kube.kueue.workload import Workload
+from windlass.kube.names import project_of
 
 
 class DeletedWorkload(NamedTuple):
@@ -21,30 +22,41 @@ class DeletedWorkload(NamedTuple):
     deleted_at: datetime
 
 
-def reservations_from_workloads(
-    state: KueueState, deleted: Iterable[DeletedWorkload] = (), apps: Mapping[str, str] | None = None
-) -> tuple[ObservedReservation, ...]:
-    """Return the reservations of the Workloads of jobs and model servers; a Workload that never had quota has none.
+class ModelServers(NamedTuple):
+    """What identifies the endpoints of model servers."""
 
-    ``apps``: the application of each RayService, by its uid.
-    """
+    apps: Mapping[str, str] = {}
+    """The application of each RayService, by its uid."""
+    projects: Mapping[str, str] = {}
+    """The uids of projects, by name."""
+
+
+def reservations_from_workloads(
+    state: KueueState, deleted: Iterable[DeletedWorkload] = (), servers: ModelServers | None = None
+) -> tuple[ObservedReservation, ...]:
+    """Return the reservations of the Workloads of jobs and model servers; a Workload that never had quota has none."""
     existing = [(workload, None) for workload in state.workloads]
     return tuple(
         reservation
         for workload, deleted_at in (*deleted, *existing)
-        for reservation in _reservations(state, workload, deleted_at, apps or {})
+        for reservation in _reservations(state, workload, deleted_at, servers or ModelServers())
     )
 
 
 def _reservations(
-    state: KueueState, workload: Workload, deleted_at: datetime | None, apps: Mapping[str, str]
+    state: KueueState, workload: Workload, deleted_at: datetime | None, servers: ModelServers
 ) -> Iterator[ObservedReservation]:
     condition = workload.condition("QuotaReserved")
     if condition is None or condition.last_transition_time is None:
         return
     uid, service = workload.metadata.uid, workload.ray_service
     if service is not None:
-        subject = ObservedReservation(workload=uid, job=model_server_key(service), app=apps.get(service, ""))
+        subject = ObservedReservation(
+            workload=uid,
+            job=model_server_key(service),
+            app=servers.apps.get(service, ""),
+            namespace_project=servers.projects.get(project_of(workload.metadata.namespace) or "", ""),
+        )
     elif workload.of_job:
         subject = ObservedReservation(workload=uid, job=workload.job)
     else:
