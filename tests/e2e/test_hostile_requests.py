@@ -141,6 +141,16 @@ def test_no_other_protocol_gets_past_the_authentication(
     assert (b'"user"' in reply) == accepted
 
 
+def test_a_request_with_two_lengths_is_refused_and_its_connection_closed(target: Target) -> None:
+    headers = ("Content-Length: 5", "Transfer-Encoding: chunked", "Content-Type: application/json")
+    head = target.head("POST", "/v1/projects", *headers).replace(b"Connection: close\r\n", b"", 1)
+    with socket.create_connection(("127.0.0.1", target.port), timeout=30) as connection:
+        connection.sendall(head + b"0\r\n\r\n" + target.head("GET", PROTECTED))
+        replies = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert replies.startswith(b"HTTP/1.1 400 ")
+    assert replies.count(b"HTTP/1.1 ") == 1
+
+
 @pytest.mark.parametrize(
     "framing",
     [

@@ -195,7 +195,8 @@ def test_a_ray_service_that_is_read_later_than_its_workload_counts_from_the_rese
 def test_a_model_server_of_another_control_plane_or_project_is_ignored(served: Served) -> None:
     other = served.app.replace("ep-", "ep-1")[:29] + served.app[29:]
     theirs = make_project("theirs", 12).project.id
-    for more in ({"app": ""}, {"app": "foreign"}, {"app": other}, {"namespace_project": theirs}):
+    cases: list[dict[str, Any]] = [{"app": ""}, {"app": "foreign"}, {"app": other}, {"namespace_project": theirs}]
+    for more in cases:
         served.observe(10, served.workload("w1", 5, 2, **more))
         assert served.gpu_seconds == 0
 
