@@ -47,7 +47,7 @@ class KeyFilter(TypedDict, total=False):
     service_account: AnyOf[str]
     project: AnyOf[str]
     revoked_at: datetime | None
-    expires_at: datetime
+    expires_at: datetime | None
 
 
 class PoolFilter(TypedDict, total=False):
